@@ -1,0 +1,61 @@
+"""The values that pass from one stage of training to the next.
+
+Axes are time-major: T rows of time, E environments, N agents, O observation features, S state features,
+A actions. A *row* is one time step of one environment's sequence.
+
+**Rows at a time limit.** When an episode is truncated at row t, row t + 1 shows its final observation: the agents'
+memory is not reset, an action is drawn but not executed, and the row is marked invalid. Row t + 2 begins a new
+episode. So what follows row t is always row t + 1, the bootstrap needs no branch, and no observation is computed
+twice. Where a row is invalid its reward is 0, `truncated` is set (nothing flows back through it) and no loss counts it.
+After a termination nothing is bootstrapped, so the next row begins the new episode at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flax import struct
+from jax import Array
+
+
+@struct.dataclass
+class Targets:
+    """What an estimator returns."""
+
+    advantages: Array
+    """A^i_t, [T, ..., N]."""
+    critic_targets: Array
+    """Regression targets of the critic, [T, ..., N]."""
+
+
+@struct.dataclass
+class Trajectory:
+    """T rows of experience in E environments, as the behaviour policy mu collected them."""
+
+    observations: Array
+    """What each agent sees, [T, E, N, O]."""
+    states: Array
+    """What the critic may see in training, [T, E, S]."""
+    legal_actions: Array
+    """Which actions an agent may take, [T, E, N, A] bool."""
+    alive: Array
+    """Agents that act with effect, [T, E, N] bool."""
+    actions: Array
+    """The actions taken, [T, E, N] int32."""
+    log_probs: Array
+    """log mu of the actions taken, [T, E, N]."""
+    starts: Array
+    """The row begins an episode: memory is reset before it, [T, E] bool."""
+    valid: Array
+    """The action was executed (see "Rows at a time limit"), [T, E] bool."""
+    rewards: Array
+    """The team's reward for the row's step, [T, E]."""
+    terminated: Array
+    """The episode came to its end by the row's step, [T, E] bool."""
+    truncated: Array
+    """The episode was cut off after the row's step (or the row is invalid), [T, E] bool."""
+    won: Array
+    """The team won by the row's step, [T, E] bool."""
+
+
+PyTree = Any
