@@ -1,5 +1,39 @@
-"""Generalized per-agent advantage estimation for cooperative multi-agent reinforcement learning, in JAX."""
+"""Generalized per-agent advantage estimation for cooperative multi-agent reinforcement learning, in JAX.
+
+gpae.estimators     advantages and importance traces, pure functions on arrays
+gpae.train          trains from an `ExperimentConfig`; the command `gpae train` does the same
+gpae.load_policy    a trained policy, one agent's actions from what it sees alone
+gpae.envs           environments, and the protocol to add one
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from gpae._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from gpae.config import ExperimentConfig, RunOptions
+    from gpae.policy import Policy, load_policy
+    from gpae.presets import preset
+    from gpae.trainer import Run, train
+
+__all__ = ["ExperimentConfig", "Policy", "Run", "RunOptions", "__version__", "load_policy", "preset", "train"]
+
+_HOMES = {
+    "ExperimentConfig": "gpae.config",
+    "Policy": "gpae.policy",
+    "Run": "gpae.trainer",
+    "RunOptions": "gpae.config",
+    "load_policy": "gpae.policy",
+    "preset": "gpae.presets",
+    "train": "gpae.trainer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # The estimators can be imported without the trainer and all that it needs.
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'gpae' has no attribute {name!r}")

@@ -1,0 +1,11 @@
+"""Advantage estimators: pure functions on arrays, with time the leading axis and agents the trailing one.
+
+They know no networks and no configuration, and they jit, vmap, differentiate and run under `jax.shard_map`. Gradients
+flow through them: whoever builds a loss stops them (`jax.lax.stop_gradient`) where its method says so.
+"""
+
+from gpae.estimators.advantages import gae, gpae
+from gpae.estimators.traces import importance_traces
+from gpae.types import Targets
+
+__all__ = ["Targets", "gae", "gpae", "importance_traces"]

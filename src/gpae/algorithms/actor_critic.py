@@ -1,0 +1,482 @@
+"""The actor-critic learner: one update, from experience to new parameters, for every algorithm of the registry.
+
+    rollout -> window -> evaluate (the policy and the critic, with the parameters at the start of the update)
+            -> targets (the estimator) -> optimise (epochs of minibatches) -> new state
+
+Every stage is a method that can be called by itself. The learner holds only what is fixed; whatever changes is in
+`LearnerState`, and the hyperparameters that may vary between runs of one program are in `Hyper`, so that `jax.vmap`
+trains several seeds or settings at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import Array
+
+from gpae import losses, replay
+from gpae.algorithms.registry import AlgorithmSpec, algorithm
+from gpae.config import ExperimentConfig
+from gpae.envs.base import Environment, Running, View, begin
+from gpae.errors import UserError
+from gpae.estimators import gpae, importance_traces
+from gpae.estimators.traces import Scheme
+from gpae.networks import Actor, Critic, CriticInputs
+from gpae.networks import distributions as policies
+from gpae.replay import Segment, Window
+from gpae.rollout import observe, unroll
+from gpae.types import Targets, Trajectory
+
+Metrics = dict[str, Array]
+
+
+@struct.dataclass
+class Hyper:
+    """Hyperparameters that are traced: they may differ between runs of one compiled program. All [] float32."""
+
+    learning_rate: Array
+    gamma: Array
+    lambda_: Array
+    eta: Array
+    clip: Array
+    entropy: Array
+    value_coefficient: Array
+    max_grad_norm: Array
+    gradient_steps: Array
+    """Gradient steps over which the learning rate falls to 0."""
+
+
+def hyper_of(config: ExperimentConfig) -> Hyper:
+    """The traced hyperparameters of an experiment."""
+    fields = Hyper.__dataclass_fields__
+    return Hyper(**{name: jnp.float32(getattr(config, name)) for name in fields})
+
+
+@struct.dataclass
+class Networks:
+    """One value for the actor and one for the critic: parameters, optimiser states, gradient norms ..."""
+
+    actor: Any
+    critic: Any
+
+
+@struct.dataclass
+class LearnerState:
+    """Everything that training changes."""
+
+    params: Networks
+    optimiser: Networks
+    running: Running
+    """The environments, at the row where the next rollout begins."""
+    memory: Networks
+    """What the networks remember before that row, [E, N, H]."""
+    window: Window
+    key: Array
+    gradient_steps: Array
+    """[] int32."""
+
+
+@struct.dataclass
+class Evaluation:
+    """Experience as the parameters at the start of the update see it: pi_old and EQ. W rows."""
+
+    actions: Array
+    """[W, E, N]: the actions taken; where a row's action was not executed, one drawn from pi_old."""
+    probs: Array
+    """pi_old, [W, E, N, A]."""
+    log_probs: Array
+    """log pi_old of the actions, [W, E, N]."""
+    log_ratios: Array
+    """log pi_old - log mu of the actions, [W, E, N]; 0 on invalid rows."""
+    values: Array
+    """[W, E, N]."""
+    next_values: Array
+    """The value of what follows each row, [W, E, N]."""
+    memory: Networks
+    """The memory after each row, [W, E, N, H]."""
+
+
+@struct.dataclass
+class Batch:
+    """The samples of an update: sequences of L rows, C of them. One permutation shuffles all of it, along C."""
+
+    observations: Array
+    states: Array
+    legal_actions: Array
+    starts: Array
+    actions: Array
+    probs: Array
+    old_log_probs: Array
+    """log pi_old, [L, C, N]."""
+    log_mu: Array
+    """log mu, [L, C, N]."""
+    old_values: Array
+    advantages: Array
+    critic_targets: Array
+    acting: Array
+    """Samples that count for the policy, [L, C, N] bool."""
+    valued: Array
+    """Samples that count for the critic, [L, C, N] bool."""
+
+
+@dataclass(frozen=True, eq=False)
+class ActorCritic:
+    """The learner of an experiment: everything about it that does not change."""
+
+    config: ExperimentConfig
+    env: Environment
+    algorithm: AlgorithmSpec
+    trace: Scheme
+    actor: Actor
+    critic: Critic
+
+    @staticmethod
+    def build(config: ExperimentConfig, env: Environment) -> ActorCritic:
+        """The learner for `config` in `env`.
+
+        Raises:
+          UserError: unknown algorithm, settings out of range or that do not fit together.
+        """
+        config.validate()
+        spec = algorithm(config.algorithm)
+        trace = spec.trace if config.trace == "default" else config.trace
+        if spec.ratios == "joint" and trace not in ("none", "it"):
+            raise UserError(
+                f"--trace {trace} tells an agent's own ratio from the others', but {spec.name} corrects with the team's"
+                " joint ratio: use none or it"
+            )
+        return ActorCritic(
+            config=config,
+            env=env,
+            algorithm=spec,
+            trace=trace,
+            actor=make_actor(config, env.spec.num_actions),
+            critic=Critic(
+                inputs=spec.critic,
+                num_agents=env.spec.num_agents,
+                hidden_size=config.hidden_size,
+                embedding_size=config.embedding_size,
+                num_layers=config.critic_layers,
+                recurrent=config.recurrent,
+                layer_norm=config.layer_norm,
+                identity=config.critic_identity,
+            ),
+        )
+
+    # -- state -----------------------------------------------------------------------------------------------------
+
+    def init(self, key: Array) -> LearnerState:
+        """The state before the first update."""
+        num_envs, num_agents = self.config.envs_per_seed, self.env.spec.num_agents
+        actor_key, critic_key, env_key, key = jax.random.split(key, 4)
+        running = begin(self.env, env_key, num_envs)
+        memory = Networks(
+            actor=self.actor.initial_memory(num_envs, num_agents), critic=self.critic.initial_memory(num_envs)
+        )
+        view = _row(observe(self.env, running))
+        inputs = CriticInputs(
+            states=view.state,
+            observations=view.observations,
+            actions=jnp.zeros(view.alive.shape, jnp.int32),
+            probs=view.legal_actions.astype(jnp.float32),
+        )
+        starts = running.starts[None]
+        params = Networks(
+            actor=self.actor.init(actor_key, view.observations, view.legal_actions, starts, memory.actor),
+            critic=self.critic.init(critic_key, inputs, starts, memory.critic),
+        )
+        optimiser = jax.tree.map(self._optimiser(jnp.float32(1.0)).init, params, is_leaf=lambda x: isinstance(x, dict))
+        state = LearnerState(
+            params=params,
+            optimiser=optimiser,
+            running=running,
+            memory=memory,
+            window=None,  # type: ignore[arg-type]  # its shapes are a rollout's, which follow
+            key=key,
+            gradient_steps=jnp.int32(0),
+        )
+        _, example = jax.eval_shape(self.rollout, state, key)
+        return replace(state, window=replay.empty(example, self.config.window))
+
+    def _optimiser(self, max_grad_norm: Array) -> optax.GradientTransformation:
+        """Adam on clipped gradients; the step size is applied apart, since it may be traced."""
+        return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.scale_by_adam(eps=self.config.adam_epsilon))
+
+    # -- one update ------------------------------------------------------------------------------------------------
+
+    def update(self, state: LearnerState, hyper: Hyper) -> tuple[LearnerState, Metrics]:
+        """Collects experience and learns from it.
+
+        Returns:
+          The next state, and what was measured, each [] float32 (docs/metrics.md says what each means).
+        """
+        key, rollout_key, action_key, shuffle_key = jax.random.split(state.key, 4)
+        collected, segment = self.rollout(state, rollout_key)
+        window, experience = replay.push(state.window, segment)
+        last = observe(self.env, collected.running)
+        evaluation = self.evaluate(state.params, experience, last, collected.running.starts, action_key)
+        targets = self.targets(experience.trajectory, evaluation, hyper)
+        batch, memories = self.batch(experience, evaluation, targets)
+        state, metrics = self.optimise(collected, batch, memories, hyper, shuffle_key)
+        metrics |= self.diagnose(segment.trajectory, experience.trajectory, evaluation, targets, hyper)
+        critic_memory = jax.tree.map(lambda x: x[-1], evaluation.memory.critic)
+        memory = replace(collected.memory, critic=critic_memory)
+        return replace(state, window=window, memory=memory, key=key), metrics
+
+    def act(self, params: Any, memory: Any, view: View, starts: Array) -> tuple[Any, Array]:
+        """One row of the policy: the memory after it and log pi, [E, N, A]."""
+        log_pi, memories = self.actor.apply(
+            params, view.observations[None], view.legal_actions[None], starts[None], memory
+        )
+        return jax.tree.map(lambda x: x[0], memories), log_pi[0]
+
+    def rollout(self, state: LearnerState, key: Array) -> tuple[LearnerState, Segment]:
+        """T rows of experience with the current policy; the critic is not evaluated."""
+
+        def policy(memory: Any, view: View, starts: Array, key: Array) -> tuple[Any, Array, Array]:
+            memory, log_pi = self.act(state.params.actor, memory, view, starts)
+            actions = policies.sample(key, log_pi)
+            return memory, actions, policies.log_prob(log_pi, actions)
+
+        running, actor_memory, trajectory = unroll(
+            self.env, policy, state.running, state.memory.actor, key, self.config.rollout_length
+        )
+        segment = Segment(trajectory=trajectory, actor_memory=state.memory.actor, critic_memory=state.memory.critic)
+        return replace(state, running=running, memory=replace(state.memory, actor=actor_memory)), segment
+
+    def evaluate(self, params: Networks, experience: Segment, last: View, starts: Array, key: Array) -> Evaluation:
+        """The policy and the critic at the start of the update, over all rows and the one after them.
+
+        Args:
+          experience: W rows, with the memory before the first.
+          last: what is seen after the last row, [E, ...]; `starts` [E], whether it begins an episode.
+          key: draws the actions that no behaviour policy took: on the row after the last, and on invalid rows.
+        """
+        trajectory = experience.trajectory
+        rows = _append(
+            (trajectory.observations, trajectory.states, trajectory.legal_actions, trajectory.starts),
+            (last.observations, last.state, last.legal_actions, starts),
+        )
+        observations, states, legal_actions, starts = rows
+        log_pi, actor_memory = self.actor.apply(
+            params.actor, observations, legal_actions, starts, experience.actor_memory
+        )
+        drawn = policies.sample(key, log_pi)
+        taken = jnp.where(trajectory.valid[..., None], trajectory.actions, drawn[:-1])
+        actions = jnp.concatenate([taken, drawn[-1:]])
+        log_probs = policies.log_prob(log_pi, actions)[:-1]
+        log_ratios = jnp.where(trajectory.valid[..., None], log_probs - trajectory.log_probs, 0.0)
+        probs = jnp.exp(log_pi)
+        inputs = CriticInputs(states=states, observations=observations, actions=actions, probs=probs)
+        values, critic_memory = self.critic.apply(params.critic, inputs, starts, experience.critic_memory)
+        memory = jax.tree.map(lambda x: x[:-1], Networks(actor=actor_memory, critic=critic_memory))
+        evaluation = Evaluation(
+            actions=taken,
+            probs=probs[:-1],
+            log_probs=log_probs,
+            log_ratios=log_ratios,
+            values=values[:-1],
+            next_values=values[1:],
+            memory=memory,
+        )
+        return jax.lax.stop_gradient(evaluation)
+
+    def correction(self, log_ratios: Array) -> Array:
+        """The log-ratios that the estimator corrects with, [W, E, N]: as they are, or the team's joint one for each."""
+        if self.algorithm.ratios == "own":
+            return log_ratios
+        return jnp.broadcast_to(log_ratios.sum(-1, keepdims=True), log_ratios.shape)
+
+    def targets(self, trajectory: Trajectory, evaluation: Evaluation, hyper: Hyper) -> Targets:
+        """Advantages and critic targets, [W, E, N]."""
+        return gpae(
+            trajectory.rewards,
+            evaluation.values,
+            evaluation.next_values,
+            trajectory.terminated,
+            trajectory.truncated,
+            self.correction(evaluation.log_ratios),
+            gamma=hyper.gamma,
+            lambda_=hyper.lambda_,
+            trace=self.trace,
+            eta=hyper.eta,
+        )
+
+    def acting(self, trajectory: Trajectory) -> Array:
+        """Samples that count for the policy, [W, E, N] bool: executed actions, of living agents if so configured."""
+        valid = jnp.broadcast_to(trajectory.valid[..., None], trajectory.alive.shape)
+        return valid & trajectory.alive if self.config.mask_dead else valid
+
+    def batch(self, experience: Segment, evaluation: Evaluation, targets: Targets) -> tuple[Batch, Networks]:
+        """The samples as C sequences of L rows, and the memory before each sequence's first row, [C, ...]."""
+        trajectory = experience.trajectory
+        acting = self.acting(trajectory)
+        advantages = targets.advantages
+        if self.config.normalise_advantages:
+            advantages = losses.normalise(advantages, acting)
+        whole = Batch(
+            observations=trajectory.observations,
+            states=trajectory.states,
+            legal_actions=trajectory.legal_actions,
+            starts=trajectory.starts,
+            actions=evaluation.actions,
+            probs=evaluation.probs,
+            old_log_probs=evaluation.log_probs,
+            log_mu=trajectory.log_probs,
+            old_values=evaluation.values,
+            advantages=advantages,
+            critic_targets=targets.critic_targets,
+            acting=acting,
+            valued=jnp.broadcast_to(trajectory.valid[..., None], acting.shape),
+        )
+        first = Networks(actor=experience.actor_memory, critic=experience.critic_memory)
+        length = self.config.chunk_rows
+        return replay.to_chunks(whole, length), replay.chunk_memories(first, evaluation.memory, length)
+
+    def policy_loss(self, params: Any, batch: Batch, memory: Any, hyper: Hyper) -> tuple[Array, Metrics]:
+        """The clipped surrogate and the entropy bonus, means over the samples that act."""
+        log_pi, _ = self.actor.apply(params, batch.observations, batch.legal_actions, batch.starts, memory)
+        log_probs = policies.log_prob(log_pi, batch.actions)
+        surrogate = losses.clipped_surrogate(
+            log_probs - batch.log_mu, batch.old_log_probs - batch.log_mu, batch.advantages, hyper.clip
+        )
+        loss = -losses.masked_mean(surrogate, batch.acting)
+        entropy = losses.masked_mean(policies.entropy(log_pi), batch.acting)
+        change = log_probs - batch.old_log_probs
+        metrics = {
+            "policy_loss": loss,
+            "entropy": entropy,
+            "approx_kl": losses.masked_mean(jnp.expm1(change) - change, batch.acting),
+            "clip_fraction": losses.masked_mean((jnp.abs(jnp.expm1(change)) > hyper.clip) * 1.0, batch.acting),
+        }
+        return loss - hyper.entropy * entropy, metrics
+
+    def value_loss(self, params: Any, batch: Batch, memory: Any, hyper: Hyper) -> tuple[Array, Metrics]:
+        """The critic's squared error, a mean over all executed rows; dead agents' values count."""
+        inputs = CriticInputs(
+            states=batch.states, observations=batch.observations, actions=batch.actions, probs=batch.probs
+        )
+        values, _ = self.critic.apply(params, inputs, batch.starts, memory)
+        error = losses.value_error(
+            values, batch.old_values, batch.critic_targets, hyper.clip if self.config.clip_values else None
+        )
+        loss = losses.masked_mean(error, batch.valued)
+        return hyper.value_coefficient * loss, {"value_loss": loss}
+
+    def minibatch_step(
+        self, state: LearnerState, batch: Batch, memory: Networks, hyper: Hyper
+    ) -> tuple[LearnerState, Metrics]:
+        """One gradient step of actor and critic."""
+        step_size = hyper.learning_rate
+        if self.config.anneal:
+            step_size = step_size * (1.0 - state.gradient_steps.astype(jnp.float32) / hyper.gradient_steps)
+        transform = self._optimiser(hyper.max_grad_norm)
+        metrics: Metrics = {"learning_rate": step_size}
+        params, optimiser = {}, {}
+        for name, loss in (("actor", self.policy_loss), ("critic", self.value_loss)):
+            old = getattr(state.params, name)
+            gradient, measured = jax.grad(loss, has_aux=True)(old, batch, getattr(memory, name), hyper)
+            direction, optimiser[name] = transform.update(gradient, getattr(state.optimiser, name), old)
+            params[name] = jax.tree.map(lambda p, d: p - step_size * d, old, direction)
+            metrics |= measured | {f"{name}_gradient_norm": optax.global_norm(gradient)}
+        state = replace(
+            state, params=Networks(**params), optimiser=Networks(**optimiser), gradient_steps=state.gradient_steps + 1
+        )
+        return state, metrics
+
+    def optimise(
+        self, state: LearnerState, batch: Batch, memories: Networks, hyper: Hyper, key: Array
+    ) -> tuple[LearnerState, Metrics]:
+        """Epochs of minibatches; the metrics are means over the gradient steps."""
+        config = self.config
+
+        def permutation(key: Array) -> Array:
+            return jax.random.permutation(key, config.sequences).reshape(config.minibatches, -1)
+
+        picks = jax.vmap(permutation)(jax.random.split(key, config.epochs))
+
+        def step(state: LearnerState, pick: Array) -> tuple[LearnerState, Metrics]:
+            if config.minibatches == 1:  # one minibatch is the batch: its order changes nothing
+                return self.minibatch_step(state, batch, memories, hyper)
+            piece = jax.tree.map(lambda x: jnp.take(x, pick, axis=1), batch)
+            memory = jax.tree.map(lambda x: jnp.take(x, pick, axis=0), memories)
+            return self.minibatch_step(state, piece, memory, hyper)
+
+        state, metrics = jax.lax.scan(step, state, picks.reshape(-1, picks.shape[-1]))
+        metrics = jax.tree.map(lambda x: x.mean(0), metrics)
+        # A norm is finite only if every parameter is.
+        return state, metrics | {"parameter_norm": optax.global_norm(state.params)}
+
+    # -- what is measured ------------------------------------------------------------------------------------------
+
+    def diagnose(
+        self, newest: Trajectory, trajectory: Trajectory, evaluation: Evaluation, targets: Targets, hyper: Hyper
+    ) -> Metrics:
+        """Facts about the experience: `newest` is this update's, `trajectory` the whole window."""
+        acting = self.acting(trajectory)
+        valued = jnp.broadcast_to(trajectory.valid[..., None], acting.shape)
+        ended = newest.valid & (newest.terminated | newest.truncated)
+        metrics = {
+            "explained_variance": losses.explained_variance(evaluation.values, targets.critic_targets, valued),
+            "value_mean": losses.masked_mean(evaluation.values, valued),
+            "advantage_std": jnp.sqrt(losses.masked_mean(jnp.square(targets.advantages), acting)),
+            "reward_mean": losses.masked_mean(newest.rewards, newest.valid),
+            "alive_fraction": losses.masked_mean(
+                newest.alive * 1.0, jnp.broadcast_to(newest.valid[..., None], newest.alive.shape)
+            ),
+            "episodes": jnp.sum(ended).astype(jnp.float32),
+            "wins": jnp.sum(newest.won & newest.valid).astype(jnp.float32),
+        }
+        if self.config.window > 1:
+            metrics |= self._diagnose_correction(acting, evaluation.log_ratios, hyper)
+        return metrics
+
+    def _diagnose_correction(self, acting: Array, log_ratios: Array, hyper: Hyper) -> Metrics:
+        """How far old experience has drifted, and what the traces make of it."""
+        corrected = self.correction(log_ratios)
+        others = log_ratios.sum(-1, keepdims=True) - log_ratios
+        traces = importance_traces(corrected, scheme=self.trace, lambda_=hyper.lambda_, eta=hyper.eta)
+        at_eta = others > jnp.log(hyper.eta)
+        capped_others = jnp.minimum(others, jnp.log(hyper.eta)) if self.trace == "dt" else others
+        before_cap = corrected if self.trace == "it" else log_ratios + capped_others
+
+        def effective(log_weights: Array) -> Array:
+            weights = jnp.exp(jnp.clip(log_weights, -20.0, 20.0))
+            count = jnp.maximum(acting.sum(), 1).astype(weights.dtype)
+            weights = jnp.where(acting, weights, 0.0)
+            return weights.sum() ** 2 / jnp.maximum(count * jnp.square(weights).sum(), 1e-30)
+
+        return {
+            "ess_own": effective(log_ratios),
+            "ess_others": effective(others),
+            "trace_mean": losses.masked_mean(traces, acting),
+            "cut_at_eta": losses.masked_mean(at_eta * 1.0, acting),
+            "cut_at_one": losses.masked_mean((before_cap > 0.0) * 1.0, acting),
+        }
+
+
+def make_actor(config: ExperimentConfig, num_actions: int) -> Actor:
+    """The actor that `config` describes."""
+    return Actor(
+        num_actions=num_actions,
+        hidden_size=config.hidden_size,
+        num_layers=config.actor_layers,
+        recurrent=config.recurrent,
+        layer_norm=config.layer_norm,
+        identity=config.actor_identity,
+    )
+
+
+def _row(tree: Any) -> Any:
+    """A time axis of one row in front."""
+    return jax.tree.map(lambda x: x[None], tree)
+
+
+def _append(rows: Any, last: Any) -> Any:
+    """One more row at the end of every array."""
+    return jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), rows, last)

@@ -1,0 +1,244 @@
+"""The command `gpae`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from gpae.config import ExperimentConfig, RunOptions
+from gpae.errors import UserError, unknown_name
+from gpae.presets import PRESETS, preset
+
+# Warnings of XLA about the machine, which no user can act upon.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@dataclass(frozen=True)
+class TrainFlags:
+    """Flags of `gpae train`."""
+
+    experiment: ExperimentConfig
+    run: RunOptions
+
+
+@dataclass(frozen=True)
+class EvaluateFlags:
+    """Flags of `gpae evaluate`."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run directory."""
+    episodes: int = 256
+    """Episodes, greedy and sampled alike."""
+    seed: int = 1_000_000
+    """Seed of the episodes; none that training uses."""
+    best: bool = False
+    """The parameters with the best evaluation instead of the last ones."""
+
+
+@dataclass(frozen=True)
+class PlayFlags:
+    """Flags of `gpae play`."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run directory."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("replay.gif")
+    """The picture to write."""
+    episode: int = 1
+    """Which episode; each number is another one."""
+    best: bool = False
+    """The parameters with the best evaluation instead of the last ones."""
+
+
+@dataclass(frozen=True)
+class NoFlags:
+    """A command without flags."""
+
+
+def _train(arguments: Sequence[str]) -> int:
+    """learn: gpae train --env smax/2s3z --algorithm gpae --preset quickstart"""
+    # The preset, which depends on the algorithm, is what all other flags change from: these two are read first.
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--preset", default="quickstart")
+    first.add_argument("--algorithm", default="gpae")
+    try:
+        chosen, _ = first.parse_known_args(arguments)
+        start = preset(chosen.preset, chosen.algorithm)
+    except argparse.ArgumentError:  # a flag without its value: said better by the parser of all flags
+        start = ExperimentConfig()
+
+    flags = _parse(
+        TrainFlags,
+        "train",
+        "Trains agents. Defaults are those of the preset.",
+        arguments,
+        TrainFlags(start, RunOptions()),
+    )
+    from gpae.trainer import Diverged, Interrupted, train
+
+    try:
+        train(flags.experiment, flags.run)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
+    except Diverged as stop:
+        print(f"gpae: {stop}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _evaluate(arguments: Sequence[str]) -> int:
+    """Play whole episodes with a run's parameters: gpae evaluate RUN --episodes 1000"""
+    flags = _parse(EvaluateFlags, "evaluate", "Win rate, return and length over many episodes.", arguments)
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+    experiment, actor = _load(flags.run, best=flags.best, evaluation_episodes=flags.episodes)
+    found = experiment.evaluate(actor, purpose=3, number=flags.seed)
+    which = "best" if flags.best else "last"
+    table = Table(title=f"{flags.run}: {which} parameters, {flags.episodes} episodes each, mean ± standard error")
+    table.add_column("seed", justify="right")
+    for name in found[0]:
+        table.add_column(name.replace("_", " "), justify="right")
+    for seed, evaluation in zip(experiment.seeds, found, strict=True):
+        cells = [
+            f"{np.mean(values):.3f} ± {np.std(values) / np.sqrt(len(values)):.3f}" for values in evaluation.values()
+        ]
+        table.add_row(str(seed), *cells)
+    Console().print(table)
+    return 0
+
+
+def _play(arguments: Sequence[str]) -> int:
+    """Draw one greedy episode: gpae play RUN -o replay.gif"""
+    flags = _parse(PlayFlags, "play", "Draws one greedy episode as an animated GIF.", arguments)
+    experiment, actor = _load(flags.run, best=flags.best)
+    outcome = experiment.replay(actor, flags.output, number=flags.episode)
+    print(f"{flags.output}: {outcome}")
+    return 0
+
+
+def _envs(arguments: Sequence[str]) -> int:
+    """List the environments"""
+    _parse(NoFlags, "envs", "Lists the environments.", arguments)
+    from gpae import envs
+
+    rows = []
+    for name in envs.names():
+        spec = envs.make(name).spec
+        sizes = (spec.num_agents, spec.num_actions, spec.observation_size, spec.state_size, spec.episode_limit)
+        rows.append((name, *map(str, sizes)))
+    _table(("environment", "agents", "actions", "observation", "state", "steps at most"), rows)
+    print('A SMAX scenario of your own: smax/custom:ALLIES_vs_ENEMIES, such as "smax/custom:3m2s_vs_4m1Z".')
+    return 0
+
+
+def _algorithms(arguments: Sequence[str]) -> int:
+    """List the algorithms"""
+    _parse(NoFlags, "algorithms", "Lists the algorithms.", arguments)
+    from gpae.algorithms.registry import ALGORITHMS
+
+    _table(
+        ("algorithm", "critic sees", "what it is", "source"),
+        [(a.name, a.critic.replace("_", " "), a.summary, a.source) for a in ALGORITHMS.values()],
+    )
+    _table(("preset", "what it is"), [(name, summary) for name, (summary, _) in PRESETS.items()])
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "play": _play,
+    "envs": _envs,
+    "algorithms": _algorithms,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+      0; 1 if training diverged; 2 if the request was wrong; 130 or 143 after SIGINT or SIGTERM.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    command, *rest = arguments or ["--help"]
+    try:
+        if command in ("-h", "--help"):
+            print(_usage())
+            return 0
+        if command == "--version":
+            from gpae import __version__
+
+            print(__version__)
+            return 0
+        if command not in COMMANDS:
+            raise unknown_name("command", command, COMMANDS)
+        return COMMANDS[command](rest)
+    except UserError as error:
+        print(f"gpae: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _usage() -> str:
+    lines = [f"  {name:12}{command.__doc__}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: gpae COMMAND ...",
+            "",
+            "Generalized per-agent advantage estimation for cooperative multi-agent reinforcement learning.",
+            "",
+            *lines,
+            "",
+            "gpae COMMAND --help explains a command and its flags.",
+        ]
+    )
+
+
+def _parse(flags: type, command: str, description: str, arguments: Sequence[str], default: Any = None) -> Any:
+    return tyro.cli(
+        flags,
+        default=default,
+        prog=f"gpae {command}",
+        description=description,
+        args=list(arguments),
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if rows and rows[0][columns.index(column)].isdigit() else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _load(run: Path, *, best: bool, **changes: Any) -> tuple[Any, Any]:
+    """The experiment of a run, with changed settings, and the actor's parameters."""
+    from gpae.checkpoint import Checkpoints
+    from gpae.trainer import Experiment, Run
+
+    experiment = Experiment(dataclasses.replace(Run(run).config, **changes))
+    name = "best_actor" if best else "actor"
+    with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
+        items, _ = checkpoints.restore({name: experiment.shapes.params.actor})
+    return experiment, items[name]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

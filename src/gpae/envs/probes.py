@@ -1,0 +1,284 @@
+"""Probe environments: so small that the right answer is known, each telling of one part when that part is broken.
+
+Every probe is a frozen dataclass with a settable number of agents; gamma is the learner's. `t` counts rows of an
+episode from 0 and L is the probe's `length`. Values are EQ^i, hence the same for all agents where nothing else is
+said. In the spirit of the test environments of rejax and of A. Jones, "Debugging RL, Without the Agonizing Pain".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from gpae.envs.base import EnvSpec, Outcome, View
+from gpae.errors import UserError
+
+
+@struct.dataclass
+class ProbeState:
+    """The state of every probe."""
+
+    time: Array
+    """[] int32: steps made."""
+    cue: Array
+    """[] int32: what was drawn, or what was done, in [0, 2)."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the probes have in common: two actions, L steps, a cue of two values, and a state that tells all.
+
+    Unless a probe says otherwise each agent observes the global state: one-hot time [L + 1] and one-hot cue [2].
+    """
+
+    num_agents: int = 2
+    length: int = 1
+    """L, the number of steps of an episode."""
+
+    name: ClassVar[str]
+    has_wins: ClassVar[bool] = False
+    num_actions: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        for option in ("num_agents", "length"):
+            if getattr(self, option) < 1:
+                raise UserError(f"{self.name}: {option} must be at least 1, not {getattr(self, option)}")
+
+    @property
+    def spec(self) -> EnvSpec:
+        """The fixed sizes."""
+        size = self.length + 3
+        return EnvSpec(
+            name=self.name,
+            num_agents=self.num_agents,
+            num_actions=self.num_actions,
+            observation_size=size,
+            state_size=size,
+            episode_limit=self.length,
+            has_wins=self.has_wins,
+            action_names=tuple(str(a) for a in range(self.num_actions)),
+        )
+
+    def reset(self, key: Array) -> ProbeState:
+        """Time 0 and a cue drawn evenly from {0, 1}."""
+        return ProbeState(time=jnp.int32(0), cue=jax.random.randint(key, (), 0, 2))
+
+    def step(self, key: Array, state: ProbeState, actions: Array) -> tuple[ProbeState, Outcome]:
+        """One step; the last one terminates."""
+        last = state.time + 1 >= self.length
+        outcome = Outcome(
+            reward=self._reward(state, actions, last),
+            terminated=last,
+            truncated=jnp.zeros((), bool),
+            won=last & self._won(state, actions),
+        )
+        return replace(state, time=state.time + 1), outcome
+
+    def observe(self, state: ProbeState) -> View:
+        """Everything, for every agent."""
+        told = self._told(state)
+        return View(
+            observations=jnp.tile(told, (self.num_agents, 1)),
+            state=told,
+            legal_actions=jnp.ones((self.num_agents, self.num_actions), bool),
+            alive=jnp.ones(self.num_agents, bool),
+        )
+
+    def _told(self, state: ProbeState) -> Array:
+        return jnp.concatenate([jax.nn.one_hot(state.time, self.length + 1), jax.nn.one_hot(state.cue, 2)])
+
+    def _reward(self, state: ProbeState, actions: Array, last: Array) -> Array:
+        raise NotImplementedError
+
+    def _won(self, state: ProbeState, actions: Array) -> Array:
+        return jnp.zeros((), bool)
+
+
+@dataclass(frozen=True)
+class Constant(Probe):
+    """Reward 1, one step. Value 1. If it fails: the value loss or the optimiser."""
+
+    name: ClassVar[str] = "probe/constant"
+
+    def _reward(self, state: ProbeState, actions: Array, last: Array) -> Array:
+        return jnp.float32(1)
+
+
+@dataclass(frozen=True)
+class Observation(Probe):
+    """Reward 2 cue - 1, one step. Value -1 where the cue is 0, +1 where it is 1. If it fails: what the critic sees."""
+
+    name: ClassVar[str] = "probe/observation"
+
+    def _reward(self, state: ProbeState, actions: Array, last: Array) -> Array:
+        return 2 * state.cue.astype(jnp.float32) - 1
+
+
+@dataclass(frozen=True)
+class Delay(Probe):
+    """Reward 1 at the last of L steps. Value gamma^(L-1-t), so gamma^(L-1) at the first row. If it fails: discounts."""
+
+    length: int = 2
+    name: ClassVar[str] = "probe/delay"
+
+    def _reward(self, state: ProbeState, actions: Array, last: Array) -> Array:
+        return last.astype(jnp.float32)
+
+
+@dataclass(frozen=True)
+class Team(Probe):
+    """A one-step matrix game with known credit; the last of three agents is lazy: its action does not matter.
+
+    Agent i < N - 1 is right when it plays (cue + i) mod 2. The reward is the share of these agents that are right,
+
+        r = sum_{i < N-1} 1[a^i right] / (N - 1),
+
+    so with p^i the probability that agent i is right
+
+        EQ^i = (sum_{j != i} 1[a^j right] + p^i) / (N - 1)      A^i = (1[a^i right] - p^i) / (N - 1)
+
+    for i < N - 1, and EQ = r, A = 0 for the lazy agent. The best value is 1, a win (all right); uniform play has 1/2.
+    If it fails: policy gradient, or credit.
+    """
+
+    num_agents: int = 3
+    name: ClassVar[str] = "probe/team"
+    has_wins: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_agents < 2:
+            raise UserError(f"{self.name}: num_agents must be at least 2, not {self.num_agents}")
+
+    def right(self, state: ProbeState) -> Array:
+        """The right action of every agent but the lazy one, [N - 1] int32."""
+        return (state.cue + jnp.arange(self.num_agents - 1, dtype=jnp.int32)) % 2
+
+    def _reward(self, state: ProbeState, actions: Array, last: Array) -> Array:
+        return jnp.mean((actions[:-1] == self.right(state)).astype(jnp.float32))
+
+    def _won(self, state: ProbeState, actions: Array) -> Array:
+        return jnp.all(actions[:-1] == self.right(state))
+
+
+@dataclass(frozen=True)
+class Memory(Probe):
+    """The cue is seen at the first row only; at the last of L steps every agent must play it.
+
+    The reward there is the share of agents that do; all doing so is a win. With memory the value is gamma^(L-1-t) and
+    every episode is won; without, it is at best gamma^(L-1-t) / 2 and half of them are. The state for the critic tells
+    the cue at every row. If it fails: the recurrent policy, or the resets of its memory.
+    """
+
+    length: int = 4
+    name: ClassVar[str] = "probe/memory"
+    has_wins: ClassVar[bool] = True
+
+    def observe(self, state: ProbeState) -> View:
+        """The cue is blanked in the observations of all rows but the first."""
+        view = super().observe(state)
+        seen = jnp.arange(view.observations.shape[-1]) <= self.length
+        return replace(view, observations=jnp.where(seen | (state.time == 0), view.observations, jnp.float32(0)))
+
+    def _reward(self, state: ProbeState, actions: Array, last: Array) -> Array:
+        return jnp.where(last, jnp.mean((actions == state.cue).astype(jnp.float32)), jnp.float32(0))
+
+    def _won(self, state: ProbeState, actions: Array) -> Array:
+        return jnp.all(actions == state.cue)
+
+
+@dataclass(frozen=True)
+class TimeLimit(Probe):
+    """Reward 1 at every step for ever; a time limit cuts it off after L. All that is seen is a constant.
+
+    Value 1 / (1 - gamma) at every row, the final one included. Were the limit taken for a termination it would be
+    (1 - gamma^(L-t)) / (1 - gamma), over t at most (1 - gamma^L) / (1 - gamma). If it fails: the bootstrap.
+    """
+
+    length: int = 5
+    name: ClassVar[str] = "probe/time_limit"
+
+    def step(self, key: Array, state: ProbeState, actions: Array) -> tuple[ProbeState, Outcome]:
+        """One step; the L-th truncates."""
+        following, outcome = super().step(key, state, actions)
+        return following, replace(outcome, terminated=outcome.truncated, truncated=outcome.terminated)
+
+    def _told(self, state: ProbeState) -> Array:
+        return jnp.ones(self.length + 3)
+
+    def _reward(self, state: ProbeState, actions: Array, last: Array) -> Array:
+        return jnp.float32(1)
+
+
+@dataclass(frozen=True)
+class Stay(TimeLimit):
+    """As `TimeLimit`, but an agent that plays 1 ends the episode, with reward `prize` instead of 1.
+
+    Staying (all play 0) is worth 1 / (1 - gamma), leaving `prize`: with gamma = 0.9 and the default 5 staying is best,
+    and its value is 10. Were the limit taken for a termination, staying would seem worth at most
+    (1 - gamma^L) / (1 - gamma) = 2.71 (L = 3), and leaving best. A row can thus end in either way, or in both (then it
+    is a termination). If it fails: the bootstrap, in what the policy does.
+    """
+
+    length: int = 3
+    prize: float = 5.0
+    name: ClassVar[str] = "probe/stay"
+
+    def step(self, key: Array, state: ProbeState, actions: Array) -> tuple[ProbeState, Outcome]:
+        """One step; leaving terminates, the L-th step truncates otherwise."""
+        following, outcome = super().step(key, state, actions)
+        leave = jnp.any(actions == 1)
+        return following, replace(outcome, terminated=leave, truncated=outcome.truncated & ~leave)
+
+    def _reward(self, state: ProbeState, actions: Array, last: Array) -> Array:
+        return jnp.where(jnp.any(actions == 1), jnp.float32(self.prize), jnp.float32(1))
+
+
+@dataclass(frozen=True)
+class Death(Probe):
+    """Agent 0 acts once and is dead from the second row on; what it did is rewarded at the last of L steps.
+
+    The reward there is 1 if agent 0's first action was 1, else 0; nothing else matters. The value at the rows t > 0 is
+    gamma^(L-1-t) if it was, else 0, for every agent, the dead one too: values and traces run through death. At the
+    first row, with p the probability that agent 0 plays 1,
+
+        EQ^0 = gamma^(L-1) p      EQ^j = gamma^(L-1) 1[a^0 = 1]      A^0 = gamma^(L-1) (1[a^0 = 1] - p)      A^j = 0
+
+    The dead agent sees zeros and its one legal action is 0. If it fails: an agent's death is taken for the episode's
+    end, or its rows before death are masked.
+    """
+
+    length: int = 3
+    name: ClassVar[str] = "probe/death"
+
+    def reset(self, key: Array) -> ProbeState:
+        """Time 0, nothing done yet."""
+        return ProbeState(time=jnp.int32(0), cue=jnp.int32(0))
+
+    def step(self, key: Array, state: ProbeState, actions: Array) -> tuple[ProbeState, Outcome]:
+        """One step; the cue keeps what agent 0 did at the first."""
+        state = replace(state, cue=jnp.where(state.time == 0, actions[0], state.cue))
+        return super().step(key, state, actions)
+
+    def observe(self, state: ProbeState) -> View:
+        """Zeros and one legal action for the dead."""
+        view = super().observe(state)
+        alive = (jnp.arange(self.num_agents) > 0) | (state.time == 0)
+        return replace(
+            view,
+            observations=jnp.where(alive[:, None], view.observations, jnp.float32(0)),
+            legal_actions=alive[:, None] | (jnp.arange(2) == 0)[None, :],
+            alive=alive,
+        )
+
+    def _reward(self, state: ProbeState, actions: Array, last: Array) -> Array:
+        return (last & (state.cue == 1)).astype(jnp.float32)
+
+
+PROBES = (Constant, Observation, Delay, Team, Memory, TimeLimit, Stay, Death)
+"""All of them."""

@@ -1,0 +1,64 @@
+"""What the networks are trained to make small. Means are masked: a sum over a count, never a mean of means."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+
+def masked_mean(x: Array, mask: Array) -> Array:
+    """The mean of `x` where `mask`, both [...]; 0 where nothing is selected."""
+    weights = mask.astype(x.dtype)
+    return jnp.sum(jnp.where(mask, x, jnp.zeros_like(x))) / jnp.maximum(jnp.sum(weights), 1.0)
+
+
+def normalise(x: Array, mask: Array, epsilon: float = 1e-8) -> Array:
+    """`x` shifted and scaled to mean 0 and standard deviation 1 over `mask`; both [...]."""
+    mean = masked_mean(x, mask)
+    variance = masked_mean(jnp.square(x - mean), mask)
+    return (x - mean) / jnp.sqrt(variance + epsilon)
+
+
+def explained_variance(values: Array, targets: Array, mask: Array) -> Array:
+    """1 - Var(targets - values) / Var(targets) over `mask`: 1 is perfect, 0 no better than a constant."""
+
+    def variance(x: Array) -> Array:
+        return masked_mean(jnp.square(x - masked_mean(x, mask)), mask)
+
+    return 1.0 - variance(targets - values) / jnp.maximum(variance(targets), 1e-8)
+
+
+def clipped_surrogate(log_ratios: Array, old_log_ratios: Array, advantages: Array, clip: Array | float) -> Array:
+    r"""The objective of each sample, to be made large, clipped around the policy at the start of the update.
+
+        min( rho A, clip(rho, rho_old (1 - eps), rho_old (1 + eps)) A )
+
+    with rho = pi_theta / mu and rho_old = pi_old / mu, mu the behaviour policy. On-policy rho_old = 1: PPO.
+
+    Args:
+      log_ratios: log rho, [...].
+      old_log_ratios: log rho_old, [...], no gradient.
+      advantages: [...].
+      clip: eps.
+
+    Source: Kim et al. 2026 (arXiv 2603.02654); the same idea as GePPO (Queeney et al. 2021, arXiv 2111.00072) and,
+    on-policy, PPO (Schulman et al. 2017, arXiv 1707.06347, Eq. 7).
+    """
+    ratios, old = jnp.exp(log_ratios), jnp.exp(old_log_ratios)
+    return jnp.minimum(ratios * advantages, jnp.clip(ratios, old * (1.0 - clip), old * (1.0 + clip)) * advantages)
+
+
+def value_error(values: Array, old_values: Array, targets: Array, clip: Array | float | None) -> Array:
+    """Half the squared error of each value, [...]; the larger of it and that of the value clipped near the old one.
+
+    Args:
+      values, old_values, targets: [...].
+      clip: how far a value may move from the old one before moving further gains nothing; None for no clipping.
+
+    Source: the reference implementation of PPO (Schulman et al. 2017).
+    """
+    error = jnp.square(values - targets)
+    if clip is not None:
+        clipped = old_values + jnp.clip(values - old_values, -clip, clip)
+        error = jnp.maximum(error, jnp.square(clipped - targets))
+    return 0.5 * error

@@ -1,0 +1,20 @@
+"""Settings shared by all tests: CPU, four faked devices, compiled programs kept between runs."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4").strip()
+
+import jax
+import pytest
+
+from gpae.compilation import enable_compilation_cache
+
+enable_compilation_cache()
+
+
+@pytest.fixture
+def strict():
+    """No silent promotion of dtypes or ranks inside the test."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield

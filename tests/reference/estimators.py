@@ -1,0 +1,85 @@
+"""The estimators written from their formulas: double loops over rows and agents, NumPy float64, no batch axis."""
+
+import math
+
+import numpy as np
+
+
+def traces(log_ratios, *, scheme, lambda_, eta=1.05, own_cap=math.inf):
+    """c[t][i], from ratios of the agent itself and of the others; sums of logs are exact."""
+    rows, agents = np.shape(log_ratios)
+    c = np.zeros((rows, agents))
+    for t in range(rows):
+        logs = [float(x) for x in log_ratios[t]]
+        for i in range(agents):
+            own = logs[i]
+            others = math.fsum(logs[:i] + logs[i + 1 :])
+            team = math.fsum(logs)
+            log_c = {
+                "none": 0.0,
+                "st": min(0.0, team),
+                "it": min(0.0, own),
+                "dt": min(0.0, own + math.log(eta) if others > math.log(eta) else team),
+                "others": min(own, math.log(own_cap)) + min(others, math.log(eta)),
+            }[scheme]
+            c[t, i] = lambda_ * math.exp(log_c)
+    return c
+
+
+def gpae(
+    rewards, values, next_values, terminated, truncated, log_ratios,
+    *, gamma, lambda_, trace="dt", eta=1.05, own_weight="truncated", own_cap=math.inf,
+):  # fmt: skip
+    """(advantages, critic targets), each [T, N]; rewards [T] or [T, N]."""
+    rows, agents = np.shape(values)
+    rewards = np.asarray(rewards, np.float64)
+    rewards = rewards if rewards.ndim == 2 else np.repeat(rewards[:, None], agents, axis=1)
+    values, next_values = np.asarray(values, np.float64), np.asarray(next_values, np.float64)
+    c = traces(log_ratios, scheme=trace, lambda_=lambda_, eta=eta, own_cap=own_cap)
+    advantages, targets = np.zeros((rows, agents)), np.zeros((rows, agents))
+    for i in range(agents):
+        for t in reversed(range(rows)):
+            advantages[t, i] = rewards[t, i] - values[t, i]
+            if not terminated[t]:
+                advantages[t, i] += gamma * next_values[t, i]
+            if t + 1 < rows and not terminated[t] and not truncated[t]:
+                advantages[t, i] += gamma * c[t + 1, i] * advantages[t + 1, i]
+            rho = math.exp(log_ratios[t][i])
+            weight = min(1.0, rho) if own_weight == "truncated" else min(own_cap, rho)
+            targets[t, i] = values[t, i] + weight * advantages[t, i]
+    return advantages, targets
+
+
+def gae(rewards, values, next_values, terminated, truncated, *, gamma, lambda_):
+    """Advantages [T, N] as the sum of discounted errors up to the end of the episode, Eq. 16 of Schulman et al."""
+    rows, agents = np.shape(values)
+    rewards = np.asarray(rewards, np.float64)
+    rewards = rewards if rewards.ndim == 2 else np.repeat(rewards[:, None], agents, axis=1)
+    values, next_values = np.asarray(values, np.float64), np.asarray(next_values, np.float64)
+    advantages = np.zeros((rows, agents))
+    for i in range(agents):
+        for t in range(rows):
+            for k in range(t, rows):
+                bootstrap = 0.0 if terminated[k] else gamma * next_values[k, i]
+                error = rewards[k, i] + bootstrap - values[k, i]
+                advantages[t, i] += (gamma * lambda_) ** (k - t) * error
+                if terminated[k] or truncated[k]:
+                    break
+    return advantages
+
+
+def vtrace(rewards, values, next_values, terminated, truncated, log_ratios, *, gamma, lambda_):
+    """V-trace(lambda) targets [T] of one agent with both caps 1: Espeholt et al. 2018, Eq. 1 and remark 2."""
+    rows = len(values)
+    rho = [min(1.0, math.exp(x)) for x in log_ratios]
+    targets = np.asarray(values, np.float64).copy()
+    for s in range(rows):
+        product = 1.0
+        for t in range(s, rows):
+            bootstrap = 0.0 if terminated[t] else gamma * float(next_values[t])
+            error = rho[t] * (float(rewards[t]) + bootstrap - float(values[t]))
+            targets[s] += gamma ** (t - s) * product * error
+            if terminated[t] or truncated[t]:
+                break
+            product *= lambda_ * rho[t]
+    return targets
