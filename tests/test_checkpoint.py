@@ -289,6 +289,7 @@ def test_kill_while_saving_leaves_a_whole_checkpoint(tmp_path, moment, latest):
 def test_users_see_nothing_of_orbax(tmp_path):
     script = textwrap.dedent("""
         import sys
+        import absl.logging
         import jax.numpy as jnp
         from gpae.checkpoint import Checkpoints
 
@@ -296,6 +297,18 @@ def test_users_see_nothing_of_orbax(tmp_path):
         with Checkpoints(sys.argv[1]) as checkpoints:
             checkpoints.save(1, tree, {})
             checkpoints.restore(tree)
+        # What its threads report when one of many reads or writes fails; UserError has said it by then.
+        absl.logging.error("a thread failed")
+        class Late:
+            def __init__(self, words):
+                self.words = words
+            def __del__(self):
+                raise RuntimeError(self.words)
+        Late("Event loop is closed")
+        Late("something else")
     """)
     child = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
-    assert (child.returncode, child.stdout, child.stderr) == (0, "", "")
+    assert (child.returncode, child.stdout) == (0, "")
+    errors = [line for line in child.stderr.splitlines() if "Error" in line and "raise" not in line]
+    assert errors == ["RuntimeError: something else"]
+    assert "a thread failed" not in child.stderr

@@ -40,10 +40,14 @@ def test_create_records_settings_and_versions(run):
 
 def test_installed_package_claims_no_commit(monkeypatch, tmp_path):
     """A copy in somebody else's checkout is not tracked there."""
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
     (tmp_path / "run_directory.py").write_text("")
     monkeypatch.setattr(run_directory, "__file__", str(tmp_path / "run_directory.py"))
     assert run_directory.versions()["commit"] is None
+    subprocess.run([*git, "add", "."], check=True)
+    assert run_directory.versions()["commit"].endswith("+")  # tracked, and changed since the commit
 
 
 def test_existing_run_is_refused_or_overwritten(run):

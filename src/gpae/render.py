@@ -27,12 +27,12 @@ def save_gif(
     title: str,
     outcome: str = "",
     frames_per_second: float = 8.0,
-    width: int = 420,
+    width: int = 480,
 ) -> None:
     """Writes `scenes`, one step each, as an animated GIF that repeats.
 
     The learning team is blue, its opponents orange, scenery grey. The arc around a unit is its health, a line goes
-    from who attacks to whom. The view is cut to where something happens.
+    from who attacks to whom, and a cross marks who was killed. The view is cut to where something happens.
 
     Args:
       scenes: at least one; the first is the start of the episode.
@@ -132,6 +132,11 @@ def _draw_frame(background: Image.Image, view: _View, scene: Scene, step: str, o
         start, end = view(positions[who]), view(positions[whom])
         colour = _TEAMS[int(teams[who])]
         draw.line((*start, *end), fill=_mix(colour, 0.75), width=2 * _SUPER)
+        if not drawn[whom]:  # killed by it
+            arm = 5 * _SUPER
+            for slope in (-arm, arm):
+                cross = (end[0] - arm, end[1] - slope, end[0] + arm, end[1] + slope)
+                draw.line(cross, fill=_TEXT, width=2 * _SUPER)
     for i in np.flatnonzero(drawn):
         centre, radius, colour = view(positions[i]), radii[i] * view.scale, _TEAMS[int(teams[i])]
         if teams[i] == 2:
@@ -141,8 +146,8 @@ def _draw_frame(background: Image.Image, view: _View, scene: Scene, step: str, o
             _circle(draw, centre, radius, fill=_mix(colour, 0.2), outline=_mix(colour, 0.35), width=round(ring))
             box = (centre[0] - radius, centre[1] - radius, centre[0] + radius, centre[1] + radius)
             draw.arc(box, -90, -90 + 360 * min(1.0, float(health[i])), fill=colour, width=round(ring))
-        if scene.labels[i]:
-            size = min(14.0, max(8.0, 0.9 * radius / _SUPER))
+        size = min(14.0, 0.9 * radius / _SUPER)
+        if scene.labels[i] and size >= 7:  # smaller ones cannot be read
             draw.text(centre, scene.labels[i], font=_font(size), fill=_TEXT, anchor="mm")
     return image.reduce(_SUPER)
 

@@ -98,7 +98,6 @@ class SMAX:
       walls_cause_death: whether units die that touch the edge of the map.
       attack_mode: whom enemies attack, "closest" or "random".
       max_steps: an episode is cut off after `max_steps + 1` steps, as in JaxMARL.
-      timeout_is_termination: report the time limit as a termination, as JaxMARL's training scripts treat it.
 
     Raises:
       UserError: an unknown map, unit type or attack mode, or `max_steps` < 1.
@@ -111,7 +110,8 @@ class SMAX:
       legal_actions [N, 5 + M]: four moves while alive; stop always; attack on living enemies in range.
 
     The reward is the enemies' mean loss of health (as a share) plus 1 for a win. An agent's death is no episode end:
-    `terminated` means that a whole team is dead, `won` that all enemies are and an ally is not.
+    `terminated` means that a whole team is dead, `won` that all enemies are and an ally is not; the time limit is a
+    truncation (`TimeoutIsTermination` makes it a termination).
 
     Source: Rutherford et al. 2023 (arXiv 2311.10090); jaxmarl.environments.smax.
     """
@@ -124,14 +124,12 @@ class SMAX:
         walls_cause_death: bool = True,
         attack_mode: str = "closest",
         max_steps: int = 100,
-        timeout_is_termination: bool = False,
     ) -> None:
         if attack_mode not in ("closest", "random"):
             raise unknown_name("attack mode", attack_mode, ("closest", "random"))
         if max_steps < 1:
             raise UserError(f"max_steps must be at least 1, not {max_steps}")
         chosen = _named_scenario(map_name) if isinstance(map_name, str) else map_name
-        self.timeout_is_termination = timeout_is_termination
         with muted():
             self.jaxmarl: Any = HeuristicEnemySMAX(
                 scenario=chosen,
@@ -173,8 +171,7 @@ class SMAX:
         _, after, rewards, _, _ = world.step_env_no_decode(key, state.state, decoded)
 
         allies_alive, enemies_alive = self._any_alive(after)
-        decided = ~(allies_alive & enemies_alive)
-        terminated = after.done if self.timeout_is_termination else decided
+        terminated = ~(allies_alive & enemies_alive)
         outcome = Outcome(
             reward=rewards[env.agents[0]],
             terminated=terminated,

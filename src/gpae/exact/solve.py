@@ -38,7 +38,7 @@ def by_agent(game: TeamGame, policy: Floats) -> Floats:
     if np.shape(policy) != shape:
         raise ValueError(f"policy must have shape {shape}, got {np.shape(policy)}")
     check_distribution("policy", policy)
-    return np.stack([policy[i][:, game.joint_actions[:, i]] for i in range(game.agents)])
+    return policy @ game.own_sums.transpose(0, 2, 1)
 
 
 def log_ratios(game: TeamGame, policy: Floats, behaviour: Floats) -> Floats:

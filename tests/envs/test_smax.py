@@ -1,0 +1,211 @@
+"""SMAX equals JaxMARL's, and says truthfully how an episode ended."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpae.envs import make
+from gpae.envs.smax import SMAX, scenario
+from gpae.errors import UserError
+
+STEPS, ENVS, STOP = 200, 3, 4
+QUICK = {"xla_backend_optimization_level": 1}
+"""Compile in a quarter of the time; what is compiled runs for less than a second."""
+
+
+def side_by_side(env, key):
+    """STEPS steps of ours and of JaxMARL's, under the same keys and actions: two records of the same structure."""
+    theirs = env.jaxmarl
+    stack = lambda by_agent: jnp.stack([by_agent[agent] for agent in theirs.agents])  # noqa: E731
+    start_key, key = jax.random.split(key)
+    observations, state = theirs.reset(start_key)
+
+    def row(carry, key):
+        ours, (observations, state) = carry
+        view = env.observe(ours)
+        action_key, key = jax.random.split(key)
+        # Legal actions, attacks preferred: battles are fought, won and lost.
+        wish = jnp.where(jnp.arange(env.spec.num_actions) > STOP, 2.0, 0.0)
+        actions = jax.random.categorical(action_key, jnp.where(view.legal_actions, wish, -jnp.inf)).astype(jnp.int32)
+        # MultiAgentEnv.step: the reset's key is split off first.
+        step_key, reset_key = jax.random.split(key)
+        after, outcome = env.step(step_key, ours, actions)
+        ended = outcome.terminated | outcome.truncated
+        following = jax.tree.map(lambda a, b: jnp.where(ended, a, b), env.reset(reset_key), after)
+        legal = stack(theirs.get_avail_actions(state))
+        new_observations, new_state, rewards, dones, _ = theirs.step(
+            key, state, dict(zip(theirs.agents, actions, strict=True))
+        )
+        mine = {
+            "state": ours,
+            "observations": view.observations,
+            "world_state": view.state,
+            "legal_actions": view.legal_actions,
+            "alive": view.alive,
+            "reward": jnp.full(env.spec.num_agents, outcome.reward),
+            "ended": ended,
+        }
+        reference = {
+            "state": state,
+            "observations": stack(observations),
+            "world_state": observations["world_state"],
+            "legal_actions": legal.astype(bool),
+            "alive": state.state.unit_alive[: theirs.num_allies],
+            "reward": stack(rewards),
+            "ended": dones["__all__"],
+        }
+        return (following, (new_observations, new_state)), (mine, reference, outcome)
+
+    return jax.lax.scan(row, (env.reset(start_key), (observations, state)), jax.random.split(key, STEPS))[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("smax/3m", {}),
+        ("smax/5m_vs_6m", {}),
+        ("smax/3s5z_vs_3s6z", {"see_enemy_actions": False, "attack_mode": "random", "max_steps": 12}),
+        ("smax/smacv2_5_units", {"walls_cause_death": False, "max_steps": 30}),
+    ],
+)
+def test_equals_jaxmarl(name, options):
+    """Bit for bit: the same operations on the same numbers."""
+    env = make(name, **options)
+    record = jax.jit(jax.vmap(lambda key: side_by_side(env, key)), compiler_options=QUICK)(
+        jax.random.split(jax.random.key(3), ENVS)
+    )
+    mine, reference, outcome = jax.tree.map(np.asarray, record)
+    leaves = jax.tree_util.tree_leaves_with_path(mine)
+    for (path, ours), theirs in zip(leaves, jax.tree.leaves(reference), strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs, err_msg=jax.tree_util.keystr(path))
+    # The comparison has seen what it should: ends, deaths before the end, attacks.
+    assert mine["ended"].sum() >= ENVS
+    assert not mine["alive"].all()
+    assert mine["legal_actions"][..., STOP + 1 :].any()
+    assert outcome.truncated.any() == ("max_steps" in options)
+    np.testing.assert_array_equal(mine["ended"], outcome.terminated ^ outcome.truncated)
+    # Dead agents see nothing and can only stop, and the episode goes on without them.
+    dead = ~mine["alive"]
+    assert np.abs(mine["observations"][dead]).sum() == 0
+    assert (mine["legal_actions"][dead] == (np.arange(env.spec.num_actions) == STOP)).all()
+    assert (dead.any(-1) & ~mine["ended"]).any()
+
+
+@pytest.fixture(scope="module")
+def battle():
+    """Two marines against a marine and a zealot: the environment, its compiled functions, a first state."""
+    env = SMAX(scenario("2m", ["marine", "zealot"]))
+    step, observe, reset = (jax.jit(f, compiler_options=QUICK) for f in (env.step, env.observe, env.reset))
+    return env, step, observe, reset(jax.random.key(0))
+
+
+def altered(state, **changes):
+    return replace(state, state=replace(state.state, **changes))
+
+
+def test_the_time_limit_is_a_truncation_at_the_101st_step(battle):
+    """Nobody can die; nobody is reported dead, neither on the way nor at the end."""
+    env, step, observe, state = battle
+    state = altered(state, unit_health=jnp.full(4, 1e6))
+    for t in range(env.spec.episode_limit):
+        state, outcome = step(jax.random.key(t), state, jnp.full(2, STOP, jnp.int32))
+        assert not outcome.terminated
+        assert not outcome.won
+        assert bool(outcome.truncated) == (t == 100)
+    assert env.spec.episode_limit == 101
+    assert observe(state).alive.all()
+    assert (observe(state).observations != 0).any(axis=-1).all()
+
+
+WALL = (0.0, 0.0)
+HOME = ((8.0, 16.0), (8.0, 18.0), (24.0, 16.0), (24.0, 18.0))
+
+
+@pytest.mark.parametrize(
+    ("dying", "terminated", "won"),
+    [
+        ((), False, False),
+        ((0,), False, False),
+        ((2,), False, False),
+        ((0, 2), False, False),
+        ((2, 3), True, True),
+        ((1, 2, 3), True, True),
+        ((0, 1), True, False),
+        ((0, 1, 2, 3), True, False),
+    ],
+)
+@pytest.mark.parametrize("time", [0, 100])
+def test_how_an_episode_ends(battle, dying, terminated, won, time):
+    """Units on the map's edge die. At the last step an end by death is a termination still; a draw is no win."""
+    env, step, observe, state = battle
+    positions = jnp.array([WALL if i in dying else HOME[i] for i in range(4)])
+    state = altered(state, unit_positions=positions, step=jnp.array(time))
+    after, outcome = step(jax.random.key(1), state, jnp.full(2, STOP, jnp.int32))
+    view = observe(after)
+    assert view.alive.tolist() == [0 not in dying, 1 not in dying]
+    assert bool(outcome.terminated) == terminated
+    assert bool(outcome.won) == won
+    assert bool(outcome.truncated) == (time == 100 and not terminated)
+    # Half of the enemies' health is gone for each dead enemy; the bonus is for a win alone.
+    np.testing.assert_allclose(outcome.reward, len({2, 3} & set(dying)) / 2 + won, rtol=1e-6)
+    for agent in {0, 1} & set(dying):
+        assert not view.observations[agent].any()
+        assert view.legal_actions[agent].tolist() == [a == STOP for a in range(env.spec.num_actions)]
+
+
+def test_scene_shows_who_attacks_whom(battle):
+    env, step, _, state = battle
+    # Ally 0 and the enemy marine (unit 2) within reach of each other; the others far off, the zealot's eyes on ally 1.
+    positions = jnp.array([(10.0, 10.0), (28.0, 28.0), (13.0, 10.0), (28.0, 26.5)])
+    before = altered(state, unit_positions=positions)
+    after, _ = step(jax.random.key(1), before, jnp.array([STOP + 1, STOP], jnp.int32))
+    scene = env.scene(after)
+    assert sorted(scene.attacks) == [(0, 2), (2, 0), (3, 1)]
+    lost = env.scene(before).health - scene.health
+    assert (lost[[0, 1, 2]] > 0).all()
+    assert lost[3] == 0
+    assert scene.labels == ("m", "m", "m", "Z")
+    assert scene.teams.tolist() == [0, 0, 1, 1]
+    assert scene.size == (32.0, 32.0)
+    np.testing.assert_array_equal(scene.positions, after.state.unit_positions)
+    np.testing.assert_allclose(scene.radii, [0.375, 0.375, 0.375, 0.5])
+    dead = env.scene(altered(after, unit_alive=jnp.array([False, True, True, True])))
+    assert dead.health[0] == 0
+    assert (0, 2) not in dead.attacks
+
+
+def test_custom_scenarios():
+    by_name, by_lists = make("smax/custom:3m2s_vs_4m1Z"), SMAX(scenario(["marine"] * 3 + ["stalker"] * 2, "4m1Z"))
+    for env in (by_name, by_lists):
+        assert env.jaxmarl.scenario.tolist() == [0, 0, 0, 2, 2, 0, 0, 0, 0, 3]
+    assert replace(by_name.spec, name="") == replace(by_lists.spec, name="")
+    assert (by_name.spec.num_agents, by_name.spec.num_actions) == (5, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("smax/custom:3q_vs_2m", "no unit type 'q'; there are m marine, M marauder"),
+        ("smax/custom:3m", "expected two unit lists"),
+        ("smax/custom:m3_vs_2m", "expected counts and letters"),
+        ("smax/custom:0m_vs_2m", "at least one unit"),
+    ],
+)
+def test_wrong_scenarios(name, message):
+    with pytest.raises(UserError, match=message):
+        make(name)
+
+
+def test_wrong_options():
+    with pytest.raises(UserError, match=r"unknown unit type 'marin'; did you mean 'marine'"):
+        scenario(["marin"], "1m")
+    with pytest.raises(UserError, match=r"unknown SMAX map '3mm'; did you mean '3m'"):
+        SMAX("3mm")
+    with pytest.raises(UserError, match=r"unknown attack mode 'closet'; did you mean 'closest'"):
+        SMAX("3m", attack_mode="closet")
+    with pytest.raises(UserError, match="max_steps must be at least 1"):
+        SMAX("3m", max_steps=0)

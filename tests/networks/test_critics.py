@@ -1,0 +1,169 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from gpae.networks import CRITIC_INPUTS, Critic, CriticInputs, critics
+
+T, E, N, A, S, O = 3, 2, 4, 5, 7, 6
+H, M = 8, 6
+
+
+def inputs(seed=0, probs=None):
+    keys = jax.random.split(jax.random.key(seed), 4)
+    return CriticInputs(
+        states=10 * jax.random.normal(keys[0], (T, E, S)) + 5,
+        observations=jax.random.normal(keys[1], (T, E, N, O)),
+        actions=jax.random.randint(keys[2], (T, E, N), 0, A),
+        probs=jax.nn.softmax(3 * jax.random.normal(keys[3], (T, E, N, A))) if probs is None else probs,
+    )
+
+
+STARTS = jnp.zeros((T, E), bool).at[0].set(True).at[2, 1].set(True)
+
+
+class _Plain(nn.Module):
+    """LayerNorm and dense as flax has them, with the parameters of `critics._NormedDense`."""
+
+    inputs: int
+    features: int
+    layer_norm: bool
+
+    def setup(self):
+        if self.layer_norm:
+            self.scale = self.param("scale", nn.initializers.ones_init(), (self.inputs,))
+            self.shift = self.param("shift", nn.initializers.zeros_init(), (self.inputs,))
+        self.kernel = self.param("kernel", critics.ORTHOGONAL, (self.inputs, self.features))
+        self.bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+
+    def __call__(self, x):
+        if self.layer_norm:
+            norm = nn.LayerNorm(parent=None)
+            x = norm.apply({"params": {"scale": self.scale, "bias": self.shift}}, x)
+        return x @ self.kernel + self.bias
+
+
+def naive_modules():
+    """The embeddings written as method.md defines them: every agent's whole input is built. Quadratic in N."""
+    _NormedDense = type("_NormedDense", (_Plain,), {})
+
+    class StateEmbedding(nn.Module):
+        features: int
+        num_agents: int
+        identity: bool
+        layer_norm: bool
+
+        @nn.compact
+        def __call__(self, states):
+            x = states[..., None, :]
+            if self.identity:
+                x = jnp.broadcast_to(x, (*states.shape[:-1], self.num_agents, states.shape[-1]))
+                eye = jnp.broadcast_to(jnp.eye(self.num_agents), (*x.shape[:-1], self.num_agents))
+                x = jnp.concatenate([x, eye], axis=-1)
+            return critics.finish(_NormedDense(x.shape[-1], self.features, self.layer_norm)(x), self.layer_norm)
+
+    class JointActionEmbedding(nn.Module):
+        features: int
+        layer_norm: bool
+
+        @nn.compact
+        def __call__(self, actions, probs):
+            *batch, n, a = probs.shape
+            others = jnp.broadcast_to(jax.nn.one_hot(actions, a)[..., None, :, :], (*batch, n, n, a))
+            own = jnp.eye(n, dtype=bool)[:, :, None]
+            x = jnp.where(own, probs[..., None, :, :], others).reshape(*batch, n, n * a)
+            return critics.finish(_NormedDense(n * a, self.features, self.layer_norm)(x), self.layer_norm)
+
+    return StateEmbedding, JointActionEmbedding
+
+
+def build(**options):
+    critic = Critic(num_agents=N, hidden_size=H, embedding_size=M, **options)
+    memory = critic.initial_memory(E)
+    params = jax.jit(critic.init)(jax.random.key(1), inputs(), STARTS, memory)
+    # Parameters as training leaves them: no scale is 1, no shift is 0.
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    leaves = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    return critic, jax.tree.unflatten(tree, leaves), memory
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"inputs": "joint_action"},
+        {"inputs": "joint_action", "identity": False},
+        {"inputs": "joint_action", "layer_norm": False},
+        {"inputs": "state"},
+        {"inputs": "state", "identity": False},
+    ],
+    ids=str,
+)
+def test_equals_the_naive_critic_and_so_do_its_gradients(options, monkeypatch):
+    critic, params, memory = build(**options)
+
+    def loss(params, logits):
+        values, _ = critic.apply(params, inputs(probs=jax.nn.softmax(logits)), STARTS, memory)
+        return jnp.sum(jnp.sin(jnp.arange(values.size)).reshape(values.shape) * values), values
+
+    def evaluate():
+        # A new function each time: the modules that it finds are not those of the last trace.
+        return jax.jit(jax.value_and_grad(lambda *x: loss(*x), argnums=(0, 1), has_aux=True))(params, logits)
+
+    logits = jnp.log(inputs().probs)
+    (_, values), gradients = evaluate()
+    state_embedding, joint_embedding = naive_modules()
+    monkeypatch.setattr(critics, "StateEmbedding", state_embedding)
+    monkeypatch.setattr(critics, "JointActionEmbedding", joint_embedding)
+    (_, naive_values), naive_gradients = evaluate()
+
+    np.testing.assert_allclose(values, naive_values, rtol=0, atol=1e-5 * np.abs(naive_values).max())
+    largest = max(np.abs(x).max() for x in jax.tree.leaves(naive_gradients))
+    for lean, naive in zip(jax.tree.leaves(gradients), jax.tree.leaves(naive_gradients), strict=True):
+        np.testing.assert_allclose(lean, naive, rtol=0, atol=1e-5 * largest)
+
+
+def test_memory_grows_linearly_with_the_team():
+    def temporary_bytes(num_agents):
+        critic = Critic("joint_action", num_agents, hidden_size=H, embedding_size=M)
+        x = CriticInputs(
+            states=jnp.zeros((T, E, S)),
+            observations=jnp.zeros((T, E, num_agents, 1)),
+            actions=jnp.zeros((T, E, num_agents), jnp.int32),
+            probs=jnp.zeros((T, E, num_agents, A)),
+        )
+        memory = critic.initial_memory(E)
+        params = jax.eval_shape(critic.init, jax.random.key(0), x, STARTS, memory)
+        compiled = jax.jit(lambda p, x: critic.apply(p, x, STARTS, memory)[0]).lower(params, x).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    small, large = temporary_bytes(16), temporary_bytes(64)
+    assert large < 6 * small  # 16 times, were it quadratic
+
+
+def test_own_action_is_not_seen_but_the_others_actions_are():
+    critic, params, memory = build(inputs="joint_action")
+    x = inputs()
+    values, _ = critic.apply(params, x, STARTS, memory)
+    other = x.replace(actions=x.actions.at[0, :, 1].set((x.actions[0, :, 1] + 1) % A))
+    changed, _ = critic.apply(params, other, STARTS, memory)
+    moved = np.abs(changed - values)[0].max(axis=0)
+    assert moved[1] < 1e-5
+    assert (moved[[0, 2, 3]] > 1e-3).all()
+
+
+def test_a_state_critic_without_identity_is_evaluated_once():
+    critic, params, memory = build(inputs="state", identity=False)
+    values, memories = critic.apply(params, inputs(), STARTS, memory)
+    assert critic.rows == 1
+    assert memories.shape == (T, E, 1, H)
+    np.testing.assert_array_equal(values, np.broadcast_to(values[..., :1], (T, E, N)))
+
+
+@pytest.mark.parametrize("kind", CRITIC_INPUTS)
+def test_strict_promotion(kind, strict):
+    critic, params, memory = build(inputs=kind)
+    values, _ = critic.apply(params, inputs(), STARTS, memory)
+    assert values.shape == (T, E, N)
+    assert values.dtype == jnp.float32

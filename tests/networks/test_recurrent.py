@@ -1,0 +1,64 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from gpae.networks import Actor
+from gpae.networks.recurrent import GRU
+
+T, E, N, O, A, H = 6, 2, 3, 4, 5, 8
+
+
+@pytest.fixture(scope="module")
+def sequence():
+    gru = GRU(H)
+    x = jax.random.normal(jax.random.key(0), (T, E, N, O))
+    starts = jnp.zeros((T, E), bool).at[3, 0].set(True)
+    memory = jax.random.normal(jax.random.key(1), (E, N, H))
+    params = gru.init(jax.random.key(2), x, starts, memory)
+    params = jax.tree.map(lambda p: p + 0.1, params)
+    return gru, params, x, starts, memory
+
+
+def test_equals_the_cell_of_flax(sequence):
+    gru, params, x, _, memory = sequence
+    ours = params["params"]
+    cell = {}
+    for i, gate in enumerate("rzn"):
+        part = slice(i * H, (i + 1) * H)
+        cell[f"i{gate}"] = {"kernel": ours["input"]["kernel"][:, part], "bias": ours["input"]["bias"][part]}
+        cell[f"h{gate}"] = {"kernel": ours["kernel"][:, part]}
+    cell["hn"]["bias"] = ours["bias"]
+    h, expected = memory, []
+    for t in range(T):
+        h, _ = nn.GRUCell(H).apply({"params": cell}, h, x[t])
+        expected.append(h)
+    memories = gru.apply(params, x, jnp.zeros((T, E), bool), memory)
+    np.testing.assert_allclose(memories, jnp.stack(expected), atol=1e-6)
+
+
+def test_memory_is_reset_where_an_episode_starts_and_nowhere_else(sequence):
+    gru, params, x, starts, memory = sequence
+    memories = gru.apply(params, x, starts, memory)
+    unbroken = gru.apply(params, x, jnp.zeros_like(starts), memory)
+    fresh = gru.apply(params, x[3:], jnp.zeros_like(starts[3:]), jnp.zeros_like(memory))
+    np.testing.assert_allclose(memories[3:, 0], fresh[:, 0], atol=1e-6)
+    np.testing.assert_allclose(memories[:, 1], unbroken[:, 1], atol=1e-6)
+    assert np.abs(memories[3:, 0] - unbroken[3:, 0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("recurrent", [True, False])
+def test_an_actor_unrolled_at_once_equals_row_by_row(recurrent, strict):
+    actor = Actor(A, hidden_size=H, num_layers=1, recurrent=recurrent, identity=True)
+    x = jax.random.normal(jax.random.key(0), (T, E, N, O))
+    legal = jax.random.bernoulli(jax.random.key(1), 0.5, (T, E, N, A)).at[..., 0].set(True)
+    starts = jnp.zeros((T, E), bool).at[2, 1].set(True)
+    memory = actor.initial_memory(E, N)
+    params = actor.init(jax.random.key(2), x, legal, starts, memory)
+    whole, _ = actor.apply(params, x, legal, starts, memory)
+    for t in range(T):
+        row, memories = actor.apply(params, x[t : t + 1], legal[t : t + 1], starts[t : t + 1], memory)
+        memory = jax.tree.map(lambda m: m[0], memories)
+        np.testing.assert_allclose(row[0], whole[t], atol=1e-5)
+    assert (jnp.exp(whole)[~legal] == 0).all()

@@ -1,0 +1,43 @@
+"""The files beside the package agree with each other and with it."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from gpae import __version__
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12"])
+def test_constraints_pin_every_dependency_to_one_allowed_version(python):
+    environment = {"python_version": python, "python_full_version": f"{python}.0"}
+    pins = [pin for pin in PINS if pin.marker is None or pin.marker.evaluate(environment)]
+    versions = {canonicalize_name(pin.name): re.fullmatch(r"==([\w.]+)", str(pin.specifier)).group(1) for pin in pins}
+    assert len(versions) == len(pins), "pinned twice"
+    extras = PROJECT["optional-dependencies"]
+    for wanted in map(Requirement, [*PROJECT["dependencies"], *extras["dev"], *extras["tensorboard"]]):
+        assert wanted.specifier.contains(versions[canonicalize_name(wanted.name)]), wanted
+
+
+def test_constraints_are_plain_and_without_accelerators():
+    text = (ROOT / "constraints.txt").read_text()
+    assert not re.search(r"@|://|--|cuda|nvidia", text)
+
+
+def test_citation_names_this_version():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_license_is_the_one_declared():
+    text = (ROOT / "LICENSE").read_text()
+    assert PROJECT["license"] == "Apache-2.0"
+    assert "Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert "The gpae developers" in text
