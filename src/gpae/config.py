@@ -211,7 +211,7 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
             *("hidden_size", "embedding_size", "actor_layers", "critic_layers"),
             *("evaluations", "evaluation_episodes", "updates_per_call", "eta"),
         ),
-        lambda value: value >= 1,
+        lambda value: 1 <= value < math.inf,
         "at least 1",
     ),
     (

@@ -270,7 +270,7 @@ class _Training:
         progress = Progress(
             config.num_steps * config.seeds, start_steps=self.steps * config.seeds, quiet=self.options.quiet
         )
-        with progress, contextlib.ExitStack() as stack, _signals(progress) as stopped:
+        with progress, contextlib.ExitStack() as stack, _signals() as stopped:
             for sink in sinks:
                 stack.callback(sink.close)
             if config.num_steps != config.total_steps:
@@ -425,7 +425,7 @@ class _Training:
 
 
 @contextlib.contextmanager
-def _signals(progress: Progress) -> Iterator[list[int]]:
+def _signals() -> Iterator[list[int]]:
     """A list that receives the first SIGINT or SIGTERM; a second one acts as if nothing was in its way."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -440,7 +440,6 @@ def _signals(progress: Progress) -> Iterator[list[int]]:
     def receive(number: int, _: Any) -> None:
         received.append(number)
         restore()
-        progress.line("finishing the update, then saving; once more to stop at once")
 
     for number in before:
         signal.signal(number, receive)

@@ -130,7 +130,7 @@ def test_wrong_games_are_refused(changed, named):
 
 
 def test_games_too_large_say_what_would_fit():
-    with pytest.raises(ValueError, match=rf"100 states, 6 agents .* at most {MAX_TABLE}.*3 agents would fit"):
+    with pytest.raises(ValueError, match=rf"100 states, 6 agents .*at most {MAX_TABLE}.*3 agents would fit"):
         random_game(np.random.default_rng(0), states=100, agents=6, actions=5)
     with pytest.raises(ValueError, match="not even one agent fits"):
         random_game(np.random.default_rng(0), states=10_000, agents=2, actions=5)

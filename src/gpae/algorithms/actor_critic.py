@@ -383,7 +383,7 @@ class ActorCritic:
             gradient, measured = jax.grad(loss, has_aux=True)(old, batch, getattr(memory, name), hyper)
             direction, optimiser[name] = transform.update(gradient, getattr(state.optimiser, name), old)
             params[name] = jax.tree.map(lambda p, d: p - step_size * d, old, direction)
-            metrics |= measured | {f"{name}_gradient_norm": optax.global_norm(gradient)}
+            metrics |= measured | {f"{name}_gradient_norm": optax.tree.norm(gradient)}
         state = replace(
             state, params=Networks(**params), optimiser=Networks(**optimiser), gradient_steps=state.gradient_steps + 1
         )
@@ -410,7 +410,7 @@ class ActorCritic:
         state, metrics = jax.lax.scan(step, state, picks.reshape(-1, picks.shape[-1]))
         metrics = jax.tree.map(lambda x: x.mean(0), metrics)
         # A norm is finite only if every parameter is.
-        return state, metrics | {"parameter_norm": optax.global_norm(state.params)}
+        return state, metrics | {"parameter_norm": optax.tree.norm(state.params)}
 
     # -- what is measured ------------------------------------------------------------------------------------------
 

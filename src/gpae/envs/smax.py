@@ -233,20 +233,20 @@ class SMAX:
         case computed, and the viewers put back in order.
         """
         world = self.jaxmarl._env
-        viewers, rest = world.num_allies, world.num_enemies
-        attack_scale = np.repeat(
-            np.array([world.num_ally_actions - 1, world.num_enemy_actions - 1], np.float32), [viewers, rest]
-        )
+        viewers = world.num_allies
+        # A constant, as in JaxMARL, so that XLA turns both divisions into the same product with a rounded reciprocal.
+        scale = np.full(len(units.unit_types), world.num_ally_actions - 1, np.float32)
+        scale[viewers:] = world.num_enemy_actions - 1
         order = slice(None)
         if team == 1:
-            viewers, rest, order = rest, viewers, slice(None, None, -1)
+            viewers, order = world.num_enemies, slice(None, None, -1)
         types, alive, positions = units.unit_types[order], units.unit_alive[order], units.unit_positions[order]
         sight = world.unit_type_sight_ranges[types[:viewers], None]
         health = (units.unit_health[order] / world.unit_type_health[types])[:, None]
         cooldown = units.unit_weapon_cooldowns[order] / world.unit_type_weapon_cooldowns[types]
         cooldown = jnp.clip(cooldown, 0.0, 1.0)[:, None]
         kind = jax.nn.one_hot(types, world.unit_type_bits)
-        attack = (units.prev_attack_actions[order].astype(jnp.float32) / attack_scale[order])[:, None]
+        attack = (units.prev_attack_actions[order].astype(jnp.float32) / scale[order])[:, None]
         action = jnp.concatenate([units.prev_movement_actions[order], attack], axis=1)
         if not world.see_enemy_actions:
             action = action.at[viewers:].set(0.0)

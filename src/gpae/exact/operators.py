@@ -23,7 +23,7 @@ import numpy as np
 
 from gpae.errors import unknown_name
 from gpae.exact.games import Floats, TeamGame
-from gpae.exact.solve import by_agent, joint, lift, log_ratios, score_average, solve
+from gpae.exact.solve import average_own, by_agent, joint, lift, log_ratios, score_average, solve
 
 Trace: TypeAlias = Literal["none", "st", "it", "dt", "per-decision", "others"]
 Bootstrap: TypeAlias = Literal["sampled", "weighted", "resampled", "expected"]
@@ -108,19 +108,23 @@ class Estimator:
         weights = self.behaviour if self.form.bootstrap == "sampled" else self.policy
         return (weights * lifted).sum(1)
 
-    def accumulate(self, errors: Floats, steps: int | None) -> Floats:
-        """sum_k E[(products of gamma c) errors_k] over k < steps (None: for ever), [S, J] or [S, J, ...]."""
-        game, total = self.game, errors
-        weights = self.behaviour * self.traces
-        step = game.discount * np.einsum("sj,sjt->st", weights, game.continues)
-        later = np.einsum("sj,sj...->s...", weights, errors)
+    def future(self, errors: Floats, bootstrap: Floats, steps: int | None) -> Floats:
+        """Mean of bootstrap and traced advantage in each state, f' with A = r - f + gamma P f', [S, ...].
+
+        The traced part solves l = E_mu[c (r - f)] + gamma E_mu[c P (b + l)].
+
+        Args:
+          errors: E_mu[c (r - f)], [S, ...].
+          bootstrap: b, [S, ...].
+          steps: length of the window; None for an endless one.
+        """
+        step = self.game.discount * np.einsum("sj,sjt->st", self.behaviour * self.traces, self.game.continues)
         if steps is None:
-            sums = np.linalg.solve(np.eye(game.states) - step, later.reshape(game.states, -1)).reshape(later.shape)
-        else:
-            sums = np.zeros_like(later)
-            for _ in range(steps - 1):
-                sums = later + np.tensordot(step, sums, axes=1)
-        return total + game.discount * np.tensordot(game.continues, sums, axes=1)
+            return bootstrap + np.linalg.solve(np.eye(len(step)) - step, errors + step @ bootstrap)
+        traced = np.zeros_like(bootstrap)
+        for _ in range(steps - 1):
+            traced = errors + step @ (bootstrap + traced)
+        return bootstrap + traced
 
 
 def trace(own: Floats, others: Floats, form: Form) -> Floats:
@@ -160,9 +164,10 @@ def expected_advantage(
       steps: length of the window; None for an endless one.
     """
     estimator = Estimator(game, policy, behaviour, agent, form)
-    bootstrap = game.discount * game.continues @ estimator.bootstrap(table)
-    errors = np.where(game.terminal[:, None], 0.0, game.rewards + bootstrap - lift(game, agent, table))
-    return estimator.accumulate(errors, steps)
+    known = np.where(game.terminal[:, None], 0.0, game.rewards - lift(game, agent, table))
+    errors = (estimator.behaviour * estimator.traces * known).sum(1)
+    future = estimator.future(errors, estimator.bootstrap(table), steps)
+    return known + game.discount * game.continues @ future
 
 
 def operator(
@@ -179,21 +184,34 @@ def operator(
       steps: length of the window; None for an endless one.
     """
     estimator = Estimator(game, policy, behaviour, agent, form)
-    entries = game.states * game.actions ** (game.agents - 1)
-    columns = np.eye(entries).reshape(entries, game.states, -1)
-    lives = ~game.terminal[:, None, None]
-    read = np.moveaxis(columns[:, :, game.others[agent]], 0, -1)  # [S, J, entries]
-    weights = estimator.behaviour if form.bootstrap == "sampled" else estimator.policy
-    bootstrap = np.einsum("sj,sjd->sd", weights, read)
-    errors = lives * (game.discount * np.tensordot(game.continues, bootstrap, axes=1) - read)
-    errors = np.concatenate([errors, np.where(game.terminal[:, None], 0.0, game.rewards)[..., None]], axis=-1)
-    advantages = estimator.accumulate(errors, steps)
+    states, columns = game.states, game.actions ** (game.agents - 1)
+    rewards = np.where(game.terminal[:, None], 0.0, game.rewards)
+    lives = np.repeat(~game.terminal, columns)
+
+    def reads(weights: Floats) -> Floats:
+        """The matrix of f -> sum_a weights(s, a) f(s, a^-i), [S, S A^(N-1)]."""
+        matrix = np.zeros((states, states, columns))
+        matrix[np.arange(states), np.arange(states)] = weights @ game.others_sums[agent]
+        return matrix.reshape(states, -1)
+
+    def with_offset(matrix: Floats, offset: Floats) -> Floats:
+        return np.concatenate([matrix, offset[:, None]], axis=1)
+
+    # Affine maps of f, one row per state; the last column is what does not depend on f.
+    traced = estimator.behaviour * estimator.traces
+    errors = with_offset(-reads(traced), (traced * rewards).sum(1))
+    bootstrap = with_offset(
+        reads(estimator.behaviour if form.bootstrap == "sampled" else estimator.policy), np.zeros(states)
+    )
+    future = estimator.future(errors, bootstrap, steps)
+
     own = estimator.own_behaviour * estimator.weights
-    targets = np.einsum("sjd,jk->skd", own[..., None] * advantages, game.others_sums[agent], optimize=True)
-    targets = targets.reshape(entries, entries + 1)
+    own_sums = (own @ game.others_sums[agent]).reshape(-1)
+    onward = np.einsum("sj,sjt,jk->skt", own, game.continues, game.others_sums[agent], optimize=True)
+    targets = game.discount * onward.reshape(-1, states) @ future
+    offset = targets[:, -1] + average_own(game, agent, own, rewards).reshape(-1)
     # A terminal state is never visited: its entries are 0 and stay so.
-    matrix = np.eye(entries) * np.repeat(~game.terminal, game.actions ** (game.agents - 1)) + targets[:, :-1]
-    return Operator(matrix=matrix, offset=targets[:, -1])
+    return Operator(matrix=targets[:, :-1] + np.diag(lives * (1 - own_sums)), offset=offset)
 
 
 def advantage_variance(

@@ -33,8 +33,10 @@ class Rollout:
     next_states: Ints
     """Where step t arrived, before any reset."""
     next_actions: Ints
-    """The action there: row t + 1's, or one more draw from mu where it was truncated or the window ends. After a termination
-    it means nothing."""
+    """The action there: row t + 1's, or one more draw from mu at a truncation or the window's end.
+
+    After a termination it means nothing.
+    """
 
 
 def sample_trajectories(

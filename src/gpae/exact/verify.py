@@ -334,8 +334,9 @@ def sample_estimators_enumerated(rng: np.random.Generator, steps: int = 3) -> St
             fresh = case.policy if bootstrap == "resampled" else None
             rollout, weights, draws = enumerate_trajectories(game, case.behaviour, steps=steps, fresh=fresh)
             arguments = estimator_arguments(game, rollout, case.policy, case.behaviour, tables, bootstrap, draws)
+            chunks = _chunks(arguments)
             for form in _sampled_forms(bootstrap):
-                row = _first_row(game, arguments, form)
+                row = _first_row(game, chunks, len(weights), form)
                 for agent in range(2):
                     errors.append(_distance_from_operator(case, agent, tables[agent], form, rollout, weights, row))
     claim = f"gpae.estimators over all trajectories of {steps} steps: the mean is the {steps}-step operator"
@@ -352,10 +353,11 @@ def sample_estimators_tested(rng: np.random.Generator, steps: int = 3, environme
         rollout = sample_trajectories(game, case.behaviour, rng, steps=steps, environments=environments)
         fresh = draw_actions(game, case.policy, rollout.next_states, rng) if bootstrap == "resampled" else None
         arguments = estimator_arguments(game, rollout, case.policy, case.behaviour, tables, bootstrap, fresh)
+        chunks = _chunks(arguments)
         pairs = rollout.states[0] * 8 + rollout.actions[0]
         for trace in BIASED_TRACES:
             form = Form(trace=trace, bootstrap=bootstrap)
-            advantages, _ = _first_row(game, arguments, form)
+            advantages, _ = _first_row(game, chunks, environments, form)
             for agent in range(3):
                 mean = expected_advantage(game, case.policy, case.behaviour, agent, tables[agent], form, steps)
                 for pair in range(mean.size):
@@ -373,7 +375,15 @@ def _sampled_forms(bootstrap: Bootstrap) -> list[Form]:
     return [*forms, Form("others", bootstrap, "exact", eta=1.2, own_cap=1.5)]
 
 
-def _first_row(game: TeamGame, arguments: dict[str, Any], form: Form) -> tuple[Floats, Floats]:
+def _chunks(arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """The arguments in float32, `CHUNK` environments at a time: one size, one compiled program."""
+    environments = arguments["rewards"].shape[1]
+    picks = [np.arange(first, first + CHUNK) % environments for first in range(0, environments, CHUNK)]
+    floats = {name: x if x.dtype == np.bool_ else x.astype(np.float32) for name, x in arguments.items()}
+    return [{name: x[:, pick] for name, x in floats.items()} for pick in picks]
+
+
+def _first_row(game: TeamGame, chunks: list[dict[str, Any]], environments: int, form: Form) -> tuple[Floats, Floats]:
     """What the sample estimator says of row 0: advantages and critic targets, [E, N]."""
     per_decision = form.trace == "per-decision"
     options = {
@@ -384,16 +394,10 @@ def _first_row(game: TeamGame, arguments: dict[str, Any], form: Form) -> tuple[F
         "own_weight": form.own_weight,
         "own_cap": form.own_cap,
     }
-    rows = []
-    environments = arguments["rewards"].shape[1]
-    for first in range(0, environments, CHUNK):  # of one size, for one compiled program
-        picks = np.arange(first, first + CHUNK) % environments
-        chunk = {name: x[:, picks] for name, x in arguments.items()}
-        floats = {name: x if x.dtype == np.bool_ else x.astype(np.float32) for name, x in chunk.items()}
-        targets = _compiled_estimator()(**floats, **options)
-        rows.append((targets.advantages[0], targets.critic_targets[0]))
-    advantages, critic_targets = (np.concatenate(x)[:environments].astype(np.float64) for x in zip(*rows, strict=True))
-    return advantages, critic_targets
+    found = [_compiled_estimator()(**chunk, **options) for chunk in chunks]
+    advantages = np.concatenate([targets.advantages[0] for targets in found])[:environments]
+    critic_targets = np.concatenate([targets.critic_targets[0] for targets in found])[:environments]
+    return advantages.astype(np.float64), critic_targets.astype(np.float64)
 
 
 @cache
@@ -436,7 +440,8 @@ def named_table(cases: Iterable[Case]) -> Table:
         paper, corrected = _measure(case, PAPER), _measure(case, CORRECTED)
         value = expected_return(case.game, case.policy)
         rows.append([case.game.name, value, np.abs(eq).max(), *paper[[0, 2]], *corrected[[0, 2]]])
-    columns = ("game", "return", "largest |EQ|", "paper: distance", "modulus", "corrected: distance", "modulus")
+    forms = ("paper: distance", "paper: modulus", "corrected: distance", "corrected: modulus")
+    columns = ("game", "return", "largest |EQ|", *forms)
     return Table("Named games: distance of the fixed point from EQ^i, max-norm modulus", columns, rows)
 
 
@@ -513,7 +518,7 @@ def actor_table(seed: int) -> Table:
     return Table("Gradient of the surrogate: relative error and cosine with the exact one", columns, rows)
 
 
-def team_table(seed: int, mix: float = 0.4, games: int = 24) -> Table:
+def team_table(seed: int, mix: float = 0.4, games: int = 12) -> Table:
     """Bias and spread against the size of the team."""
     forms = {
         "paper": PAPER,

@@ -1,0 +1,336 @@
+"""The learner, stage by stage. Each trap of the method has a test here that fails when it is walked into."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpae import replay
+from gpae.algorithms.actor_critic import ActorCritic, hyper_of
+from gpae.config import ExperimentConfig
+from gpae.envs.probes import Death, Memory, Stay, Team
+from gpae.errors import UserError
+from gpae.networks import CriticInputs
+from gpae.networks import distributions as policies
+from gpae.rollout import observe
+
+SMALL = ExperimentConfig(
+    num_envs=8, rollout_length=12, epochs=2, minibatches=2, hidden_size=8, embedding_size=8, actor_identity=True
+)
+
+
+class Programs:
+    """A learner with its stages compiled."""
+
+    def __init__(self, env, **settings):
+        self.config = dataclasses.replace(SMALL, **settings)
+        self.learner = ActorCritic.build(self.config, env)
+        self.hyper = hyper_of(self.config)
+        self.init = jax.jit(self.learner.init)
+        self.update = jax.jit(self.learner.update)
+        self.experience = jax.jit(self._experience)
+
+    def _experience(self, state, hyper, key):
+        """One update up to its batch, with nothing learnt."""
+        collected, segment = self.learner.rollout(state, key)
+        window, joined = replay.push(state.window, segment)
+        last = observe(self.learner.env, collected.running)
+        evaluation = self.learner.evaluate(state.params, joined, last, collected.running.starts, key)
+        targets = self.learner.targets(joined.trajectory, evaluation, hyper)
+        batch, memories = self.learner.batch(joined, evaluation, targets)
+        memory = dataclasses.replace(collected.memory, critic=jax.tree.map(lambda x: x[-1], evaluation.memory.critic))
+        following = dataclasses.replace(collected, window=window, memory=memory)
+        return following, joined, evaluation, targets, batch, memories
+
+
+@functools.cache
+def programs(env, **settings):
+    return Programs(env, **settings)
+
+
+DEATH, MEMORY, STAY, TEAM = Death(length=5), Memory(), Stay(prize=0.0), Team()
+CHUNKED = {"chunk_length": 4}
+WINDOW = {"window": 2, "chunk_length": 4}
+
+
+@functools.cache
+def experienced(env, updates, lambda_=0.95, **settings):
+    """After `updates` rollouts without learning: the learner, and the last rollout's experience."""
+    p = programs(env, **settings)
+    hyper = dataclasses.replace(p.hyper, lambda_=jnp.float32(lambda_))
+    state = p.init(jax.random.key(0))
+    for i in range(updates):
+        params = state.params
+        state, *found = p.experience(state, hyper, jax.random.key(i))
+    return p, params, *found
+
+
+# -- memory and ratios ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("env", "settings"), [(DEATH, CHUNKED), (STAY, {})], ids=["death, chunked", "stay, whole"])
+def test_first_epoch_ratio_is_one(env, settings):
+    """Traps 1 and 8: memory is reset at episode ends and only there, and chunks begin with the memory before them."""
+    p, params, _, _, _, batch, memories = experienced(env, 2, **settings)
+    log_pi, _ = p.learner.actor.apply(
+        params.actor, batch.observations, batch.legal_actions, batch.starts, memories.actor
+    )
+    executed = np.asarray(batch.valued)
+    ratios = np.exp(policies.log_prob(log_pi, batch.actions) - batch.log_mu)[executed]
+    np.testing.assert_allclose(ratios, 1.0, atol=1e-5)
+    assert executed.mean() > 0.5
+
+
+def test_a_replayed_window_starts_from_the_memory_of_its_first_row():
+    """Trap 5: with the parameters kept as they are, the whole window is on-policy, whatever row it begins at."""
+    _p, _, joined, evaluation, _, _, _ = experienced(MEMORY, 3, window=2, rollout_length=6)
+    assert not joined.trajectory.starts[0].all()  # it begins within episodes
+    assert joined.trajectory.valid.all()
+    np.testing.assert_allclose(evaluation.log_ratios, 0.0, atol=1e-5)
+    assert np.abs(joined.actor_memory).max() > 1e-3
+
+
+def test_memory_before_an_episode_has_no_effect_on_it():
+    p, params, joined, evaluation, _, _, _ = experienced(DEATH, 2, **CHUNKED)
+    other = dataclasses.replace(joined, actor_memory=joined.actor_memory + 1, critic_memory=joined.critic_memory - 1)
+    last = jax.tree.map(lambda x: x[-1], joined.trajectory)
+    view = observe(p.learner.env, p.init(jax.random.key(0)).running)
+    again = p.learner.evaluate(params, other, view, last.starts, jax.random.key(0))
+    begun = np.asarray(jax.lax.cummax(joined.trajectory.starts.astype(jnp.int32), axis=0)) > 0
+    np.testing.assert_allclose(again.values[begun], evaluation.values[begun], atol=1e-6)
+    assert np.abs(again.values - evaluation.values)[~begun].max() > 1e-4
+
+
+# -- rows at a time limit ------------------------------------------------------------------------------------------
+
+
+def test_a_time_limit_is_bootstrapped_from_its_final_observation_and_a_termination_is_not():
+    """Traps 2 and 3."""
+    p, _, joined, evaluation, targets, _batch, _ = experienced(STAY, 2, lambda_=0.0)
+    trajectory = joined.trajectory
+    ended_by_limit = np.asarray(trajectory.truncated & trajectory.valid)[:-1]
+    shown = np.asarray(~trajectory.valid)[1:]
+    np.testing.assert_array_equal(ended_by_limit, shown)  # the row after shows the final observation
+    assert not np.asarray(trajectory.starts)[1:][shown].any()  # with the memory of the episode
+    assert ended_by_limit.any()
+    assert trajectory.terminated.any()
+    rewards = np.asarray(trajectory.rewards)[..., None]
+    continues = ~np.asarray(trajectory.terminated)[..., None]
+    gamma = p.config.gamma
+    expected = rewards + gamma * continues * np.asarray(evaluation.next_values) - np.asarray(evaluation.values)
+    executed = np.asarray(trajectory.valid)
+    np.testing.assert_allclose(np.asarray(targets.advantages)[executed], expected[executed], atol=1e-5)
+    np.testing.assert_allclose(evaluation.next_values[:-1], evaluation.values[1:], atol=0)
+
+
+def test_rows_that_were_not_executed_count_nowhere():
+    p, _params, _joined, _, _, batch, memories = experienced(STAY, 2)
+    invalid = ~np.asarray(batch.valued)
+    assert invalid.any()
+    assert not np.asarray(batch.acting)[invalid].any()
+    spoilt = dataclasses.replace(
+        batch,
+        advantages=jnp.where(batch.valued, batch.advantages, 1e6),
+        critic_targets=jnp.where(batch.valued, batch.critic_targets, 1e6),
+    )
+    step = jax.jit(lambda b: p.learner.minibatch_step(p.init(jax.random.key(0)), b, memories, p.hyper)[0].params)
+    for x, y in zip(jax.tree.leaves(step(batch)), jax.tree.leaves(step(spoilt)), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+# -- the dead ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mask_dead", [True, False])
+def test_dead_agents_change_no_gradient_of_the_policy(mask_dead):
+    """Trap 4: unless the switch is off."""
+    p, params, _, _, _, batch, memories = experienced(DEATH, 2, mask_dead=mask_dead, **CHUNKED)
+    alive = np.asarray(batch.legal_actions).all(-1)
+    spoilt = dataclasses.replace(batch, advantages=jnp.where(alive, batch.advantages, batch.advantages + 50.0))
+
+    @jax.jit
+    def gradient(batch):
+        # A policy that has moved, so that the dead agents' one legal action is not the only reason.
+        moved = jax.tree.map(lambda x: x + 0.05, params.actor)
+        return jax.grad(lambda q: p.learner.policy_loss(q, batch, memories.actor, p.hyper)[0])(moved)
+
+    _, measured = p.learner.policy_loss(params.actor, batch, memories.actor, p.hyper)
+    _, spoilt_measured = p.learner.policy_loss(params.actor, spoilt, memories.actor, p.hyper)
+    same = np.allclose(measured["policy_loss"], spoilt_measured["policy_loss"])
+    assert same == mask_dead
+    for x, y in zip(jax.tree.leaves(gradient(batch)), jax.tree.leaves(gradient(spoilt)), strict=True):
+        np.testing.assert_array_equal(x, y)
+    # The entropy is a mean over those who can choose, where the dead are masked.
+    assert (measured["entropy"] > 0.6) == mask_dead
+
+
+def test_advantage_statistics_leave_out_the_dead_but_values_run_through_death():
+    _p, _, joined, evaluation, targets, batch, _ = experienced(DEATH, 2, **CHUNKED)
+    acting = np.asarray(batch.acting)
+    chosen = np.asarray(batch.advantages)[acting]
+    np.testing.assert_allclose([chosen.mean(), chosen.std()], [0.0, 1.0], atol=1e-4)
+    # A dead agent's rows after its death carry the team's later reward back to what it did.
+    alive = np.asarray(joined.trajectory.alive)
+    assert (np.asarray(targets.critic_targets)[~alive] != np.asarray(evaluation.values)[~alive]).all()
+
+
+# -- one array of probabilities, one permutation ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ["gpae", "gpae-state", "mappo", "ippo"])
+def test_the_batch_reproduces_the_values_of_the_targets(algorithm):
+    """Traps 6 and 7: the critic's loss sees the very inputs that values and targets were made from, in one order."""
+    p, params, _, _, _, batch, memories = experienced(DEATH, 2, algorithm=algorithm, **WINDOW)
+    inputs = CriticInputs(
+        states=batch.states, observations=batch.observations, actions=batch.actions, probs=batch.probs
+    )
+    values, _ = p.learner.critic.apply(params.critic, inputs, batch.starts, memories.critic)
+    np.testing.assert_allclose(values, batch.old_values, atol=1e-5)
+    log_pi, _ = p.learner.actor.apply(
+        params.actor, batch.observations, batch.legal_actions, batch.starts, memories.actor
+    )
+    np.testing.assert_allclose(jnp.exp(log_pi), batch.probs, atol=1e-5)
+    log_probs = policies.log_prob(log_pi, batch.actions)
+    np.testing.assert_allclose(log_probs, batch.old_log_probs, atol=1e-5)
+
+
+def test_minibatches_share_out_every_sequence_once_per_epoch(monkeypatch):
+    p, _, _, _, _, batch, memories = experienced(DEATH, 2, **CHUNKED)
+    tagged = dataclasses.replace(
+        batch, advantages=jnp.broadcast_to(jnp.arange(24.0)[None, :, None], batch.advantages.shape)
+    )
+    tagged_memories = jax.tree.map(
+        lambda x: jnp.broadcast_to(jnp.arange(24.0).reshape(24, *(1,) * (x.ndim - 1)), x.shape), memories
+    )
+    seen = []
+
+    def record(self, state, piece, memory, hyper):
+        jax.debug.callback(lambda *x: seen.append(x), piece.advantages[0, :, 0], memory.actor[:, 0, 0])
+        return state, {}
+
+    monkeypatch.setattr(ActorCritic, "minibatch_step", record)
+    p.learner.optimise(p.init(jax.random.key(0)), tagged, tagged_memories, p.hyper, jax.random.key(3))
+    jax.effects_barrier()
+    assert len(seen) == 4
+    for batch_tags, memory_tags in seen:
+        np.testing.assert_array_equal(batch_tags, memory_tags)
+    for epoch in (seen[:2], seen[2:]):
+        assert sorted(np.concatenate([tags for tags, _ in epoch]).tolist()) == list(range(24))
+
+
+# -- windows, ratios, schedules ------------------------------------------------------------------------------------
+
+
+def test_rows_that_do_not_exist_yet_are_masked():
+    _, _, joined, _, _, batch, _ = experienced(DEATH, 1, algorithm="gpae", **WINDOW)
+    assert joined.trajectory.valid.mean() == 0.5
+    np.testing.assert_array_equal(np.asarray(batch.valued).mean(), 0.5)
+    assert np.isfinite(batch.advantages).all()
+    assert np.isfinite(batch.critic_targets).all()
+
+
+def test_mappo_corrects_with_the_joint_ratio_and_the_others_with_their_own():
+    log_ratios = jnp.array([[[0.5, -0.25, 1.0]]])
+    joint = programs(DEATH, **WINDOW, algorithm="mappo").learner
+    own = programs(DEATH, **WINDOW, algorithm="ippo").learner
+    np.testing.assert_allclose(joint.correction(log_ratios), [[[1.25, 1.25, 1.25]]])
+    np.testing.assert_array_equal(own.correction(log_ratios), log_ratios)
+
+
+def test_the_learning_rate_counts_gradient_steps_and_ends_near_zero():
+    """Trap 11."""
+    p = programs(TEAM, total_steps=400)
+    assert p.config.num_updates == 5  # 96 steps each: rounded up
+    assert p.config.gradient_steps == 20
+    state = p.init(jax.random.key(0))
+    rates = []
+    for _ in range(p.config.num_updates):
+        state, metrics = p.update(state, p.hyper)
+        rates.append(float(metrics["learning_rate"]))
+    assert state.gradient_steps == 20
+    steps = np.arange(20).reshape(5, 4).mean(1)
+    np.testing.assert_allclose(rates, p.config.learning_rate * (1 - steps / 20), rtol=1e-5)
+
+
+def test_seeds_trained_together_equal_each_trained_alone():
+    p = programs(TEAM, total_steps=400)
+    keys = jax.vmap(jax.random.key)(jnp.arange(2))
+    together, metrics = jax.jit(jax.vmap(p.learner.update, (0, None)))(jax.jit(jax.vmap(p.learner.init))(keys), p.hyper)
+    for seed in range(2):
+        alone, alone_metrics = p.update(p.init(keys[seed]), p.hyper)
+        for x, y in zip(jax.tree.leaves(together.params), jax.tree.leaves(alone.params), strict=True):
+            np.testing.assert_allclose(x[seed], y, atol=1e-5)
+        np.testing.assert_allclose(metrics["value_loss"][seed], alone_metrics["value_loss"], rtol=1e-4)
+
+
+def test_one_device_equals_four():
+    """Environments sharded over four devices: the same update, since every mean is a sum over a count."""
+    p = programs(TEAM, total_steps=400)
+    state = p.init(jax.random.key(0))
+    mesh = jax.make_mesh((4,), ("env",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def place(x):
+        first = jax.sharding.PartitionSpec("env") if x.ndim and x.shape[0] == p.config.num_envs else None
+        return jax.device_put(x, jax.sharding.NamedSharding(mesh, first or jax.sharding.PartitionSpec()))
+
+    spread = dataclasses.replace(
+        jax.tree.map(
+            lambda x: jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())), state
+        ),
+        running=jax.tree.map(place, state.running),
+        memory=jax.tree.map(place, state.memory),
+    )
+    one, metrics = p.update(state, p.hyper)
+    four, four_metrics = p.update(spread, p.hyper)
+    assert len(four.running.starts.sharding.device_set) == 4
+    for x, y in zip(jax.tree.leaves(one.params), jax.tree.leaves(four.params), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-5)
+    np.testing.assert_allclose(metrics["policy_loss"], four_metrics["policy_loss"], atol=1e-5)
+
+
+def test_a_second_call_compiles_nothing_even_with_other_hyperparameters():
+    p = programs(TEAM, total_steps=400)
+    state, _ = p.update(p.init(jax.random.key(0)), p.hyper)
+    before = p.update._cache_size()
+    other = dataclasses.replace(p.hyper, gamma=jnp.float32(0.5), learning_rate=jnp.float32(0.1))
+    p.update(state, other)
+    assert p.update._cache_size() == before
+
+
+def test_metrics_are_documented():
+    from pathlib import Path
+
+    p = programs(DEATH, **WINDOW, algorithm="mappo")
+    shapes = jax.eval_shape(lambda key: p.learner.update(p.learner.init(key), p.hyper)[1], jax.random.key(0))
+    glossary = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    for name in [*shapes, "train_win_rate"]:
+        assert f"`{name}`" in glossary, name
+
+
+# -- wrong requests ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"num_envs": 9, "window": 2}, ["num_envs", "window"]),
+        ({"chunk_length": 5}, ["chunk_length"]),
+        ({"minibatches": 3}, ["minibatches"]),
+        ({"gamma": 1.5}, ["--gamma"]),
+        ({"lambda_": -0.1}, ["--lambda"]),
+        ({"eta": 0.9}, ["--eta"]),
+        ({"eta": float("inf")}, ["--eta"]),
+        ({"learning_rate": float("nan")}, ["--learning-rate"]),
+        ({"algorithm": "mapo"}, ["mapo", "mappo"]),
+        ({"algorithm": "mappo", "trace": "dt"}, ["--trace dt", "mappo"]),
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_named_before_anything_is_compiled(settings, words):
+    with pytest.raises(UserError) as error:
+        ActorCritic.build(dataclasses.replace(SMALL, **settings), TEAM)
+    for word in words:
+        assert word in str(error.value)

@@ -1,0 +1,87 @@
+"""Whole learners on probes with known answers (`gpae.envs.probes`)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpae.algorithms.actor_critic import ActorCritic, hyper_of
+from gpae.config import ExperimentConfig
+from gpae.envs import TimeoutIsTermination
+from gpae.envs.probes import Death, Delay, Memory, Observation, Stay, Team, TimeLimit
+from gpae.evaluate import run_episodes
+
+pytestmark = pytest.mark.slow
+
+BASE = ExperimentConfig(
+    num_envs=16, rollout_length=8, hidden_size=16, embedding_size=16, learning_rate=1e-2, actor_identity=True, gamma=0.9
+)
+
+
+def learn(env, updates, **settings):
+    """Trains, and returns the learner, its state and the metrics' means over the last tenth."""
+    config = dataclasses.replace(BASE, total_steps=updates * 128, **settings)
+    learner = ActorCritic.build(config, env)
+    hyper = hyper_of(config)
+
+    @jax.jit
+    def run(key):
+        return jax.lax.scan(lambda s, _: learner.update(s, hyper), learner.init(key), length=config.num_updates)
+
+    state, metrics = run(jax.random.key(1))
+    return learner, state, {name: float(x[-len(x) // 10 :].mean()) for name, x in metrics.items()}
+
+
+def greedy_wins(learner, state):
+    episodes = run_episodes(learner, state.params.actor, jax.random.key(9), jnp.ones(64, bool))
+    return float(episodes.won.mean())
+
+
+@pytest.mark.parametrize(("algorithm", "window"), [("gpae", 1), ("gpae", 2), ("mappo", 1), ("mappo", 2), ("ippo", 1)])
+def test_every_algorithm_solves_the_team_game(algorithm, window):
+    learner, state, _ = learn(Team(), 60, algorithm=algorithm, window=window)
+    assert greedy_wins(learner, state) == 1.0
+
+
+@pytest.mark.parametrize("chunk", [0, 4])
+def test_memory_is_learnt(chunk):
+    learner, state, _ = learn(Memory(), 100, chunk_length=chunk)
+    assert greedy_wins(learner, state) == 1.0
+
+
+def test_without_memory_half_is_the_best():
+    learner, state, _ = learn(Memory(num_agents=2), 60, recurrent=False)
+    assert greedy_wins(learner, state) < 0.8
+
+
+def test_values_are_those_of_the_probes():
+    _, _, metrics = learn(Observation(), 60)
+    assert metrics["value_loss"] < 1e-3
+    assert metrics["explained_variance"] > 0.99
+    _, _, metrics = learn(Delay(), 60, clip_values=False)
+    np.testing.assert_allclose(metrics["value_mean"], 0.95, atol=0.03)  # 0.9 and 1 in turn
+
+
+def test_values_run_through_death():
+    _, _, metrics = learn(Death(), 80)
+    assert metrics["reward_mean"] > 0.3  # one in three steps, nearly always
+    assert metrics["explained_variance"] > 0.5 or metrics["value_loss"] < 1e-3
+
+
+def test_a_time_limit_is_not_the_end_unless_so_configured():
+    """Trap 2: value 1 / (1 - gamma) = 10, against (1 - gamma^5) / (1 - gamma) = 4.1 at most."""
+    _, _, metrics = learn(TimeLimit(), 150, clip_values=False)
+    np.testing.assert_allclose(metrics["value_mean"], 10.0, atol=0.5)
+    _, _, metrics = learn(TimeoutIsTermination(TimeLimit()), 60, clip_values=False)
+    assert metrics["value_mean"] < 4.2
+
+
+def test_what_lies_beyond_a_time_limit_decides_what_is_done():
+    learner, state, _ = learn(Stay(), 150, clip_values=False, lambda_=0.9)
+    episodes = run_episodes(learner, state.params.actor, jax.random.key(9), jnp.ones(64, bool))
+    assert (episodes.lengths == 3).all()
+    learner, state, _ = learn(TimeoutIsTermination(Stay()), 150, clip_values=False, lambda_=0.9)
+    episodes = run_episodes(learner, state.params.actor, jax.random.key(9), jnp.ones(64, bool))
+    assert (episodes.lengths < 3).all()

@@ -1,0 +1,119 @@
+"""The command line: what it prints, and how it ends."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gpae.cli import COMMANDS, main
+from gpae.config import ExperimentConfig, RunOptions, flag
+from gpae.presets import PRESETS, preset
+
+TINY = [
+    *("--env", "probe/team", "--actor-identity", "--num-envs", "8", "--rollout-length", "4"),
+    *("--hidden-size", "8", "--embedding-size", "8", "--evaluations", "2", "--evaluation-episodes", "8"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("tarin", "did you mean 'train'"),
+        ("train --env smax/2s3zz", "smax/2s3z"),
+        ("train --algorithm gpea", "did you mean 'gpae'"),
+        ("train --preset quikstart", "did you mean 'quickstart'"),
+        ("train --env probe/team --num-envs 9 --window 2", "num_envs"),
+        ("train --env probe/team --minibatches 7", "minibatches could be"),
+        ("train --gamma 2", "--gamma is 2.0; it must be between 0 and 1"),
+        ("evaluate nowhere", "nowhere is not a gpae run directory"),
+        ("play nowhere", "nowhere is not a gpae run directory"),
+    ],
+)
+def test_wrong_requests_are_one_clear_line(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments.split()) == 2
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert len(printed.err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_flag_is_named_with_the_nearest(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--learning-rat", "1"])
+    assert stop.value.code == 2
+    assert "--learning-rate" in capsys.readouterr().err
+
+
+def test_help_explains_every_setting(capsys):
+    assert main([]) == 0
+    overview = capsys.readouterr().out
+    assert all(name in overview for name in COMMANDS)
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for field in (*dataclasses.fields(ExperimentConfig), *dataclasses.fields(RunOptions)):
+        assert flag(field.name) in text
+
+
+def test_lists(capsys):
+    assert main(["envs"]) == 0
+    text = capsys.readouterr().out
+    for name in ("smax/3m", "smax/27m_vs_30m", "smax/smacv2_5_units", "mpe/simple_spread", "probe/team"):
+        assert name in text
+    assert main(["algorithms"]) == 0
+    text = capsys.readouterr().out
+    for name in ("gpae", "gpae-state", "mappo", "ippo", *PRESETS):
+        assert name in text
+
+
+def test_presets_hold_the_published_settings():
+    paper = preset("paper", "gpae")
+    assert (paper.num_envs, paper.rollout_length, paper.epochs, paper.minibatches) == (128, 128, 5, 1)
+    assert (paper.learning_rate, paper.max_grad_norm, paper.eta, paper.window) == (5e-4, 1.0, 1.02, 4)
+    assert (preset("paper", "mappo").window, preset("mava", "mappo").entropy) == (1, 0.01)
+    for name in PRESETS:
+        for algorithm in ("gpae", "mappo", "ippo"):
+            preset(name, algorithm).validate()
+
+
+@pytest.mark.slow
+def test_a_run_from_the_shell_stopped_resumed_and_evaluated(tmp_path):
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "COLUMNS": "200"}
+    command = [sys.executable, "-m", "gpae.cli"]
+    long = ["train", *TINY, "--total-steps", "100000", "--name", "run"]
+    with subprocess.Popen(
+        [*command, *long], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        metrics = tmp_path / "runs" / "run" / "metrics.jsonl"
+        deadline = time.monotonic() + 300
+        while not (metrics.exists() and metrics.stat().st_size) and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "compiling update" in printed
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+
+    def gpae(*arguments):
+        return subprocess.run(
+            [*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        )
+
+    # The rest would take too long: that the run goes on is seen from its being refused without --resume.
+    refused = gpae(*long)
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr
+    found = gpae("evaluate", "runs/run", "--episodes", "16")
+    assert found.returncode == 0, found.stderr
+    assert "sampled win rate" in found.stdout
+    undrawable = gpae("play", "runs/run")
+    assert undrawable.returncode == 2
+    assert "cannot be drawn" in undrawable.stderr

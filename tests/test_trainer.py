@@ -1,0 +1,194 @@
+"""A run from its first update to its files; interrupted, resumed, diverged."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gpae
+from gpae import trainer
+from gpae.checkpoint import Checkpoints
+from gpae.config import ExperimentConfig, RunOptions
+from gpae.errors import UserError
+from gpae.trainer import Diverged, Experiment, Interrupted, _Training
+
+CONFIG = ExperimentConfig(
+    env="probe/team",
+    actor_identity=True,
+    num_envs=8,
+    rollout_length=4,
+    hidden_size=8,
+    embedding_size=8,
+    total_steps=300,
+    evaluations=3,
+    evaluation_episodes=8,
+    window=2,
+    updates_per_call=2,
+)
+
+
+def options(folder, **changes):
+    return RunOptions(name="run", runs=folder, quiet=True, **changes)
+
+
+def final_state(config, path):
+    experiment = Experiment(config)
+    with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
+        items, info = checkpoints.restore({"state": experiment.shapes, "best": experiment.shapes.params})
+    return items, info
+
+
+def same_but_for_time(lines):
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return gpae.train(CONFIG, options(tmp_path_factory.mktemp("runs")))
+
+
+def test_a_run_leaves_what_it_promises(run):
+    assert CONFIG.num_updates == 20  # 300 / 16, rounded up to whole calls of two updates
+    files = {p.name for p in run.path.iterdir()}
+    assert files >= {"config.json", "versions.json", "metrics.jsonl", "evaluations.json", "checkpoints", "curve.png"}
+    assert [line["update"] for line in run.metrics] == list(range(1, 21))
+    assert run.metrics[-1]["env_steps"] == CONFIG.num_steps == 320
+    assert run.config == CONFIG
+    seed = run.evaluations["seed_0"]
+    assert [seed[f"step_{i}"]["step_count"] for i in range(3)] == [96, 224, 320]
+    assert len(seed["step_0"]["win_rate"]) == 8
+    assert len(seed["absolute_metrics"]["sampled_return"]) == 80
+    assert "train_win_rate" in run.metrics[-1]
+    assert {"ess_own", "ess_others", "trace_mean", "cut_at_eta", "cut_at_one"} <= set(run.metrics[-1])
+
+
+def test_the_policy_acts_for_one_agent_from_what_it_sees(run):
+    policy = run.policy(agent=1)
+    carry = policy.initial_carry()
+    observation, legal = np.array([1.0, 0.0, 1.0, 0.0]), np.array([False, True])
+    action, carry = policy(observation, carry, legal)
+    assert action == 1
+    drawn = {policy(observation, carry, [True, True], jax.random.key(i))[0] for i in range(20)}
+    assert drawn == {0, 1}
+    # The same as the learner's own step.
+    experiment = Experiment(CONFIG)
+    params = final_state(CONFIG, run.path)[0]["state"].params.actor
+    view = experiment.env.observe(experiment.env.reset(jax.random.key(0)))
+    memory = experiment.learner.actor.initial_memory(1, 3)
+    batch = jax.tree.map(lambda x: x[None], view)
+    _, log_pi = experiment.learner.act(params, memory, batch, jnp.ones(1, bool))
+    for agent in range(3):
+        policy = gpae.load_policy(run.path, agent=agent)
+        action, _ = policy(view.observations[agent], policy.initial_carry(), view.legal_actions[agent])
+        assert action == int(jnp.argmax(log_pi[0, agent]))
+    with pytest.raises(UserError, match="agent=0"):
+        run.policy()
+    with pytest.raises(UserError, match="seeds 0 to 0, not 3"):
+        run.policy(agent=0, seed=3)
+
+
+def test_an_existing_run_is_refused_unless_resumed_or_replaced(run):
+    with pytest.raises(UserError, match=r"--resume.*--overwrite"):
+        gpae.train(CONFIG, options(run.path.parent))
+    other = dataclasses.replace(CONFIG, learning_rate=0.5, clip=0.1)
+    with pytest.raises(UserError) as error:
+        gpae.train(other, options(run.path.parent, resume=True))
+    assert "learning_rate (was 0.001, now 0.5)" in str(error.value)
+    assert "clip (was 0.2, now 0.1)" in str(error.value)
+    with pytest.raises(UserError, match="choose one"):
+        gpae.train(CONFIG, options(run.path.parent, resume=True, overwrite=True))
+    with pytest.raises(UserError, match="nothing to resume"):
+        gpae.train(CONFIG, options(run.path.parent / "elsewhere", resume=True))
+
+
+@pytest.mark.parametrize("how", ["signal", "crash"])
+def test_a_resumed_run_equals_the_unbroken_one(run, how, tmp_path, monkeypatch):
+    """Bit for bit, with no line lost or doubled; also where it died between a metrics line and the checkpoint."""
+    if how == "signal":
+        log = _Training._log
+
+        def log_then_stop(self, *args):
+            log(self, *args)
+            if self.done == 10:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr(_Training, "_log", log_then_stop)
+        with pytest.raises(Interrupted) as stop:
+            gpae.train(CONFIG, options(tmp_path))
+        assert stop.value.exit_code == 143
+    else:
+        save = _Training._save
+
+        def die(self, *args):
+            if self.done == 14:
+                raise RuntimeError("died")
+            save(self, *args)
+
+        monkeypatch.setattr(_Training, "_save", die)
+        with pytest.raises(RuntimeError, match="died"):
+            gpae.train(CONFIG, options(tmp_path))
+    monkeypatch.undo()
+    resumed = gpae.train(CONFIG, options(tmp_path, resume=True))
+
+    assert same_but_for_time(resumed.metrics) == same_but_for_time(run.metrics)
+    ours, theirs = resumed.evaluations["seed_0"], run.evaluations["seed_0"]
+    assert list(ours) == list(theirs)
+    for step in ours:
+        drop = {"elapsed_time"}
+        assert {k: v for k, v in ours[step].items() if k not in drop} == {
+            k: v for k, v in theirs[step].items() if k not in drop
+        }
+    for item in ("state", "best"):
+        a, b = final_state(CONFIG, resumed.path)[0][item], final_state(CONFIG, run.path)[0][item]
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+            if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+                x, y = jax.random.key_data(x), jax.random.key_data(y)
+            np.testing.assert_array_equal(x, y)
+    # Resumed once more, there is nothing left to train.
+    gpae.train(CONFIG, options(tmp_path, resume=True))
+    assert len(resumed.metrics) == 20
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    config = dataclasses.replace(CONFIG, learning_rate=1e30, checkpoint_updates=2)
+    with pytest.raises(Diverged, match=r"update \d+, seed 0: .*not finite"):
+        gpae.train(config, options(tmp_path))
+    assert not (tmp_path / "run" / "checkpoints" / "20").exists()
+    for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=lambda word: pytest.fail(f"{word} in metrics.jsonl"))
+
+
+def test_seeds_in_one_run(run, tmp_path):
+    config = dataclasses.replace(CONFIG, seeds=2, total_steps=64, evaluations=1)
+    both = gpae.train(config, options(tmp_path))
+    assert [(line["update"], line["seed"]) for line in both.metrics[:3]] == [(1, 0), (1, 1), (2, 0)]
+    assert set(both.evaluations) == {"seed_0", "seed_1"}
+    # The first seed is the one that was trained alone (but for its annealing, which does not act on update 1).
+    np.testing.assert_allclose(both.metrics[0]["value_loss"], run.metrics[0]["value_loss"], rtol=0.05)
+    policy = both.policy(agent=0, seed=1, best=True)
+    assert policy(np.zeros(4), policy.initial_carry(), [True, False])[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"env": "smax/2s3zz"}, "smax/2s3z"),
+        ({"env": "probe/team", "env_options": ("lenght=3",)}, "length"),
+        ({"env": "probe/team", "env_options": ("length",)}, "name=value"),
+    ],
+)
+def test_wrong_environments(changes, words, tmp_path):
+    with pytest.raises(UserError, match=words):
+        gpae.train(dataclasses.replace(CONFIG, **changes), options(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_environment_options_reach_the_environment():
+    config = dataclasses.replace(CONFIG, env="probe/delay", env_options=("length=7", "num_agents=4"))
+    spec = trainer.make_environment(config).spec
+    assert (spec.episode_limit, spec.num_agents) == (7, 4)
