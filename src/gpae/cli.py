@@ -39,6 +39,8 @@ class EvaluateFlags:
     """Episodes, greedy and sampled alike."""
     seed: int = 1_000_000
     """Seed of the episodes; none that training uses."""
+    json: Path | None = None
+    """Write one value per episode there too."""
     best: bool = False
     """The parameters with the best evaluation instead of the last ones."""
 
@@ -58,12 +60,26 @@ class PlayFlags:
 
 
 @dataclass(frozen=True)
+class VerifyFlags:
+    """Flags of `gpae verify`."""
+
+    json: Path | None = None
+    """Write the tables there too."""
+    plot: Path | None = None
+    """Draw bias and spread there, as PNG."""
+    games: int = 50
+    """Random games, besides the named ones."""
+    seed: int = 0
+    """Seed of the random games."""
+
+
+@dataclass(frozen=True)
 class NoFlags:
     """A command without flags."""
 
 
 def _train(arguments: Sequence[str]) -> int:
-    """learn: gpae train --env smax/2s3z --algorithm gpae --preset quickstart"""
+    """Learn: gpae train --env smax/2s3z --algorithm gpae --preset quickstart"""
     # The preset, which depends on the algorithm, is what all other flags change from: these two are read first.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--preset", default="quickstart")
@@ -101,7 +117,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    experiment, actor = _load(flags.run, best=flags.best, evaluation_episodes=flags.episodes)
+    experiment, actor, seconds = _load(flags.run, best=flags.best, evaluation_episodes=flags.episodes)
     found = experiment.evaluate(actor, purpose=3, number=flags.seed)
     which = "best" if flags.best else "last"
     table = Table(title=f"{flags.run}: {which} parameters, {flags.episodes} episodes each, mean ± standard error")
@@ -114,13 +130,20 @@ def _evaluate(arguments: Sequence[str]) -> int:
         ]
         table.add_row(str(seed), *cells)
     Console().print(table)
+    if flags.json:
+        from gpae.run_directory import read_json, versions, write_json
+
+        by_seed = {f"seed_{seed}": evaluation for seed, evaluation in zip(experiment.seeds, found, strict=True)}
+        about = {"parameters": which, "training_seconds": round(seconds), "steps": experiment.config.num_steps}
+        trained_with = read_json(flags.run / "versions.json")
+        write_json(flags.json, about | {"episodes": by_seed, "training": trained_with, "evaluation": versions()})
     return 0
 
 
 def _play(arguments: Sequence[str]) -> int:
     """Draw one greedy episode: gpae play RUN -o replay.gif"""
     flags = _parse(PlayFlags, "play", "Draws one greedy episode as an animated GIF.", arguments)
-    experiment, actor = _load(flags.run, best=flags.best)
+    experiment, actor, _ = _load(flags.run, best=flags.best)
     outcome = experiment.replay(actor, flags.output, number=flags.episode)
     print(f"{flags.output}: {outcome}")
     return 0
@@ -154,12 +177,24 @@ def _algorithms(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _verify(arguments: Sequence[str]) -> int:
+    """Check the theory on games that are solved exactly: gpae verify --json verify.json"""
+    flags = _parse(VerifyFlags, "verify", "Checks the theory on games that are solved exactly.", arguments)
+    from rich.console import Console
+
+    from gpae.exact.verify import run
+
+    report = run(games=flags.games, seed=flags.seed, json_path=flags.json, plot_path=flags.plot, console=Console())
+    return 0 if report.holds else 1
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
     "play": _play,
     "envs": _envs,
     "algorithms": _algorithms,
+    "verify": _verify,
 }
 
 
@@ -167,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-      0; 1 if training diverged; 2 if the request was wrong; 130 or 143 after SIGINT or SIGTERM.
+      0; 1 if training diverged or a statement does not hold; 2 if the request was wrong; 130 or 143 after a signal.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command, *rest = arguments or ["--help"]
@@ -228,16 +263,16 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console().print(table)
 
 
-def _load(run: Path, *, best: bool, **changes: Any) -> tuple[Any, Any]:
-    """The experiment of a run, with changed settings, and the actor's parameters."""
+def _load(run: Path, *, best: bool, **changes: Any) -> tuple[Any, Any, float]:
+    """The experiment of a run, with changed settings, the actor's parameters, and how long it has trained."""
     from gpae.checkpoint import Checkpoints
     from gpae.trainer import Experiment, Run
 
     experiment = Experiment(dataclasses.replace(Run(run).config, **changes))
     name = "best_actor" if best else "actor"
     with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
-        items, _ = checkpoints.restore({name: experiment.shapes.params.actor})
-    return experiment, items[name]
+        items, info = checkpoints.restore({name: experiment.shapes.params.actor})
+    return experiment, items[name], info["seconds"]
 
 
 if __name__ == "__main__":

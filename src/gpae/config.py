@@ -26,7 +26,7 @@ class ExperimentConfig:
     """Options of the environment, each as name=value, such as walls_cause_death=false."""
     algorithm: str = "gpae"
     """Algorithm, as listed by `gpae algorithms`."""
-    preset: str = "quickstart"
+    preset: str = "none"
     """Named settings that every other flag changes from: quickstart, paper, mava."""
     seed: int = 0
     """First random seed."""

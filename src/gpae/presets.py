@@ -25,7 +25,10 @@ _PAPER: dict[str, Any] = {
 }
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "quickstart": ("learns to win smax/2s3z in a few minutes on two CPU cores", {}),
+    "quickstart": (
+        "learns to win smax/2s3z in a few minutes on two CPU cores",
+        {"chunk_length": 16, "minibatches": 4, "learning_rate": 3e-3},
+    ),
     "paper": ("the settings released by the authors of GPAE for SMAX, 10 M steps", _PAPER),
     "mava": (
         "Mava's recurrent MAPPO, 10 M steps",
