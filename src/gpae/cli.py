@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -117,18 +116,21 @@ def _evaluate(arguments: Sequence[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    experiment, actor, seconds = _load(flags.run, best=flags.best, evaluation_episodes=flags.episodes)
-    found = experiment.evaluate(actor, purpose=3, number=flags.seed)
+    _at_least(1, "--episodes", flags.episodes)
+    _at_least(0, "--seed", flags.seed)
+    experiment, actor, seconds = _load(flags.run, best=flags.best)
+    found = experiment.evaluate(actor, purpose=3, number=flags.seed, episodes=flags.episodes)
     which = "best" if flags.best else "last"
-    table = Table(title=f"{flags.run}: {which} parameters, {flags.episodes} episodes each, mean ± standard error")
-    table.add_column("seed", justify="right")
-    for name in found[0]:
-        table.add_column(name.replace("_", " "), justify="right")
+    table = Table(title=f"{which} parameters, {flags.episodes} episodes each, mean ± standard error")
+    for column in ("seed", "", "greedy", "sampled"):
+        table.add_column(column, justify="left" if not column else "right")
     for seed, evaluation in zip(experiment.seeds, found, strict=True):
-        cells = [
-            f"{np.mean(values):.3f} ± {np.std(values) / np.sqrt(len(values)):.3f}" for values in evaluation.values()
-        ]
-        table.add_row(str(seed), *cells)
+        for name in [name for name in evaluation if not name.startswith("sampled_")]:
+            cells = [
+                f"{np.mean(values):.3f} ± {np.std(values) / np.sqrt(len(values)):.3f}"
+                for values in (evaluation[name], evaluation[f"sampled_{name}"])
+            ]
+            table.add_row(str(seed), name.replace("_", " "), *cells)
     Console().print(table)
     if flags.json:
         from gpae.run_directory import read_json, versions, write_json
@@ -143,6 +145,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
 def _play(arguments: Sequence[str]) -> int:
     """Draw one greedy episode: gpae play RUN -o replay.gif"""
     flags = _parse(PlayFlags, "play", "Draws one greedy episode as an animated GIF.", arguments)
+    _at_least(0, "--episode", flags.episode)
     experiment, actor, _ = _load(flags.run, best=flags.best)
     outcome = experiment.replay(actor, flags.output, number=flags.episode)
     print(f"{flags.output}: {outcome}")
@@ -263,12 +266,17 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console().print(table)
 
 
-def _load(run: Path, *, best: bool, **changes: Any) -> tuple[Any, Any, float]:
-    """The experiment of a run, with changed settings, the actor's parameters, and how long it has trained."""
+def _at_least(least: int, name: str, value: int) -> None:
+    if not least <= value < 2**32:
+        raise UserError(f"{name} is {value}; it must be between {least} and {2**32 - 1}")
+
+
+def _load(run: Path, *, best: bool) -> tuple[Any, Any, float]:
+    """The experiment of a run, the actor's parameters, and how long it has trained."""
     from gpae.checkpoint import Checkpoints
     from gpae.trainer import Experiment, Run
 
-    experiment = Experiment(dataclasses.replace(Run(run).config, **changes))
+    experiment = Experiment(Run(run).config)
     name = "best_actor" if best else "actor"
     with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
         items, info = checkpoints.restore({name: experiment.shapes.params.actor})

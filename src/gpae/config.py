@@ -13,7 +13,7 @@ import tyro
 
 from gpae.errors import UserError
 
-Trace = Literal["default", "none", "st", "it", "dt", "others"]
+Trace = Literal["default", "none", "st", "it", "dt"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ExperimentConfig:
     algorithm: str = "gpae"
     """Algorithm, as listed by `gpae algorithms`."""
     preset: str = "none"
-    """Named settings that every other flag changes from: quickstart, paper, mava."""
+    """Named settings that every other flag changes from: quickstart, paper, mava (in Python: `gpae.preset`)."""
     seed: int = 0
     """First random seed."""
     seeds: int = 1
@@ -49,7 +49,7 @@ class ExperimentConfig:
     minibatches: int = 2
     """Pieces that a pass is cut into, one gradient step each."""
     chunk_length: int = 0
-    """Rows through which gradients flow back in time; 0 is the whole window."""
+    """Rows through which gradients flow back in time, at most the whole window; 0 is the whole window."""
     learning_rate: float = 1e-3
     """Adam's step size, of actor and critic."""
     anneal: bool = True
@@ -126,7 +126,7 @@ class ExperimentConfig:
     @property
     def chunk_rows(self) -> int:
         """Rows of each sequence that a gradient flows through."""
-        return self.chunk_length or self.window_rows
+        return min(self.chunk_length or self.window_rows, self.window_rows)
 
     @property
     def sequences(self) -> int:
@@ -215,7 +215,7 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "at least 1",
     ),
     (
-        ("seed", "chunk_length", "checkpoint_updates", "entropy", "value_coefficient"),
+        ("chunk_length", "checkpoint_updates", "entropy", "value_coefficient"),
         lambda value: 0 <= value < math.inf,
         "at least 0",
     ),
@@ -224,6 +224,7 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         lambda value: 0 < value < math.inf,
         "greater than 0",
     ),
+    (("seed",), lambda value: 0 <= value < 2**31, "between 0 and 2147483647"),
     (("gamma", "lambda_"), lambda value: 0 <= value <= 1, "between 0 and 1"),
 )
 

@@ -8,20 +8,57 @@ from gpae.algorithms.registry import algorithm
 from gpae.config import ExperimentConfig
 from gpae.errors import unknown_name
 
-_PAPER: dict[str, Any] = {
-    # The settings released for SMAX (docs/presets.md names what is not published).
+_JAXMARL: dict[str, Any] = {
+    # What the presets that reproduce others' settings have in common. Every published value stands in this file, so
+    # that tuning the defaults changes none of them.
     "total_steps": 10_000_000,
+    "window": 1,
+    "chunk_length": 0,
+    "adam_epsilon": 1e-5,
+    "clip": 0.2,
+    "clip_values": True,
+    "value_coefficient": 0.5,
+    "gamma": 0.99,
+    "lambda_": 0.95,
+    "normalise_advantages": True,
+    "timeout_is_termination": True,
+    "mask_dead": False,
+    "hidden_size": 128,
+    "recurrent": True,
+    "critic_layers": 1,
+    "critic_identity": True,
+}
+
+_PAPER: dict[str, Any] = _JAXMARL | {
+    # The settings released for SMAX (docs/presets.md names what is not published).
     "num_envs": 128,
     "rollout_length": 128,
     "epochs": 5,
     "minibatches": 1,
     "learning_rate": 5e-4,
+    "anneal": True,
     "max_grad_norm": 1.0,
+    "entropy": 0.0,
     "eta": 1.02,
-    "hidden_size": 128,
     "actor_layers": 2,
-    "timeout_is_termination": True,
-    "mask_dead": False,
+    "embedding_size": 64,
+    "layer_norm": True,
+    "actor_identity": False,
+}
+
+_MAVA: dict[str, Any] = _JAXMARL | {
+    "num_envs": 64,
+    "rollout_length": 128,
+    "epochs": 4,
+    "minibatches": 2,
+    "learning_rate": 2.5e-4,
+    "anneal": False,
+    "max_grad_norm": 0.5,
+    "entropy": 0.01,
+    "actor_layers": 1,
+    "embedding_size": 128,
+    "layer_norm": False,
+    "actor_identity": True,
 }
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -30,22 +67,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         {"chunk_length": 16, "minibatches": 4, "learning_rate": 3e-3},
     ),
     "paper": ("the settings released by the authors of GPAE for SMAX, 10 M steps", _PAPER),
-    "mava": (
-        "Mava's recurrent MAPPO, 10 M steps",
-        {
-            "total_steps": 10_000_000,
-            "rollout_length": 128,
-            "learning_rate": 2.5e-4,
-            "anneal": False,
-            "entropy": 0.01,
-            "hidden_size": 128,
-            "embedding_size": 128,
-            "layer_norm": False,
-            "actor_identity": True,
-            "timeout_is_termination": True,
-            "mask_dead": False,
-        },
-    ),
+    "mava": ("Mava's recurrent MAPPO, 10 M steps", _MAVA),
 }
 """Name -> one line, and the fields that it sets."""
 
@@ -63,6 +85,8 @@ def preset(name: str, algorithm_name: str = "gpae") -> ExperimentConfig:
         raise unknown_name("preset", name, PRESETS)
     spec = algorithm(algorithm_name)
     values = dict(PRESETS[name][1])
-    if name == "paper" and spec.critic == "joint_action":
+    if name == "paper" and spec.name.startswith("gpae"):
         values["window"] = _WINDOW_OF_PAPER
+    if name == "paper" and spec.name == "mappo":
+        values["embedding_size"] = 128  # its critic's first layer has the full width
     return ExperimentConfig(preset=name, algorithm=spec.name, **values)

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,10 @@ class Experiment:
         return function if self.config.seeds == 1 else jax.vmap(function, in_axes)
 
     def _keys(self, purpose: int, number: int = 0) -> Array:
-        """A key per seed for a purpose: 0 training, 1 evaluations during it, 2 the absolute one, 3 afterwards."""
+        """A key per seed for a purpose and a number in [0, 2^32) of it.
+
+        Purposes: 0 training, 1 evaluations during it, 2 the absolute one, 3 those afterwards, 4 replays.
+        """
 
         def one(seed: int) -> Array:
             return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), purpose), number)
@@ -156,20 +159,24 @@ class Experiment:
         program = jax.jit(self._over_seeds(lambda params, key: run_episodes(self.learner, params, key, greedy)))
         return program.lower(self.shapes.params.actor, self._keys(1)).compile()
 
-    def evaluate(self, actor: Any, purpose: int, number: int = 0, rounds: int = 1) -> list[dict[str, list[float]]]:
+    def evaluate(
+        self, actor: Any, purpose: int, number: int = 0, episodes: int | None = None
+    ) -> list[dict[str, list[float]]]:
         """Greedy and sampled episodes of every seed: name -> one value per episode.
 
         Args:
           actor: the actor's parameters.
           purpose: which stream of keys, see `_keys`.
           number: which evaluation of that purpose.
-          rounds: how many times `evaluation_episodes`.
+          episodes: how many of each kind; default `evaluation_episodes`, which is also how many are played at once.
         """
         half = self.config.evaluation_episodes
+        episodes = episodes or half
+        keys, fold = self._keys(purpose, number), self._over_seeds(jax.random.fold_in, (0, None))
         parts = []
-        for i in range(rounds):
-            played = self._episodes(actor, self._keys(purpose, number * 1000 + i))
-            parts.append(jax.device_get(played.replace(states=None)))
+        for i in range(math.ceil(episodes / half)):
+            played = self._episodes(actor, fold(keys, i))
+            parts.append(jax.device_get(replace(played, states=None)))
         found = []
         for place, _ in enumerate(self.seeds):
             of_seed: dict[str, list[float]] = {}
@@ -178,7 +185,8 @@ class Experiment:
                     if name == "win_rate" and not self.env.spec.has_wins:
                         continue
                     values = [getattr(p, field) if self.config.seeds == 1 else getattr(p, field)[place] for p in parts]
-                    of_seed[prefix + name] = np.concatenate([v[rows] for v in values]).astype(float).tolist()
+                    played_values = np.concatenate([v[rows] for v in values])[:episodes]
+                    of_seed[prefix + name] = played_values.astype(float).tolist()
             found.append(of_seed)
         return found
 
@@ -202,7 +210,7 @@ class Experiment:
         """
         if not self.drawable:
             raise UserError(f"{self.config.env} cannot be drawn: it has no method `scene`")
-        played: Episodes = self._episodes(actor, self._keys(3, number))
+        played: Episodes = self._episodes(actor, self._keys(4, number))
         if self.config.seeds > 1:
             played = jax.tree.map(lambda x: x[0], played)
         length, won = int(played.lengths[0]), bool(played.won[0])
@@ -235,7 +243,8 @@ def train(config: ExperimentConfig, options: RunOptions | None = None) -> Run:
     if options.resume and options.overwrite:
         raise UserError("--resume continues a run and --overwrite replaces it: choose one")
     if options.resume:
-        directory = RunDirectory.resume(path, as_dict(config))
+        # The preset is where the settings came from, not one of them.
+        directory = RunDirectory.resume(path, as_dict(config), free=("preset",))
     else:
         directory = RunDirectory.create(path, as_dict(config), overwrite=options.overwrite)
     with directory, Checkpoints(directory.checkpoints) as checkpoints:
@@ -270,7 +279,7 @@ class _Training:
         progress = Progress(
             config.num_steps * config.seeds, start_steps=self.steps * config.seeds, quiet=self.options.quiet
         )
-        with progress, contextlib.ExitStack() as stack, _signals() as stopped:
+        with progress, contextlib.ExitStack() as stack:
             for sink in sinks:
                 stack.callback(sink.close)
             if config.num_steps != config.total_steps:
@@ -284,17 +293,21 @@ class _Training:
                 with progress.phase("compiling update"):
                     update = experiment.update
             evaluate_at, save_at = self._plan()
-            while self.done < config.num_updates:
-                state, metrics = update(state, experiment.hyper)
-                self._log(jax.device_get(metrics), sinks, progress)
-                if self.done in evaluate_at:
-                    best = self._evaluate(state, best, progress)
-                if self.done in save_at or stopped:
-                    self._save(state, best)
-                if stopped:
-                    progress.line(f"saved after update {self.done}")
-                    learning_curve(self.directory.path)
-                    raise Interrupted(stopped[0], self.directory.path)
+            with _signals() as received:
+                while self.done < config.num_updates:
+                    state, metrics = update(state, experiment.hyper)
+                    self._log(jax.device_get(metrics), sinks, progress)
+                    if self.done in evaluate_at:
+                        best = self._evaluate(state, best, sinks, progress)
+                    stop = list(received)
+                    if self.done in save_at or stop:
+                        self._save(state, best)
+                    if stop and self.done < config.num_updates:
+                        progress.line(f"stopped and saved after update {self.done}")
+                        with contextlib.suppress(UserError):  # nothing to draw before the first evaluation
+                            learning_curve(self.directory.path)
+                        raise Interrupted(stop[0], self.directory.path)
+            # Everything is saved by now: from here on a signal simply ends the program.
             self._finish(state, best, progress)
 
     def _begin(self) -> tuple[Any, Any]:
@@ -361,7 +374,7 @@ class _Training:
         wins = float(np.mean(rates)) if rates and self.experiment.env.spec.has_wins else None
         progress.update(self.steps * config.seeds, self.done, win_rate=wins)
 
-    def _evaluate(self, state: LearnerState, best: Any, progress: Progress) -> Any:
+    def _evaluate(self, state: LearnerState, best: Any, sinks: list[Sink], progress: Progress) -> Any:
         """Evaluates the parameters, and keeps them where they are the best so far."""
         compiled = "_episodes" in self.experiment.__dict__
         with progress.phase("evaluating" if compiled else "compiling evaluation", once=not compiled):
@@ -376,10 +389,14 @@ class _Training:
                 seconds=self.seconds,
                 metrics=evaluation,
             )
+            for sink in sinks:
+                sink.log(self.steps, seed, {f"evaluation/{n}": float(np.mean(v)) for n, v in evaluation.items()})
             score = self.experiment.score(evaluation)
             better.append(score >= self.best_scores[place])  # of equals, the one trained longer
             self.best_scores[place] = max(score, self.best_scores[place])
         score = float(np.mean([self.experiment.score(e) for e in found]))
+        if not self.experiment.env.spec.has_wins:
+            progress.update(self.steps * self.config.seeds, self.done, episode_return=score)
         kind = "greedy win rate" if self.experiment.env.spec.has_wins else "greedy return"
         shown = f"{score:.1%}" if self.experiment.env.spec.has_wins else f"{score:.3g}"
         progress.line(f"{self.steps:,} steps: {kind} {shown}")
@@ -407,7 +424,7 @@ class _Training:
     def _finish(self, state: LearnerState, best: Any, progress: Progress) -> None:
         """The absolute evaluation, the curve and the replay."""
         with progress.phase("evaluating the best parameters", once=False):
-            absolute = self.experiment.evaluate(best.actor, purpose=2, rounds=10)
+            absolute = self.experiment.evaluate(best.actor, purpose=2, episodes=10 * self.config.evaluation_episodes)
         for seed, evaluation in zip(self.experiment.seeds, absolute, strict=True):
             self.directory.log_absolute(
                 env=self.config.env, algorithm=self.config.algorithm, seed=seed, metrics=evaluation

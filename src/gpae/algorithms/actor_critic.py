@@ -102,6 +102,18 @@ class Evaluation:
 
 
 @struct.dataclass
+class Experience:
+    """What an update learns from."""
+
+    newest: Trajectory
+    """This update's rollout, [T, E, ...]."""
+    segment: Segment
+    """The whole window, W rows, the rollout at its end."""
+    evaluation: Evaluation
+    targets: Targets
+
+
+@struct.dataclass
 class Batch:
     """The samples of an update: sequences of L rows, C of them. One permutation shuffles all of it, along C."""
 
@@ -215,18 +227,23 @@ class ActorCritic:
         Returns:
           The next state, and what was measured, each [] float32 (docs/metrics.md says what each means).
         """
-        key, rollout_key, action_key, shuffle_key = jax.random.split(state.key, 4)
-        collected, segment = self.rollout(state, rollout_key)
-        window, experience = replay.push(state.window, segment)
-        last = observe(self.env, collected.running)
-        evaluation = self.evaluate(state.params, experience, last, collected.running.starts, action_key)
-        targets = self.targets(experience.trajectory, evaluation, hyper)
-        batch, memories = self.batch(experience, evaluation, targets)
-        state, metrics = self.optimise(collected, batch, memories, hyper, shuffle_key)
-        metrics |= self.diagnose(segment.trajectory, experience.trajectory, evaluation, targets, hyper)
-        critic_memory = jax.tree.map(lambda x: x[-1], evaluation.memory.critic)
-        memory = replace(collected.memory, critic=critic_memory)
-        return replace(state, window=window, memory=memory, key=key), metrics
+        state, experience = self.experience(state, hyper)
+        key, shuffle_key = jax.random.split(state.key)
+        batch, memories = self.batch(experience)
+        state, metrics = self.optimise(state, batch, memories, hyper, shuffle_key)
+        return replace(state, key=key), metrics | self.diagnose(experience, hyper)
+
+    def experience(self, state: LearnerState, hyper: Hyper) -> tuple[LearnerState, Experience]:
+        """A rollout, the window it completes, and what the estimator makes of it. Nothing is learnt yet."""
+        key, rollout_key, action_key = jax.random.split(state.key, 3)
+        state, newest = self.rollout(state, rollout_key)
+        window, segment = replay.push(state.window, newest)
+        last = observe(self.env, state.running)
+        evaluation = self.evaluate(state.params, segment, last, state.running.starts, action_key)
+        targets = self.targets(segment.trajectory, evaluation, hyper)
+        memory = replace(state.memory, critic=jax.tree.map(lambda x: x[-1], evaluation.memory.critic))
+        experience = Experience(newest=newest.trajectory, segment=segment, evaluation=evaluation, targets=targets)
+        return replace(state, window=window, memory=memory, key=key), experience
 
     def act(self, params: Any, memory: Any, view: View, starts: Array) -> tuple[Any, Array]:
         """One row of the policy: the memory after it and log pi, [E, N, A]."""
@@ -249,31 +266,30 @@ class ActorCritic:
         segment = Segment(trajectory=trajectory, actor_memory=state.memory.actor, critic_memory=state.memory.critic)
         return replace(state, running=running, memory=replace(state.memory, actor=actor_memory)), segment
 
-    def evaluate(self, params: Networks, experience: Segment, last: View, starts: Array, key: Array) -> Evaluation:
+    def evaluate(self, params: Networks, segment: Segment, last: View, starts: Array, key: Array) -> Evaluation:
         """The policy and the critic at the start of the update, over all rows and the one after them.
 
         Args:
-          experience: W rows, with the memory before the first.
+          segment: W rows, with the memory before the first.
           last: what is seen after the last row, [E, ...]; `starts` [E], whether it begins an episode.
           key: draws the actions that no behaviour policy took: on the row after the last, and on invalid rows.
         """
-        trajectory = experience.trajectory
+        trajectory = segment.trajectory
         rows = _append(
             (trajectory.observations, trajectory.states, trajectory.legal_actions, trajectory.starts),
             (last.observations, last.state, last.legal_actions, starts),
         )
         observations, states, legal_actions, starts = rows
-        log_pi, actor_memory = self.actor.apply(
-            params.actor, observations, legal_actions, starts, experience.actor_memory
-        )
-        drawn = policies.sample(key, log_pi)
+        log_pi, actor_memory = self.actor.apply(params.actor, observations, legal_actions, starts, segment.actor_memory)
+        # One draw of noise per environment serves all its rows: of these, only few are not executed.
+        drawn = jnp.argmax(log_pi + jax.random.gumbel(key, log_pi.shape[1:])[None], axis=-1).astype(jnp.int32)
         taken = jnp.where(trajectory.valid[..., None], trajectory.actions, drawn[:-1])
         actions = jnp.concatenate([taken, drawn[-1:]])
         log_probs = policies.log_prob(log_pi, actions)[:-1]
         log_ratios = jnp.where(trajectory.valid[..., None], log_probs - trajectory.log_probs, 0.0)
         probs = jnp.exp(log_pi)
         inputs = CriticInputs(states=states, observations=observations, actions=actions, probs=probs)
-        values, critic_memory = self.critic.apply(params.critic, inputs, starts, experience.critic_memory)
+        values, critic_memory = self.critic.apply(params.critic, inputs, starts, segment.critic_memory)
         memory = jax.tree.map(lambda x: x[:-1], Networks(actor=actor_memory, critic=critic_memory))
         evaluation = Evaluation(
             actions=taken,
@@ -312,9 +328,10 @@ class ActorCritic:
         valid = jnp.broadcast_to(trajectory.valid[..., None], trajectory.alive.shape)
         return valid & trajectory.alive if self.config.mask_dead else valid
 
-    def batch(self, experience: Segment, evaluation: Evaluation, targets: Targets) -> tuple[Batch, Networks]:
+    def batch(self, experience: Experience) -> tuple[Batch, Networks]:
         """The samples as C sequences of L rows, and the memory before each sequence's first row, [C, ...]."""
-        trajectory = experience.trajectory
+        segment, evaluation, targets = experience.segment, experience.evaluation, experience.targets
+        trajectory = segment.trajectory
         acting = self.acting(trajectory)
         advantages = targets.advantages
         if self.config.normalise_advantages:
@@ -334,7 +351,7 @@ class ActorCritic:
             acting=acting,
             valued=jnp.broadcast_to(trajectory.valid[..., None], acting.shape),
         )
-        first = Networks(actor=experience.actor_memory, critic=experience.critic_memory)
+        first = Networks(actor=segment.actor_memory, critic=segment.critic_memory)
         length = self.config.chunk_rows
         return replay.to_chunks(whole, length), replay.chunk_memories(first, evaluation.memory, length)
 
@@ -414,10 +431,10 @@ class ActorCritic:
 
     # -- what is measured ------------------------------------------------------------------------------------------
 
-    def diagnose(
-        self, newest: Trajectory, trajectory: Trajectory, evaluation: Evaluation, targets: Targets, hyper: Hyper
-    ) -> Metrics:
-        """Facts about the experience: `newest` is this update's, `trajectory` the whole window."""
+    def diagnose(self, experience: Experience, hyper: Hyper) -> Metrics:
+        """Facts about the experience."""
+        newest, trajectory = experience.newest, experience.segment.trajectory
+        evaluation, targets = experience.evaluation, experience.targets
         acting = self.acting(trajectory)
         valued = jnp.broadcast_to(trajectory.valid[..., None], acting.shape)
         ended = newest.valid & (newest.terminated | newest.truncated)
@@ -438,25 +455,28 @@ class ActorCritic:
 
     def _diagnose_correction(self, acting: Array, log_ratios: Array, hyper: Hyper) -> Metrics:
         """How far old experience has drifted, and what the traces make of it."""
-        corrected = self.correction(log_ratios)
         others = log_ratios.sum(-1, keepdims=True) - log_ratios
-        traces = importance_traces(corrected, scheme=self.trace, lambda_=hyper.lambda_, eta=hyper.eta)
-        at_eta = others > jnp.log(hyper.eta)
-        capped_others = jnp.minimum(others, jnp.log(hyper.eta)) if self.trace == "dt" else others
-        before_cap = corrected if self.trace == "it" else log_ratios + capped_others
+        traces = importance_traces(self.correction(log_ratios), scheme=self.trace, lambda_=hyper.lambda_, eta=hyper.eta)
+        log_eta = jnp.log(hyper.eta)
+        # What the cap at 1 is applied to; "none" has no cap.
+        uncut = {
+            "none": jnp.zeros_like(log_ratios),
+            "st": log_ratios + others,
+            "it": self.correction(log_ratios),
+            "dt": log_ratios + jnp.minimum(others, log_eta),
+        }[self.trace]
 
         def effective(log_weights: Array) -> Array:
-            weights = jnp.exp(jnp.clip(log_weights, -20.0, 20.0))
-            count = jnp.maximum(acting.sum(), 1).astype(weights.dtype)
-            weights = jnp.where(acting, weights, 0.0)
-            return weights.sum() ** 2 / jnp.maximum(count * jnp.square(weights).sum(), 1e-30)
+            one = jax.nn.logsumexp(log_weights, where=acting)
+            two = jax.nn.logsumexp(2.0 * log_weights, where=acting)
+            return jnp.exp(2.0 * one - two) / jnp.maximum(jnp.sum(acting), 1).astype(log_weights.dtype)
 
         return {
             "ess_own": effective(log_ratios),
             "ess_others": effective(others),
             "trace_mean": losses.masked_mean(traces, acting),
-            "cut_at_eta": losses.masked_mean(at_eta * 1.0, acting),
-            "cut_at_one": losses.masked_mean((before_cap > 0.0) * 1.0, acting),
+            "cut_at_eta": losses.masked_mean((others > log_eta) * 1.0, acting),
+            "cut_at_one": losses.masked_mean((uncut > 0.0) * 1.0, acting),
         }
 
 

@@ -16,7 +16,7 @@ Memory = Any
 
 
 class Torso(nn.Module):
-    """`num_layers` times dense, ReLU, LayerNorm."""
+    """`num_layers` times dense, LayerNorm, ReLU."""
 
     features: int
     num_layers: int = 1
@@ -31,9 +31,8 @@ class Torso(nn.Module):
 
 
 def finish(x: Array, layer_norm: bool) -> Array:
-    """What follows every dense layer: ReLU, then LayerNorm. Call it inside a compact method."""
-    x = nn.relu(x)
-    return nn.LayerNorm()(x) if layer_norm else x
+    """What follows every dense layer: LayerNorm, then ReLU. Call it inside a compact method."""
+    return nn.relu(nn.LayerNorm()(x) if layer_norm else x)
 
 
 class GRU(nn.Module):
