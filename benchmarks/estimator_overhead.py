@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from _common import median, parser, ratio, report, take_turns
-from gpae.algorithms.actor_critic import ActorCritic, hyper_of
+from gpae.algorithms.actor_critic import ActorCritic, Experience, hyper_of
 from gpae.compilation import enable_compilation_cache
 from gpae.config import ExperimentConfig
 from gpae.envs import make
@@ -71,7 +71,7 @@ def update(learner, hyper):
     def run(state, segment, last, starts, key):
         evaluation = learner.evaluate(state.params, segment, last, starts, key)
         targets = learner.targets(segment.trajectory, evaluation, hyper)
-        batch, memories = learner.batch(segment, evaluation, targets)
+        batch, memories = learner.batch(Experience(segment.trajectory, segment, evaluation, targets))
         state, metrics = learner.optimise(state, batch, memories, hyper, key)
         return state.params, metrics
 

@@ -18,19 +18,12 @@ ours is faster. Bars: ratio of jaxmarl to gpae >= 1.1 on 5m_vs_6m and >= 1.4 on 
 
 from __future__ import annotations
 
-import argparse
-import importlib.metadata
-import json
-import os
-import platform
 import statistics
-import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
-import gpae
+from _common import parser, ratio, report, take_turns
 from gpae.envs import advance, begin, make
 
 BARS = {"smax/5m_vs_6m": 1.1, "smax/27m_vs_30m": 1.4}
@@ -94,30 +87,16 @@ def variants(env, num_envs, length):
     }
     inputs = {n: (start, first_look if n.startswith("jaxmarl") else first_view, actions) for n in functions}
     compiled = {n: jax.jit(f).lower(*inputs[n]).compile() for n, f in functions.items()}
-    return {n: (lambda f=f, x=inputs[n]: jax.block_until_ready(f(*x))) for n, f in compiled.items()}
+    return {n: (lambda f=f, x=inputs[n]: f(*x)) for n, f in compiled.items()}
 
 
 def measure(map_name, num_envs, length, rounds):
     """Medians and ratios on one map."""
-    env = make(map_name)
-    calls = variants(env, num_envs, length)
-    for call in calls.values():
-        call()
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for i in range(rounds):
-        # Alternate the order, so that none always follows the same neighbour.
-        for name in list(calls)[:: 1 if i % 2 == 0 else -1]:
-            began = time.perf_counter()
-            calls[name]()
-            seconds[name].append(time.perf_counter() - began)
-
-    def ratio(slow, fast):
-        return round(statistics.median(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True)), 3)
-
+    seconds = take_turns(variants(make(map_name), num_envs, length), rounds)
     result = {
         "milliseconds_per_step": {n: round(1e3 * statistics.median(s) / length, 3) for n, s in seconds.items()},
         "ratios": {
-            f"{slow}/{fast}": ratio(slow, fast)
+            f"{slow}/{fast}": ratio(seconds[slow], seconds[fast])
             for slow in ("jaxmarl", "jaxmarl_no_legal")
             for fast in ("gpae", "gpae_all_finals")
         },
@@ -129,35 +108,15 @@ def measure(map_name, num_envs, length, rounds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--maps", nargs="+", default=list(BARS))
-    parser.add_argument("--envs", type=int, default=128, help="E")
-    parser.add_argument("--steps", type=int, default=10, help="K, steps in one call")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--out", type=Path, help="also write the JSON there")
-    args = parser.parse_args()
-    report = {
-        "benchmark": "smax_step",
-        "environments": args.envs,
-        "steps_per_call": args.steps,
-        "rounds": args.rounds,
-        "versions": {
-            "gpae": gpae.__version__,
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "jaxmarl")},
-        },
-        "hardware": {
-            "device": jax.devices()[0].device_kind,
-            "machine": platform.machine(),
-            "cpus": len(os.sched_getaffinity(0)),
-        },
-        "results": {name: measure(name, args.envs, args.steps, args.rounds) for name in args.maps},
-    }
-    text = json.dumps(report, indent=2)
-    print(text)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text + "\n")
+    flags = parser(__doc__)
+    flags.add_argument("--maps", nargs="+", default=list(BARS))
+    flags.add_argument("--envs", type=int, default=128, help="E")
+    flags.add_argument("--steps", type=int, default=10, help="K, steps in one call")
+    flags.add_argument("--rounds", type=int, default=15)
+    args = flags.parse_args()
+    settings = {"environments": args.envs, "steps_per_call": args.steps, "rounds": args.rounds}
+    results = {name: measure(name, args.envs, args.steps, args.rounds) for name in args.maps}
+    report("smax_step", settings, results, args.out)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,12 @@ def test_there_are_examples():
     assert "register" in BLOCKS[2]
 
 
+@pytest.mark.parametrize("page", [README, *sorted((README.parent / "docs").glob("*.md"))], ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / link).exists(), link
+
+
 @pytest.mark.slow
 def test_the_estimator_and_an_environment_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

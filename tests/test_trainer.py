@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import gpae
+import gpae.envs
 from gpae import trainer
 from gpae.checkpoint import Checkpoints
 from gpae.config import ExperimentConfig, RunOptions
@@ -154,24 +155,74 @@ def test_a_resumed_run_equals_the_unbroken_one(run, how, tmp_path, monkeypatch):
     assert len(resumed.metrics) == 20
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    config = dataclasses.replace(CONFIG, learning_rate=1e30, checkpoint_updates=2)
-    with pytest.raises(Diverged, match=r"update \d+, seed 0: .*not finite"):
-        gpae.train(config, options(tmp_path))
-    assert not (tmp_path / "run" / "checkpoints" / "20").exists()
+def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_good_checkpoint_stays(run, tmp_path, monkeypatch):
+    log = _Training._log
+
+    def poison(self, metrics, *args):
+        if self.done == 8:  # the call of updates 9 and 10
+            metrics = metrics | {"value_loss": metrics["value_loss"] * np.array([1.0, np.nan])}
+        log(self, metrics, *args)
+
+    monkeypatch.setattr(_Training, "_log", poison)
+    with pytest.raises(Diverged, match=r"update 10, seed 0: value_loss not finite; the checkpoint of update 6 is kept"):
+        gpae.train(CONFIG, options(tmp_path))
     for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=lambda word: pytest.fail(f"{word} in metrics.jsonl"))
+    monkeypatch.undo()
+    resumed = gpae.train(CONFIG, options(tmp_path, resume=True))
+    assert same_but_for_time(resumed.metrics) == same_but_for_time(run.metrics)
 
 
-def test_seeds_in_one_run(run, tmp_path):
-    config = dataclasses.replace(CONFIG, seeds=2, total_steps=64, evaluations=1)
+def test_infinite_parameters_are_noticed(tmp_path):
+    config = dataclasses.replace(CONFIG, learning_rate=1e30)
+    with pytest.raises(Diverged, match=r"update 1, seed 0: .*parameter_norm.*not finite; there is no checkpoint yet"):
+        gpae.train(config, options(tmp_path))
+
+
+def test_seeds_in_one_run_are_those_trained_alone(run, tmp_path):
+    config = dataclasses.replace(CONFIG, seeds=2)
     both = gpae.train(config, options(tmp_path))
     assert [(line["update"], line["seed"]) for line in both.metrics[:3]] == [(1, 0), (1, 1), (2, 0)]
     assert set(both.evaluations) == {"seed_0", "seed_1"}
-    # The first seed is the one that was trained alone (but for its annealing, which does not act on update 1).
-    np.testing.assert_allclose(both.metrics[0]["value_loss"], run.metrics[0]["value_loss"], rtol=0.05)
-    policy = both.policy(agent=0, seed=1, best=True)
-    assert policy(np.zeros(4), policy.initial_carry(), [True, False])[0] == 0
+    first, second = both.metrics[0], both.metrics[1]
+    np.testing.assert_allclose(first["value_loss"], run.metrics[0]["value_loss"], rtol=1e-4)
+    np.testing.assert_allclose(first["parameter_norm"], run.metrics[0]["parameter_norm"], rtol=1e-5)
+    assert abs(second["parameter_norm"] - first["parameter_norm"]) > 1e-3
+    items, _ = final_state(config, both.path)
+    for seed in (0, 1):
+        policy = both.policy(agent=0, seed=seed)
+        for x, y in zip(jax.tree.leaves(policy._params), jax.tree.leaves(items["state"].params.actor), strict=True):
+            np.testing.assert_array_equal(x, y[seed])
+
+
+def test_the_best_parameters_are_kept_for_each_seed(tmp_path, monkeypatch):
+    scores = iter([[0.2, 0.5], [0.7, 0.4], [0.6, 0.5]])  # after updates 6, 14 and 20; the last equals an earlier one
+    seen, absolute = [], []
+
+    def scripted(self, actor, purpose, number=0, episodes=None):
+        if purpose == 2:
+            absolute.append(jax.device_get(actor))
+            return [{"win_rate": [1.0]}] * 2
+        seen.append(jax.device_get(actor))
+        return [{"win_rate": [score]} for score in next(scores)]
+
+    monkeypatch.setattr(Experiment, "evaluate", scripted)
+    config = dataclasses.replace(CONFIG, seeds=2)
+    both = gpae.train(config, options(tmp_path))
+    items, info = final_state(config, both.path)
+    assert info["best_scores"] == [0.7, 0.5]
+    best = jax.tree.leaves(items["best"].actor)
+    for x, second, third, used in zip(*map(jax.tree.leaves, (best, seen[1], seen[2], absolute[0])), strict=True):
+        np.testing.assert_array_equal(x[0], second[0])
+        np.testing.assert_array_equal(x[1], third[1])  # of equals, the one trained longer
+        np.testing.assert_array_equal(x, used)
+
+
+def test_greedy_and_sampled_episodes_are_labelled_as_such(run):
+    absolute = run.evaluations["seed_0"]["absolute_metrics"]
+    # Hardly trained: play by chance earns every return, the greedy policy one or two.
+    assert len(set(absolute["return"])) <= 2
+    assert len(set(absolute["sampled_return"])) == 3
 
 
 @pytest.mark.parametrize(
@@ -186,6 +237,11 @@ def test_wrong_environments(changes, words, tmp_path):
     with pytest.raises(UserError, match=words):
         gpae.train(dataclasses.replace(CONFIG, **changes), options(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_time_limit_switch_reaches_the_environment():
+    environment = trainer.make_environment(dataclasses.replace(CONFIG, timeout_is_termination=True))
+    assert isinstance(environment, gpae.envs.TimeoutIsTermination)
 
 
 def test_environment_options_reach_the_environment():

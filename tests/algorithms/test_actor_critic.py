@@ -16,6 +16,7 @@ from gpae.errors import UserError
 from gpae.networks import CriticInputs
 from gpae.networks import distributions as policies
 from gpae.rollout import observe
+from reference import estimators as reference
 
 SMALL = ExperimentConfig(
     num_envs=8, rollout_length=12, epochs=2, minibatches=2, hidden_size=8, embedding_size=8, actor_identity=True
@@ -31,19 +32,7 @@ class Programs:
         self.hyper = hyper_of(self.config)
         self.init = jax.jit(self.learner.init)
         self.update = jax.jit(self.learner.update)
-        self.experience = jax.jit(self._experience)
-
-    def _experience(self, state, hyper, key):
-        """One update up to its batch, with nothing learnt."""
-        collected, segment = self.learner.rollout(state, key)
-        window, joined = replay.push(state.window, segment)
-        last = observe(self.learner.env, collected.running)
-        evaluation = self.learner.evaluate(state.params, joined, last, collected.running.starts, key)
-        targets = self.learner.targets(joined.trajectory, evaluation, hyper)
-        batch, memories = self.learner.batch(joined, evaluation, targets)
-        memory = dataclasses.replace(collected.memory, critic=jax.tree.map(lambda x: x[-1], evaluation.memory.critic))
-        following = dataclasses.replace(collected, window=window, memory=memory)
-        return following, joined, evaluation, targets, batch, memories
+        self.experience = jax.jit(self.learner.experience)
 
 
 @functools.cache
@@ -57,15 +46,24 @@ WINDOW = {"window": 2, "chunk_length": 4}
 
 
 @functools.cache
-def experienced(env, updates, lambda_=0.95, **settings):
-    """After `updates` rollouts without learning: the learner, and the last rollout's experience."""
+def experienced(env, updates, lambda_=0.95, change=0.0, **settings):
+    """After `updates` rollouts, with nothing learnt but `change` added to the parameters before the last.
+
+    Returns:
+      The programs, the parameters of the last rollout, its experience, its batch and the batch's memories.
+    """
     p = programs(env, **settings)
     hyper = dataclasses.replace(p.hyper, lambda_=jnp.float32(lambda_))
     state = p.init(jax.random.key(0))
     for i in range(updates):
+        if i == updates - 1:
+            leaves, tree = jax.tree.flatten(state.params)
+            noise = jax.random.split(jax.random.key(7), len(leaves))
+            moved = [x + change * jax.random.normal(k, x.shape) for x, k in zip(leaves, noise, strict=True)]
+            state = dataclasses.replace(state, params=jax.tree.unflatten(tree, moved))
         params = state.params
-        state, *found = p.experience(state, hyper, jax.random.key(i))
-    return p, params, *found
+        state, experience = p.experience(state, hyper)
+    return p, params, experience, *p.learner.batch(experience)
 
 
 # -- memory and ratios ---------------------------------------------------------------------------------------------
@@ -74,7 +72,7 @@ def experienced(env, updates, lambda_=0.95, **settings):
 @pytest.mark.parametrize(("env", "settings"), [(DEATH, CHUNKED), (STAY, {})], ids=["death, chunked", "stay, whole"])
 def test_first_epoch_ratio_is_one(env, settings):
     """Traps 1 and 8: memory is reset at episode ends and only there, and chunks begin with the memory before them."""
-    p, params, _, _, _, batch, memories = experienced(env, 2, **settings)
+    p, params, _, batch, memories = experienced(env, 2, **settings)
     log_pi, _ = p.learner.actor.apply(
         params.actor, batch.observations, batch.legal_actions, batch.starts, memories.actor
     )
@@ -86,7 +84,8 @@ def test_first_epoch_ratio_is_one(env, settings):
 
 def test_a_replayed_window_starts_from_the_memory_of_its_first_row():
     """Trap 5: with the parameters kept as they are, the whole window is on-policy, whatever row it begins at."""
-    _p, _, joined, evaluation, _, _, _ = experienced(MEMORY, 3, window=2, rollout_length=6)
+    _, _, found, _, _ = experienced(MEMORY, 3, window=2, rollout_length=6)
+    joined, evaluation = found.segment, found.evaluation
     assert not joined.trajectory.starts[0].all()  # it begins within episodes
     assert joined.trajectory.valid.all()
     np.testing.assert_allclose(evaluation.log_ratios, 0.0, atol=1e-5)
@@ -94,7 +93,8 @@ def test_a_replayed_window_starts_from_the_memory_of_its_first_row():
 
 
 def test_memory_before_an_episode_has_no_effect_on_it():
-    p, params, joined, evaluation, _, _, _ = experienced(DEATH, 2, **CHUNKED)
+    p, params, found, _, _ = experienced(DEATH, 2, **CHUNKED)
+    joined, evaluation = found.segment, found.evaluation
     other = dataclasses.replace(joined, actor_memory=joined.actor_memory + 1, critic_memory=joined.critic_memory - 1)
     last = jax.tree.map(lambda x: x[-1], joined.trajectory)
     view = observe(p.learner.env, p.init(jax.random.key(0)).running)
@@ -109,8 +109,8 @@ def test_memory_before_an_episode_has_no_effect_on_it():
 
 def test_a_time_limit_is_bootstrapped_from_its_final_observation_and_a_termination_is_not():
     """Traps 2 and 3."""
-    p, _, joined, evaluation, targets, _batch, _ = experienced(STAY, 2, lambda_=0.0)
-    trajectory = joined.trajectory
+    p, _, found, _, _ = experienced(STAY, 2, lambda_=0.0)
+    trajectory, evaluation, targets = found.segment.trajectory, found.evaluation, found.targets
     ended_by_limit = np.asarray(trajectory.truncated & trajectory.valid)[:-1]
     shown = np.asarray(~trajectory.valid)[1:]
     np.testing.assert_array_equal(ended_by_limit, shown)  # the row after shows the final observation
@@ -127,7 +127,7 @@ def test_a_time_limit_is_bootstrapped_from_its_final_observation_and_a_terminati
 
 
 def test_rows_that_were_not_executed_count_nowhere():
-    p, _params, _joined, _, _, batch, memories = experienced(STAY, 2)
+    p, _, _, batch, memories = experienced(STAY, 2)
     invalid = ~np.asarray(batch.valued)
     assert invalid.any()
     assert not np.asarray(batch.acting)[invalid].any()
@@ -147,7 +147,7 @@ def test_rows_that_were_not_executed_count_nowhere():
 @pytest.mark.parametrize("mask_dead", [True, False])
 def test_dead_agents_change_no_gradient_of_the_policy(mask_dead):
     """Trap 4: unless the switch is off."""
-    p, params, _, _, _, batch, memories = experienced(DEATH, 2, mask_dead=mask_dead, **CHUNKED)
+    p, params, _, batch, memories = experienced(DEATH, 2, mask_dead=mask_dead, **CHUNKED)
     alive = np.asarray(batch.legal_actions).all(-1)
     spoilt = dataclasses.replace(batch, advantages=jnp.where(alive, batch.advantages, batch.advantages + 50.0))
 
@@ -168,7 +168,8 @@ def test_dead_agents_change_no_gradient_of_the_policy(mask_dead):
 
 
 def test_advantage_statistics_leave_out_the_dead_but_values_run_through_death():
-    _p, _, joined, evaluation, targets, batch, _ = experienced(DEATH, 2, **CHUNKED)
+    _, _, found, batch, _ = experienced(DEATH, 2, **CHUNKED)
+    joined, evaluation, targets = found.segment, found.evaluation, found.targets
     acting = np.asarray(batch.acting)
     chosen = np.asarray(batch.advantages)[acting]
     np.testing.assert_allclose([chosen.mean(), chosen.std()], [0.0, 1.0], atol=1e-4)
@@ -183,7 +184,7 @@ def test_advantage_statistics_leave_out_the_dead_but_values_run_through_death():
 @pytest.mark.parametrize("algorithm", ["gpae", "gpae-state", "mappo", "ippo"])
 def test_the_batch_reproduces_the_values_of_the_targets(algorithm):
     """Traps 6 and 7: the critic's loss sees the very inputs that values and targets were made from, in one order."""
-    p, params, _, _, _, batch, memories = experienced(DEATH, 2, algorithm=algorithm, **WINDOW)
+    p, params, _, batch, memories = experienced(DEATH, 2, algorithm=algorithm, **WINDOW)
     inputs = CriticInputs(
         states=batch.states, observations=batch.observations, actions=batch.actions, probs=batch.probs
     )
@@ -198,7 +199,7 @@ def test_the_batch_reproduces_the_values_of_the_targets(algorithm):
 
 
 def test_minibatches_share_out_every_sequence_once_per_epoch(monkeypatch):
-    p, _, _, _, _, batch, memories = experienced(DEATH, 2, **CHUNKED)
+    p, _, _, batch, memories = experienced(DEATH, 2, **CHUNKED)
     tagged = dataclasses.replace(
         batch, advantages=jnp.broadcast_to(jnp.arange(24.0)[None, :, None], batch.advantages.shape)
     )
@@ -225,11 +226,67 @@ def test_minibatches_share_out_every_sequence_once_per_epoch(monkeypatch):
 
 
 def test_rows_that_do_not_exist_yet_are_masked():
-    _, _, joined, _, _, batch, _ = experienced(DEATH, 1, algorithm="gpae", **WINDOW)
+    _, _, found, batch, _ = experienced(DEATH, 1, algorithm="gpae", **WINDOW)
+    joined = found.segment
     assert joined.trajectory.valid.mean() == 0.5
     np.testing.assert_array_equal(np.asarray(batch.valued).mean(), 0.5)
     assert np.isfinite(batch.advantages).all()
     assert np.isfinite(batch.critic_targets).all()
+
+
+@pytest.mark.parametrize("algorithm", ["gpae", "mappo"])
+def test_old_experience_is_corrected_towards_the_current_policy(algorithm):
+    """Traps 6 and 8 where pi and mu differ: what is pi_old's is so everywhere, what is mu's is what was stored."""
+    p, params, found, batch, memories = experienced(DEATH, 2, change=0.3, algorithm=algorithm, **WINDOW)
+    trajectory, evaluation = found.segment.trajectory, found.evaluation
+    log_pi, _ = p.learner.actor.apply(
+        params.actor, trajectory.observations, trajectory.legal_actions, trajectory.starts, found.segment.actor_memory
+    )
+    current = policies.log_prob(log_pi, trajectory.actions)
+    np.testing.assert_allclose(evaluation.probs, jnp.exp(log_pi), atol=1e-5)
+    np.testing.assert_allclose(evaluation.log_ratios, current - trajectory.log_probs, atol=1e-4)
+    old, new = evaluation.log_ratios[:12], evaluation.log_ratios[12:]
+    assert np.abs(old).max() > 0.05  # another policy acted then
+    np.testing.assert_allclose(new, 0.0, atol=1e-5)  # this one acted now
+
+    chunks = replay.to_chunks((trajectory.log_probs, current), 4)
+    np.testing.assert_array_equal(batch.log_mu, chunks[0])
+    np.testing.assert_allclose(batch.old_log_probs, chunks[1], atol=1e-4)
+
+    ratios = np.asarray(evaluation.log_ratios, np.float64)
+    if algorithm == "mappo":
+        ratios = np.broadcast_to(ratios.sum(-1, keepdims=True), ratios.shape)
+    arrays = (
+        *(trajectory.rewards, evaluation.values, evaluation.next_values),
+        *(trajectory.terminated, trajectory.truncated, ratios),
+    )
+    settings = {"gamma": p.config.gamma, "lambda_": 0.95, "trace": p.learner.trace, "eta": p.config.eta}
+    for e in range(p.config.envs_per_seed):
+        advantages, critic_targets = reference.gpae(*(np.asarray(x)[:, e] for x in arrays), **settings)
+        np.testing.assert_allclose(found.targets.advantages[:, e], advantages, atol=1e-4)
+        np.testing.assert_allclose(found.targets.critic_targets[:, e], critic_targets, atol=1e-4)
+    # The surrogate's gradient at pi_old carries rho_old = pi_old / mu.
+    weights = jnp.exp(batch.old_log_probs - batch.log_mu)
+    _, measured = p.learner.policy_loss(params.actor, batch, memories.actor, p.hyper)
+    acting = np.asarray(batch.acting)
+    np.testing.assert_allclose(measured["policy_loss"], -np.mean((weights * batch.advantages)[acting]), atol=1e-4)
+
+
+def test_an_update_hands_on_the_window_the_memories_and_a_new_key():
+    p = programs(DEATH, algorithm="gpae", **WINDOW)
+    states = [p.init(jax.random.key(0))]
+    for _ in range(2):
+        states.append(p.update(states[-1], p.hyper)[0])
+    first, second = states[1], states[2]
+    assert first.window.filled == second.window.filled == 1
+    stored = second.window.segments
+    np.testing.assert_array_equal(stored.actor_memory[0], first.memory.actor)
+    np.testing.assert_array_equal(stored.critic_memory[0], first.memory.critic)
+    assert np.abs(first.memory.critic).max() > 1e-3
+    assert not np.array_equal(stored.trajectory.actions[0], first.window.segments.trajectory.actions[0])
+    keys = [jax.random.key_data(state.key).tolist() for state in states]
+    assert len({tuple(key) for key in keys}) == 3
+    assert second.gradient_steps == 2 * p.config.epochs * p.config.minibatches
 
 
 def test_mappo_corrects_with_the_joint_ratio_and_the_others_with_their_own():
