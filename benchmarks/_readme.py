@@ -24,7 +24,7 @@ def made_with(versions, hardware):
 
 def quickstart():
     lines = [
-        "| seed | environment steps | training time, compiling and evaluations included | greedy win rate, 256 fresh episodes | sampled |",
+        "| seed | environment steps | training time, all in | greedy win rate, 256 new episodes | sampled |",
         "|---|---|---|---|---|",
     ]
     for file in sorted((ROOT / "results" / "quickstart").glob("seed_*.json")):
