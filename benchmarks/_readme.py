@@ -44,7 +44,8 @@ def quickstart():
 
 
 def printed():
-    return ["```", *(ROOT / "results" / "quickstart" / "seed_0.log").read_text().splitlines(), "```"]
+    lines = (ROOT / "results" / "quickstart" / "seed_0.log").read_text().splitlines()
+    return ["```", *lines[:11], "...", *lines[-4:], "```"]
 
 
 def benchmarks():
@@ -75,7 +76,7 @@ def benchmarks():
         + ", ".join(f"{m} MB for {n} agents" for n, m in memory.items())
         + ". `python benchmarks/estimator_overhead.py`",
         "",
-        "| whole training, hidden 128, 128 environments x 128 steps, 4 epochs x 4 minibatches "
+        "| whole training, hidden 128, 128 environments x 128 steps, 4 epochs x 4 minibatches, JaxMARL's layers "
         "| steps/s | rollout / values / optimisation | peak memory |",
         "|---|---|---|---|",
     ]
@@ -84,7 +85,12 @@ def benchmarks():
             parts = " / ".join(f"{found['seconds'][p]:.2f} s" for p in ("rollout", "values", "optimise"))
             peak = f"{found['peak_megabytes'] / 1000:.1f} GB"
             lines.append(f"| {name}, {algorithm} | {found['steps_per_second']:,} | {parts} | {peak} |")
-    lines += ["", "`python benchmarks/training_speed.py`", "", "All: " + made_with(smax["versions"], hardware) + "."]
+    lines += [
+        "",
+        f"`python benchmarks/training_speed.py --maps {' '.join(speed['results'])} --rounds {speed['settings']['rounds']}`",
+        "",
+        "All: " + made_with(smax["versions"], hardware) + ".",
+    ]
     return lines
 
 

@@ -25,6 +25,10 @@ from gpae.envs import make
 
 MAPS = ("smax/3m", "smax/5m_vs_6m", "smax/27m_vs_30m")
 ALGORITHMS = ("mappo", "gpae")
+NETWORKS = {
+    "jaxmarl": {"actor_layers": 1, "embedding_size": 128, "layer_norm": False},
+    "paper": {"actor_layers": 2, "embedding_size": 64, "layer_norm": True},
+}
 
 
 def measure(name, algorithm, rounds, **settings):
@@ -36,7 +40,6 @@ def measure(name, algorithm, rounds, **settings):
         epochs=4,
         minibatches=4,
         hidden_size=128,
-        actor_layers=2,
         **settings,
     )
     learner = ActorCritic.build(config, make(name))
@@ -71,22 +74,24 @@ def main():
     flags.add_argument("--maps", nargs="+", default=list(MAPS))
     flags.add_argument("--algorithms", nargs="+", default=list(ALGORITHMS))
     flags.add_argument("--rounds", type=int, default=3)
+    flags.add_argument("--networks", choices=NETWORKS, default="jaxmarl", help="JaxMARL's in shape, or the paper's")
     flags.add_argument("--one", action="store_true", help="measure one map and algorithm in this process")
     args = flags.parse_args()
     enable_compilation_cache()
     if args.one:
-        print(json.dumps(measure(args.maps[0], args.algorithms[0], args.rounds)))
+        print(json.dumps(measure(args.maps[0], args.algorithms[0], args.rounds, **NETWORKS[args.networks])))
         return
     results = {}
     for name in args.maps:
         for algorithm in args.algorithms:
             command = [sys.executable, __file__, "--one", "--maps", name, "--algorithms", algorithm]
+            command += ["--networks", args.networks]
             done = subprocess.run(
                 [*command, "--rounds", str(args.rounds)], check=True, stdout=subprocess.PIPE, text=True
             )
             results.setdefault(name, {})[algorithm] = json.loads(done.stdout.splitlines()[-1])
     settings = {"environments": 128, "rows": 128, "epochs": 4, "minibatches": 4, "hidden_size": 128}
-    report("training_speed", settings | {"rounds": args.rounds}, results, args.out)
+    report("training_speed", settings | {"networks": args.networks, "rounds": args.rounds}, results, args.out)
 
 
 if __name__ == "__main__":
