@@ -85,9 +85,10 @@ def benchmarks():
             parts = " / ".join(f"{found['seconds'][p]:.2f} s" for p in ("rollout", "values", "optimise"))
             peak = f"{found['peak_megabytes'] / 1000:.1f} GB"
             lines.append(f"| {name}, {algorithm} | {found['steps_per_second']:,} | {parts} | {peak} |")
+    maps, rounds = " ".join(speed["results"]), speed["settings"]["rounds"]
     lines += [
         "",
-        f"`python benchmarks/training_speed.py --maps {' '.join(speed['results'])} --rounds {speed['settings']['rounds']}`",
+        f"`python benchmarks/training_speed.py --maps {maps} --rounds {rounds}`",
         "",
         "All: " + made_with(smax["versions"], hardware) + ".",
     ]
