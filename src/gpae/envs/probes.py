@@ -7,6 +7,7 @@ said. In the spirit of the test environments of rejax and of A. Jones, "Debuggin
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -30,7 +31,7 @@ class ProbeState:
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(ABC):
     """What the probes have in common: two actions, L steps, a cue of two values, and a state that tells all.
 
     Unless a probe says otherwise each agent observes the global state: one-hot time [L + 1] and one-hot cue [2].
@@ -92,8 +93,9 @@ class Probe:
     def _told(self, state: ProbeState) -> Array:
         return jnp.concatenate([jax.nn.one_hot(state.time, self.length + 1), jax.nn.one_hot(state.cue, 2)])
 
+    @abstractmethod
     def _reward(self, state: ProbeState, actions: Array, last: Array) -> Array:
-        raise NotImplementedError
+        """The team's reward for the step; `last` says whether it ends the episode."""
 
     def _won(self, state: ProbeState, actions: Array) -> Array:
         return jnp.zeros((), bool)
