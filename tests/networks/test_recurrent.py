@@ -5,7 +5,7 @@ import pytest
 from flax import linen as nn
 
 from gpae.networks import Actor
-from gpae.networks.recurrent import GRU
+from gpae.networks.recurrent import GRU, recur
 
 T, E, N, O, A, H = 6, 2, 3, 4, 5, 8
 
@@ -46,6 +46,36 @@ def test_memory_is_reset_where_an_episode_starts_and_nowhere_else(sequence):
     np.testing.assert_allclose(memories[3:, 0], fresh[:, 0], atol=1e-6)
     np.testing.assert_allclose(memories[:, 1], unbroken[:, 1], atol=1e-6)
     assert np.abs(memories[3:, 0] - unbroken[3:, 0]).max() > 1e-3
+
+
+def test_the_backward_pass_equals_automatic_differentiation(strict):
+    def plain(projected, kernel, bias, starts, memory):
+        def step(h, row):
+            x, start = row
+            h = jnp.where(start[:, None], 0.0, h)
+            x_r, x_z, x_n = jnp.split(x, 3, axis=-1)
+            u_r, u_z, u_n = jnp.split(h @ kernel, 3, axis=-1)
+            r, z = nn.sigmoid(x_r + u_r), nn.sigmoid(x_z + u_z)
+            n = jnp.tanh(x_n + r * (u_n + bias[None]))
+            h = (1.0 - z) * n + z * h
+            return h, h
+
+        return jax.lax.scan(step, memory, (projected, starts))[1]
+
+    keys = jax.random.split(jax.random.key(0), 6)
+    shapes = {"projected": (T, E, 3 * H), "kernel": (H, 3 * H), "bias": (H,), "memory": (E, H), "weights": (T, E, H)}
+    x = {name: jax.random.normal(key, shape) for key, (name, shape) in zip(keys, shapes.items(), strict=False)}
+    starts = jax.random.bernoulli(keys[5], 0.3, (T, E)).at[:, 0].set(False)
+    assert starts.any()
+
+    def gradients(function):
+        def total(projected, kernel, bias, memory):
+            return jnp.sum(function(projected, kernel, bias, starts, memory) * x["weights"])
+
+        return jax.value_and_grad(total, (0, 1, 2, 3))(x["projected"], x["kernel"], x["bias"], x["memory"])
+
+    for ours, theirs in zip(jax.tree.leaves(gradients(recur)), jax.tree.leaves(gradients(plain)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("recurrent", [True, False])
