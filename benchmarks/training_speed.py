@@ -1,9 +1,10 @@
 """Environment steps per second of whole training, and where the time goes.
 
 The work is that of JaxMARL's MAPPO script: hidden 128, 128 environments x 128 steps, 4 epochs x 4 minibatches. Each
-map runs in a process of its own, so that its peak memory is its own. `update` is the whole compiled update that
-training runs. Its parts: rollout; values (policy and critic over the batch, targets), which is the time of
-`ActorCritic.experience` without the rollout; and optimisation, which is the rest.
+line is measured in a process of its own, so that its peak memory is its own, and they run in rounds: `jaxmarl` (that
+work as JaxMARL does it, `jaxmarl_mappo.py`), MAPPO, GPAE. `update` is the whole compiled update that training runs.
+Its parts: rollout; values (policy and critic over the batch, targets), which is the time of `ActorCritic.experience`
+without the rollout; and optimisation, which is the rest. `speed / jaxmarl` is the median of the ratios in a round.
 
     python benchmarks/training_speed.py --out results/training_speed.json
 """
@@ -11,57 +12,66 @@ training runs. Its parts: rollout; values (policy and critic over the batch, tar
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import time
 
 import jax
 
+import jaxmarl_mappo
 from _common import median, parser, peak_megabytes, report, take_turns
 from gpae.algorithms.actor_critic import ActorCritic, hyper_of
 from gpae.compilation import enable_compilation_cache
 from gpae.config import ExperimentConfig
 from gpae.envs import make
 
+ENVIRONMENTS, ROWS = 128, 128
 MAPS = ("smax/3m", "smax/5m_vs_6m", "smax/27m_vs_30m")
-ALGORITHMS = ("mappo", "gpae")
+ALGORITHMS = ("jaxmarl", "mappo", "gpae")
 NETWORKS = {
-    "jaxmarl": {"actor_layers": 1, "embedding_size": 128, "layer_norm": False},
+    "jaxmarl": {"actor_layers": 1, "critic_layers": 0, "head_layers": 1, "embedding_size": 128, "layer_norm": False},
     "paper": {"actor_layers": 2, "embedding_size": 64, "layer_norm": True},
 }
 
 
-def measure(name, algorithm, rounds, **settings):
-    config = ExperimentConfig(
-        env=name,
-        algorithm=algorithm,
-        num_envs=128,
-        rollout_length=128,
-        epochs=4,
-        minibatches=4,
-        hidden_size=128,
-        **settings,
-    )
-    learner = ActorCritic.build(config, make(name))
-    hyper = hyper_of(config)
-    state = jax.jit(learner.init)(jax.random.key(0))
-
+def measure(name, algorithm, updates, **settings):
+    """Median seconds of an update and of its parts, and the peak memory, of one algorithm in this process."""
+    env = make(name)
+    if algorithm == "jaxmarl":
+        state, update = jaxmarl_mappo.build(env.jaxmarl)
+        arguments, calls = (state,), {}
+    else:
+        config = ExperimentConfig(
+            env=name,
+            algorithm=algorithm,
+            num_envs=ENVIRONMENTS,
+            rollout_length=ROWS,
+            epochs=4,
+            minibatches=4,
+            hidden_size=128,
+            **settings,
+        )
+        learner = ActorCritic.build(config, env)
+        hyper, state = hyper_of(config), jax.jit(learner.init)(jax.random.key(0))
+        update, rollout, experience = map(jax.jit, (learner.update, learner.rollout, learner.experience))
+        arguments = (state, hyper)
+        calls = {
+            "rollout": lambda: rollout(state, state.key),
+            "experience": lambda: experience(state, hyper),
+        }
     began = time.perf_counter()
-    update = jax.jit(learner.update).lower(state, hyper).compile()
+    update = update.lower(*arguments).compile()
     compiling = time.perf_counter() - began
-    jax.block_until_ready(update(state, hyper))
+    jax.block_until_ready(update(*arguments))
     peak = peak_megabytes()  # of the update alone: the stages that are timed next need memory of their own
-    rollout, experience = jax.jit(learner.rollout), jax.jit(learner.experience)
-    calls = {
-        "update": lambda: update(state, hyper),
-        "rollout": lambda: rollout(state, state.key),
-        "experience": lambda: experience(state, hyper),
+    seconds = {
+        part: median(s) for part, s in take_turns({"update": lambda: update(*arguments)} | calls, updates).items()
     }
-    seconds = {part: median(s) for part, s in take_turns(calls, rounds).items()}
-    seconds["values"] = round(seconds["experience"] - seconds["rollout"], 4)
-    seconds["optimise"] = round(seconds["update"] - seconds.pop("experience"), 4)
+    if calls:
+        seconds["values"] = round(seconds["experience"] - seconds["rollout"], 4)
+        seconds["optimise"] = round(seconds["update"] - seconds.pop("experience"), 4)
     return {
-        "steps_per_second": round(config.steps_per_update / seconds["update"]),
         "seconds": seconds,
         "compile_seconds": round(compiling, 1),
         "temporary_megabytes": round(update.memory_analysis().temp_size_in_bytes / 2**20),
@@ -69,29 +79,53 @@ def measure(name, algorithm, rounds, **settings):
     }
 
 
+def summary(rounds):
+    """The rounds' medians, as {algorithm: ...}."""
+
+    def middle(values):
+        values = list(values)
+        if isinstance(values[0], dict):
+            return {key: middle(value[key] for value in values) for key in values[0]}
+        return round(statistics.median(values), 4)
+
+    result = {}
+    for algorithm in rounds[0]:
+        result[algorithm] = middle(r[algorithm] for r in rounds)
+        result[algorithm]["steps_per_second"] = round(ENVIRONMENTS * ROWS / result[algorithm]["seconds"]["update"])
+        if "jaxmarl" in rounds[0]:
+            ratios = (r["jaxmarl"]["seconds"]["update"] / r[algorithm]["seconds"]["update"] for r in rounds)
+            result[algorithm]["speed / jaxmarl"] = middle(ratios)
+    return result
+
+
 def main():
     flags = parser(__doc__)
     flags.add_argument("--maps", nargs="+", default=list(MAPS))
     flags.add_argument("--algorithms", nargs="+", default=list(ALGORITHMS))
     flags.add_argument("--rounds", type=int, default=3)
+    flags.add_argument("--updates", type=int, default=1, help="timed updates of each process, after one that is not")
     flags.add_argument("--networks", choices=NETWORKS, default="jaxmarl", help="JaxMARL's in shape, or the paper's")
     flags.add_argument("--one", action="store_true", help="measure one map and algorithm in this process")
     args = flags.parse_args()
     enable_compilation_cache()
     if args.one:
-        print(json.dumps(measure(args.maps[0], args.algorithms[0], args.rounds, **NETWORKS[args.networks])))
+        print(json.dumps(measure(args.maps[0], args.algorithms[0], args.updates, **NETWORKS[args.networks])))
         return
     results = {}
     for name in args.maps:
-        for algorithm in args.algorithms:
-            command = [sys.executable, __file__, "--one", "--maps", name, "--algorithms", algorithm]
-            command += ["--networks", args.networks]
-            done = subprocess.run(
-                [*command, "--rounds", str(args.rounds)], check=True, stdout=subprocess.PIPE, text=True
-            )
-            results.setdefault(name, {})[algorithm] = json.loads(done.stdout.splitlines()[-1])
-    settings = {"environments": 128, "rows": 128, "epochs": 4, "minibatches": 4, "hidden_size": 128}
-    report("training_speed", settings | {"networks": args.networks, "rounds": args.rounds}, results, args.out)
+        rounds = []
+        for _ in range(args.rounds):
+            found = {}
+            for algorithm in args.algorithms:
+                command = [sys.executable, __file__, "--one", "--maps", name, "--algorithms", algorithm]
+                command += ["--networks", args.networks, "--updates", str(args.updates)]
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                found[algorithm] = json.loads(done.stdout.splitlines()[-1])
+            rounds.append(found)
+        results[name] = summary(rounds)
+    settings = {"environments": ENVIRONMENTS, "rows": ROWS, "epochs": 4, "minibatches": 4, "hidden_size": 128}
+    settings |= {"networks": args.networks, "rounds": args.rounds, "updates": args.updates}
+    report("training_speed", settings, results, args.out)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,8 @@ class ExperimentConfig:
     """Dense layers of the actor before its memory."""
     critic_layers: int = 1
     """Dense layers of the critic before its memory, after its embeddings."""
+    head_layers: int = 0
+    """Dense layers of actor and critic after their memory."""
     recurrent: bool = True
     """Give actor and critic a memory (GRU); without it they see one row at a time."""
     layer_norm: bool = True
@@ -208,14 +210,14 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (
         (
             *("seeds", "total_steps", "num_envs", "rollout_length", "window", "epochs", "minibatches"),
-            *("hidden_size", "embedding_size", "actor_layers", "critic_layers"),
+            *("hidden_size", "embedding_size", "actor_layers"),
             *("evaluations", "evaluation_episodes", "updates_per_call", "eta"),
         ),
         lambda value: 1 <= value < math.inf,
         "at least 1",
     ),
     (
-        ("chunk_length", "checkpoint_updates", "entropy", "value_coefficient"),
+        ("critic_layers", "head_layers", "chunk_length", "checkpoint_updates", "entropy", "value_coefficient"),
         lambda value: 0 <= value < math.inf,
         "at least 0",
     ),

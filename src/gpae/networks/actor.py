@@ -11,11 +11,13 @@ from gpae.networks.recurrent import Core, Memory, Torso
 
 
 class Actor(nn.Module):
-    """pi^i(. | tau^i), with parameters shared between agents: LayerNorm, dense layers, GRU, linear."""
+    """pi^i(. | tau^i), with parameters shared between agents: LayerNorm, dense layers, GRU, dense layers, linear."""
 
     num_actions: int
     hidden_size: int = 128
     num_layers: int = 2
+    head_layers: int = 0
+    """Dense layers after the memory."""
     recurrent: bool = True
     layer_norm: bool = True
     identity: bool = False
@@ -44,6 +46,7 @@ class Actor(nn.Module):
             x = nn.LayerNorm()(x)
         x = Torso(self.hidden_size, self.num_layers, self.layer_norm)(x)
         x, memories = Core(self.hidden_size, self.recurrent, self.layer_norm)(x, starts, memory)
+        x = Torso(self.hidden_size, self.head_layers, self.layer_norm)(x)
         logits = nn.Dense(self.num_actions, kernel_init=nn.initializers.orthogonal(0.01))(x)
         return log_policy(logits, legal_actions), memories
 

@@ -125,7 +125,7 @@ class JointActionEmbedding(nn.Module):
 
 
 class Critic(nn.Module):
-    """A value per agent: embeddings of what the critic is shown, joined; dense layers; GRU; linear."""
+    """A value per agent: embeddings of what the critic is shown, joined; dense layers; GRU; dense layers; linear."""
 
     inputs: str
     """One of `CRITIC_INPUTS`."""
@@ -133,6 +133,8 @@ class Critic(nn.Module):
     hidden_size: int = 128
     embedding_size: int = 64
     num_layers: int = 1
+    head_layers: int = 0
+    """Dense layers after the memory."""
     recurrent: bool = True
     layer_norm: bool = True
     identity: bool = True
@@ -159,6 +161,7 @@ class Critic(nn.Module):
             x = jnp.concatenate([jnp.broadcast_to(x, joint.shape), joint], axis=-1)
         x = Torso(self.hidden_size, self.num_layers, self.layer_norm)(x)
         x, memories = Core(self.hidden_size, self.recurrent, self.layer_norm)(x, starts, memory)
+        x = Torso(self.hidden_size, self.head_layers, self.layer_norm)(x)
         values = nn.Dense(1, kernel_init=nn.initializers.orthogonal(1.0))(x)[..., 0]
         return jnp.broadcast_to(values, (*values.shape[:-1], self.num_agents)), memories
 

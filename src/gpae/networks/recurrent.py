@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -92,14 +93,15 @@ def recur(projected: Array, kernel: Array, bias: Array, starts: Array, memory: A
     Returns:
       The memory after each row, [T, C, H].
     """
-    return _recur_forward(projected, kernel, bias, starts, memory)[0]
+    return _scan(projected, kernel, bias, starts, memory, lambda after, *_: after)
 
 
 def _sigmoid(x: Array) -> Array:
     return 0.5 * jnp.tanh(0.5 * x) + 0.5  # quicker than 1 / (1 + exp(-x)) where tanh is a polynomial
 
 
-def _recur_forward(projected: Array, kernel: Array, bias: Array, starts: Array, memory: Array) -> tuple[Array, Any]:
+def _scan(projected: Array, kernel: Array, bias: Array, starts: Array, memory: Array, keep: Callable[..., Any]) -> Any:
+    """The rows' `keep(memory after, r and z, n, U_n h + b_n)`."""
     size = memory.shape[-1]
     bias = jnp.broadcast_to(bias, memory.shape)
 
@@ -113,9 +115,13 @@ def _recur_forward(projected: Array, kernel: Array, bias: Array, starts: Array, 
         u_n = u[:, 2 * size :] + bias
         n = jnp.tanh(x[:, 2 * size :] + r * u_n)
         after = n + z * (h - n)
-        return after, (after, gates, n, u_n)
+        return after, keep(after, gates, n, u_n)
 
-    memories, gates, n, u_n = jax.lax.scan(step, memory, (projected, starts))[1]
+    return jax.lax.scan(step, memory, (projected, starts))[1]
+
+
+def _recur_forward(projected: Array, kernel: Array, bias: Array, starts: Array, memory: Array) -> tuple[Array, Any]:
+    memories, gates, n, u_n = _scan(projected, kernel, bias, starts, memory, lambda *all_: all_)
     return memories, (kernel, starts, memory, memories, gates, n, u_n)
 
 
