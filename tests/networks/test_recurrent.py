@@ -5,7 +5,7 @@ import pytest
 from flax import linen as nn
 
 from gpae.networks import Actor
-from gpae.networks.recurrent import GRU, recur
+from gpae.networks.recurrent import GRU, GRUWeights, recur
 
 T, E, N, O, A, H = 6, 2, 3, 4, 5, 8
 
@@ -27,9 +27,9 @@ def test_equals_the_cell_of_flax(sequence):
     cell = {}
     for i, gate in enumerate("rzn"):
         part = slice(i * H, (i + 1) * H)
-        cell[f"i{gate}"] = {"kernel": ours["input"]["kernel"][:, part], "bias": ours["input"]["bias"][part]}
-        cell[f"h{gate}"] = {"kernel": ours["kernel"][:, part]}
-    cell["hn"]["bias"] = ours["bias"]
+        cell[f"i{gate}"] = {"kernel": ours["w"][:, part], "bias": ours["b"][part]}
+        cell[f"h{gate}"] = {"kernel": ours["u"][:, part]}
+    cell["hn"]["bias"] = ours["c"]
     h, expected = memory, []
     for t in range(T):
         h, _ = nn.GRUCell(H).apply({"params": cell}, h, x[t])
@@ -49,30 +49,30 @@ def test_memory_is_reset_where_an_episode_starts_and_nowhere_else(sequence):
 
 
 def test_the_backward_pass_equals_automatic_differentiation(strict):
-    def plain(projected, kernel, bias, starts, memory):
+    def plain(weights, inputs, starts, memory):
         def step(h, row):
             x, start = row
             h = jnp.where(start[:, None], 0.0, h)
-            x_r, x_z, x_n = jnp.split(x, 3, axis=-1)
-            u_r, u_z, u_n = jnp.split(h @ kernel, 3, axis=-1)
+            x_r, x_z, x_n = jnp.split(x @ weights.w + weights.b[None], 3, axis=-1)
+            u_r, u_z, u_n = jnp.split(h @ weights.u, 3, axis=-1)
             r, z = nn.sigmoid(x_r + u_r), nn.sigmoid(x_z + u_z)
-            n = jnp.tanh(x_n + r * (u_n + bias[None]))
+            n = jnp.tanh(x_n + r * (u_n + weights.c[None]))
             h = (1.0 - z) * n + z * h
             return h, h
 
-        return jax.lax.scan(step, memory, (projected, starts))[1]
+        return jax.lax.scan(step, memory, (inputs, starts))[1]
 
-    keys = jax.random.split(jax.random.key(0), 6)
-    shapes = {"projected": (T, E, 3 * H), "kernel": (H, 3 * H), "bias": (H,), "memory": (E, H), "weights": (T, E, H)}
-    x = {name: jax.random.normal(key, shape) for key, (name, shape) in zip(keys, shapes.items(), strict=False)}
-    starts = jax.random.bernoulli(keys[5], 0.3, (T, E)).at[:, 0].set(False)
+    keys = iter(jax.random.split(jax.random.key(0), 8))
+    weights = GRUWeights(*(jax.random.normal(next(keys), shape) for shape in ((O, 3 * H), (3 * H,), (H, 3 * H), (H,))))
+    inputs, memory, direction = (jax.random.normal(next(keys), shape) for shape in ((T, E, O), (E, H), (T, E, H)))
+    starts = jax.random.bernoulli(next(keys), 0.3, (T, E)).at[:, 0].set(False)
     assert starts.any()
 
     def gradients(function):
-        def total(projected, kernel, bias, memory):
-            return jnp.sum(function(projected, kernel, bias, starts, memory) * x["weights"])
+        def total(weights, inputs, memory):
+            return jnp.sum(function(weights, inputs, starts, memory) * direction)
 
-        return jax.value_and_grad(total, (0, 1, 2, 3))(x["projected"], x["kernel"], x["bias"], x["memory"])
+        return jax.value_and_grad(total, (0, 1, 2))(weights, inputs, memory)
 
     for ours, theirs in zip(jax.tree.leaves(gradients(recur)), jax.tree.leaves(gradients(plain)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)

@@ -7,7 +7,7 @@ from flax import linen as nn
 from jax import Array
 
 from gpae.networks.distributions import log_policy
-from gpae.networks.recurrent import Core, Memory, Torso
+from gpae.networks.recurrent import Core, Dense, Memory, Torso
 
 
 class Actor(nn.Module):
@@ -47,7 +47,7 @@ class Actor(nn.Module):
         x = Torso(self.hidden_size, self.num_layers, self.layer_norm)(x)
         x, memories = Core(self.hidden_size, self.recurrent, self.layer_norm)(x, starts, memory)
         x = Torso(self.hidden_size, self.head_layers, self.layer_norm)(x)
-        logits = nn.Dense(self.num_actions, kernel_init=nn.initializers.orthogonal(0.01))(x)
+        logits = Dense(self.num_actions, kernel_init=nn.initializers.orthogonal(0.01))(x)
         return log_policy(logits, legal_actions), memories
 
     def initial_memory(self, *batch: int) -> Memory:

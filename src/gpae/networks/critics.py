@@ -28,7 +28,7 @@ from flax import linen as nn
 from flax import struct
 from jax import Array
 
-from gpae.networks.recurrent import ORTHOGONAL, Core, Memory, Torso, finish
+from gpae.networks.recurrent import ORTHOGONAL, Core, Dense, Memory, Torso, finish
 
 CRITIC_INPUTS = ("joint_action", "state", "observation")
 _EPSILON = 1e-6  # flax's LayerNorm
@@ -162,7 +162,7 @@ class Critic(nn.Module):
         x = Torso(self.hidden_size, self.num_layers, self.layer_norm)(x)
         x, memories = Core(self.hidden_size, self.recurrent, self.layer_norm)(x, starts, memory)
         x = Torso(self.hidden_size, self.head_layers, self.layer_norm)(x)
-        values = nn.Dense(1, kernel_init=nn.initializers.orthogonal(1.0))(x)[..., 0]
+        values = Dense(1, kernel_init=nn.initializers.orthogonal(1.0))(x)[..., 0]
         return jnp.broadcast_to(values, (*values.shape[:-1], self.num_agents)), memories
 
     @property
