@@ -1,4 +1,4 @@
-"""Fills the README's tables from results/, between their markers: no figure in it is typed in.
+"""Fills the tables of README and docs/ from results/, between their markers: no figure in them is typed in.
 
 python benchmarks/_readme.py
 """
@@ -77,14 +77,18 @@ def benchmarks():
         + ". `python benchmarks/estimator_overhead.py`",
         "",
         "| whole training, hidden 128, 128 environments x 128 steps, 4 epochs x 4 minibatches, JaxMARL's layers "
-        "| steps/s | rollout / values / optimisation | peak memory |",
-        "|---|---|---|---|",
+        "| steps/s | over JaxMARL's | rollout / values / optimisation | peak memory |",
+        "|---|---|---|---|---|",
     ]
     for name, algorithms in speed["results"].items():
         for algorithm, found in algorithms.items():
-            parts = " / ".join(f"{found['seconds'][p]:.2f} s" for p in ("rollout", "values", "optimise"))
+            seconds = found["seconds"]
+            parts = " / ".join(f"{seconds[p]:.2f} s" for p in ("rollout", "values", "optimise") if p in seconds)
             peak = f"{found['peak_megabytes'] / 1000:.1f} GB"
-            lines.append(f"| {name}, {algorithm} | {found['steps_per_second']:,} | {parts} | {peak} |")
+            who = "the same work as JaxMARL does it" if algorithm == "jaxmarl" else algorithm
+            lines.append(
+                f"| {name}, {who} | {found['steps_per_second']:,} | {found['speed / jaxmarl']:.2f} | {parts} | {peak} |"
+            )
     maps, rounds = " ".join(speed["results"]), speed["settings"]["rounds"]
     lines += [
         "",
@@ -95,14 +99,110 @@ def benchmarks():
     return lines
 
 
+def markdown(columns, rows):
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return [*lines, *("| " + " | ".join(row) + " |" for row in rows)]
+
+
+def figure(x, digits=3):
+    if isinstance(x, str):
+        return {"inf": "∞"}.get(x, x)
+    if 0 < abs(x) < 0.5 * 10**-digits:
+        return f"{x:.0e}".replace("-", "−", 1) if x < 0 else f"{x:.0e}"
+    return f"{x:.{digits}f}".replace("-", "−")
+
+
+def verified(title, only=None, bold=(), columns=None, digits=2):
+    """A table of `gpae verify`: rows whose text columns are in `only`, in that order."""
+    table = next(t for t in load("verify.json")["tables"] if t["title"].startswith(title))
+    rows = {tuple(x for x in row if isinstance(x, str) and x != "inf"): row for row in table["rows"]}
+    picks = range(len(table["columns"])) if columns is None else columns
+    lines = []
+    for key in only or rows:
+        row = [figure(rows[key][k], digits) for k in picks]
+        lines.append([f"**{x}**" for x in row] if key in bold else row)
+    return markdown([table["columns"][k] for k in picks], lines)
+
+
+PAPER, CORRECTED = ("dt", "sampled", "truncated"), ("others", "corrected", "exact")
+BOUNDED = ("none", "st", "it", "dt")
+
+
+def bias():
+    forms = [*((trace, "sampled", "truncated") for trace in (*BOUNDED, "others"))]
+    forms += [(trace, "sampled", "exact") for trace in ("dt", "others")]
+    forms += [(trace, "corrected", "truncated") for trace in ("none", "dt", "others", "per-decision")]
+    forms += [(trace, "corrected", "exact") for trace in (*BOUNDED, "others", "per-decision")]
+    return verified("Where training ends", forms, (PAPER, CORRECTED))
+
+
+def distance():
+    forms = [*((trace, "sampled", "truncated") for trace in BOUNDED), ("dt", "sampled", "exact")]
+    forms += [("dt", "corrected", "truncated"), ("dt", "corrected", "exact"), CORRECTED]
+    return verified("Distance of the fixed point from EQ^i, over", forms)
+
+
+def spread():
+    forms = [("dt", "sampled"), ("dt", "resampled"), ("dt", "expected")]
+    forms += [("others", "weighted"), ("others", "resampled"), ("others", "expected"), ("per-decision", "expected")]
+    return verified("Standard deviation of one advantage", forms)
+
+
+def statements():
+    rows = [
+        [s["number"], s["claim"].replace("|", "\\|"), str(s["checks"]), f"{s['worst']:.1g}", f"{s['tolerance']:.2g}"]
+        for s in load("verify.json")["statements"]
+    ]
+    return markdown(["", "statement", "comparisons", "worst", "allowed"], rows)
+
+
+def gap():
+    return [*verified("Advantage gap", digits=3), "", "`gpae verify`."]
+
+
+def critic():
+    found = load("critic.json")
+    rows = [
+        ["mean squared error", f"{found['error']:.4g}", f"{found['shuffled_error']:.4g}"],
+        [
+            "explained variance",
+            f"{found['explained_variance']:.3f}",
+            f"{found['shuffled_explained_variance']:.3f}",
+        ],
+    ]
+    return [
+        *markdown(["EQ against lambda-returns", "others' actions as they were", "shuffled"], rows),
+        "",
+        f"The error grows by a factor of {found['ratio']:.3f}; "
+        f"the values move by {found['change']:.1%} of their spread. "
+        f"`gpae critic` of the quickstart's seed 0, {found['envs']} environments, {found['shuffles']} shuffles.",
+    ]
+
+
+DOCUMENTS = {
+    "README.md": {"quickstart": quickstart, "printed": printed, "benchmarks": benchmarks},
+    "docs/theory.md": {
+        "bias": bias,
+        "named": lambda: verified("Named games", columns=(0, 1, 2, 3, 5)),
+        "distance": distance,
+        "spread": spread,
+        "team": lambda: verified("By team size"),
+        "actor": lambda: verified("Gradient of the surrogate"),
+        "statements": statements,
+    },
+    "docs/credit.md": {"critic": critic, "gap": gap},
+}
+
+
 def main():
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    for name, lines in {"quickstart": quickstart(), "printed": printed(), "benchmarks": benchmarks()}.items():
-        block = "\n".join([f"<!-- {name} -->", "", *lines, "", f"<!-- end of {name} -->"])
-        text, found = re.subn(rf"<!-- {name} -->.*?<!-- end of {name} -->", lambda _, b=block: b, text, flags=re.S)
-        assert found == 1, name
-    readme.write_text(text)
+    for document, blocks in DOCUMENTS.items():
+        path = ROOT / document
+        text = path.read_text()
+        for name, make in blocks.items():
+            block = "\n".join([f"<!-- {name} -->", "", *make(), "", f"<!-- end of {name} -->"])
+            text, found = re.subn(rf"<!-- {name} -->.*?<!-- end of {name} -->", lambda _, b=block: b, text, flags=re.S)
+            assert found == 1, name
+        path.write_text(text)
 
 
 if __name__ == "__main__":

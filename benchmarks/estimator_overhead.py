@@ -55,6 +55,7 @@ def experience(spec, rows, num_envs, key):
         alive=views.alive[:-1],
         actions=jnp.argmax(views.legal_actions[:-1], -1).astype(jnp.int32),
         log_probs=-jnp.ones((rows, num_envs, n)),
+        forced=jnp.zeros((rows, num_envs, n), bool),
         starts=starts[:-1],
         valid=jnp.ones((rows, num_envs), bool),
         rewards=jax.random.normal(next(keys), (rows, num_envs)),
@@ -71,7 +72,7 @@ def update(learner, hyper):
     def run(state, segment, last, starts, key):
         evaluation = learner.evaluate(state.params, segment, last, starts, key)
         targets = learner.targets(segment.trajectory, evaluation, hyper)
-        batch, memories = learner.batch(Experience(segment.trajectory, segment, evaluation, targets))
+        batch, memories = learner.batch(Experience(segment.trajectory, segment, evaluation, targets), hyper)
         state, metrics = learner.optimise(state, batch, memories, hyper, key)
         return state.params, metrics
 

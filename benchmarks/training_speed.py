@@ -2,7 +2,7 @@
 
 The work is that of JaxMARL's MAPPO script: hidden 128, 128 environments x 128 steps, 4 epochs x 4 minibatches. Each
 line is measured in a process of its own, so that its peak memory is its own, and they run in rounds: `jaxmarl` (that
-work as JaxMARL does it, `jaxmarl_mappo.py`), MAPPO, GPAE. `update` is the whole compiled update that training runs.
+work as JaxMARL does it, `_jaxmarl_mappo.py`), MAPPO, GPAE. `update` is the whole compiled update that training runs.
 Its parts: rollout; values (policy and critic over the batch, targets), which is the time of `ActorCritic.experience`
 without the rollout; and optimisation, which is the rest. `speed / jaxmarl` is the median of the ratios in a round.
 
@@ -19,7 +19,7 @@ import time
 
 import jax
 
-import jaxmarl_mappo
+import _jaxmarl_mappo as jaxmarl_mappo
 from _common import median, parser, peak_megabytes, report, take_turns
 from gpae.algorithms.actor_critic import ActorCritic, hyper_of
 from gpae.compilation import enable_compilation_cache

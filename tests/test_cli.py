@@ -1,6 +1,7 @@
 """The command line: what it prints, and how it ends."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -57,6 +58,26 @@ PAPER = {
     "critic_identity": True,
     "timeout_is_termination": True,
     "mask_dead": False,
+}
+JAXMARL = {
+    "num_envs": 128,
+    "rollout_length": 128,
+    "epochs": 4,
+    "minibatches": 4,
+    "learning_rate": 2e-3,
+    "anneal": True,
+    "adam_epsilon": 1e-5,
+    "clip": 0.2,
+    "clip_values": True,
+    "gamma": 0.99,
+    "lambda_": 0.95,
+    "entropy": 0.0,
+    "value_coefficient": 0.5,
+    "max_grad_norm": 0.25,
+    "hidden_size": 128,
+    "timeout_is_termination": True,
+    "mask_dead": False,
+    "layer_norm": False,
 }
 MAVA = {
     "rollout_length": 128,
@@ -128,7 +149,7 @@ def test_lists(capsys):
         assert name in text
     assert main(["algorithms"]) == 0
     text = capsys.readouterr().out
-    for name in ("gpae", "gpae-state", "mappo", "ippo", *PRESETS):
+    for name in ("gpae", "gpae-state", "coma", "mappo", "ippo", *PRESETS):
         assert name in text
 
 
@@ -139,8 +160,11 @@ def test_presets_hold_the_published_settings():
     mappo = preset("paper", "mappo")
     assert (mappo.window, mappo.embedding_size) == (1, 128)
     assert dataclasses.asdict(preset("mava", "mappo")).items() >= MAVA.items()
+    assert dataclasses.asdict(preset("jaxmarl", "mappo")).items() >= JAXMARL.items()
+    ippo = JAXMARL | {"learning_rate": 4e-3, "clip": 0.05, "entropy": 0.01}
+    assert dataclasses.asdict(preset("jaxmarl", "ippo")).items() >= ippo.items()
     for name in PRESETS:
-        for algorithm in ("gpae", "mappo", "ippo"):
+        for algorithm in ("gpae", "coma", "mappo", "ippo"):
             preset(name, algorithm).validate()
 
 
@@ -176,6 +200,16 @@ def test_a_run_from_the_shell_stopped_resumed_and_evaluated(tmp_path):
     found = gpae("evaluate", "runs/run", "--episodes", "16")
     assert found.returncode == 0, found.stderr
     assert all(word in found.stdout for word in ("greedy", "sampled", "win rate", "16 episodes"))
+    credited = gpae("credit", "runs/run", "-o", "credit.png")
+    assert credited.returncode == 0, credited.stderr
+    assert (tmp_path / "credit.png").stat().st_size > 1000
+    used = gpae("critic", "runs/run", "--envs", "8", "--json", "critic.json")
+    assert used.returncode == 0, used.stderr
+    assert "multiplies the error by" in used.stdout
+    assert json.loads((tmp_path / "critic.json").read_text())["ratio"] > 0
+    ungapped = gpae("gap", "runs/run")
+    assert ungapped.returncode == 2
+    assert "--stop-agent" in ungapped.stderr
     undrawable = gpae("play", "runs/run")
     assert undrawable.returncode == 2
     assert "cannot be drawn" in undrawable.stderr

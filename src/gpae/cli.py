@@ -73,6 +73,48 @@ class VerifyFlags:
 
 
 @dataclass(frozen=True)
+class CreditFlags:
+    """Flags of `gpae credit`."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run directory."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("credit.png")
+    """The picture to write; the animation goes beside it, as GIF."""
+    episode: int = 1
+    """Which episode; each number is another one."""
+    best: bool = False
+    """The parameters with the best evaluation instead of the last ones."""
+
+
+@dataclass(frozen=True)
+class CriticFlags:
+    """Flags of `gpae critic`."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run directory."""
+    envs: int = 64
+    """Environments to collect fresh experience in, one time limit long."""
+    shuffles: int = 8
+    """Permutations to take the mean over."""
+    seed: int = 1_000_000
+    """Seed of the experience and the shuffles; none that training uses."""
+    json: Path | None = None
+    """Write the figures there too."""
+    best: bool = False
+    """The parameters with the best evaluation instead of the last ones."""
+
+
+@dataclass(frozen=True)
+class GapFlags:
+    """Flags of `gpae gap`."""
+
+    runs: Annotated[list[Path], tyro.conf.Positional]
+    """Run directories, trained with --stop-agent."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("gap.png")
+    """The picture to write."""
+
+
+@dataclass(frozen=True)
 class NoFlags:
     """A command without flags."""
 
@@ -152,6 +194,55 @@ def _play(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _credit(arguments: Sequence[str]) -> int:
+    """Draw who deserves the credit in one episode: gpae credit RUN -o credit.png"""
+    flags = _parse(CreditFlags, "credit", "Draws every agent's advantage over one episode of drawn actions.", arguments)
+    _at_least(0, "--episode", flags.episode)
+    experiment, params, _ = _load(flags.run, best=flags.best, critic=True)
+    outcome, animation = experiment.credit(params, flags.output, number=flags.episode)
+    print(f"{flags.output}{f', {animation}' if animation else ''}: {outcome}")
+    return 0
+
+
+def _critic(arguments: Sequence[str]) -> int:
+    """Does the critic use the others' actions? gpae critic RUN"""
+    flags = _parse(
+        CriticFlags,
+        "critic",
+        "Shuffles the others' actions of the present step and reports how much worse EQ predicts.",
+        arguments,
+    )
+    _at_least(1, "--envs", flags.envs)
+    _at_least(1, "--shuffles", flags.shuffles)
+    _at_least(0, "--seed", flags.seed)
+    experiment, params, _ = _load(flags.run, best=flags.best, critic=True)
+    found = experiment.critic_use(params, number=flags.seed, num_envs=flags.envs, shuffles=flags.shuffles)
+    rows = [
+        ("mean squared error", f"{found['error']:.4g}", f"{found['shuffled_error']:.4g}"),
+        ("explained variance", f"{found['explained_variance']:.3f}", f"{found['shuffled_explained_variance']:.3f}"),
+    ]
+    _table(("EQ against lambda-returns", "others' actions as they were", "shuffled"), rows)
+    print(
+        f"Shuffling the others' actions multiplies the error by {found['ratio']:.3f}"
+        f" and moves the values by {found['change']:.1%} of their spread."
+    )
+    if flags.json:
+        from gpae.run_directory import versions, write_json
+
+        about = {"run": flags.run.name, "envs": flags.envs, "shuffles": flags.shuffles, "seed": flags.seed}
+        write_json(flags.json, about | found | {"versions": versions()})
+    return 0
+
+
+def _gap(arguments: Sequence[str]) -> int:
+    """Plot the advantage gap of runs with a stopped agent: gpae gap RUN RUN -o gap.png"""
+    flags = _parse(GapFlags, "gap", "Plots the advantage gap over training, of runs with --stop-agent.", arguments)
+    from gpae.report.plots import advantage_gaps
+
+    print(advantage_gaps(flags.runs, flags.output))
+    return 0
+
+
 def _envs(arguments: Sequence[str]) -> int:
     """List the environments"""
     _parse(NoFlags, "envs", "Lists the environments.", arguments)
@@ -197,6 +288,9 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "play": _play,
     "envs": _envs,
     "algorithms": _algorithms,
+    "credit": _credit,
+    "critic": _critic,
+    "gap": _gap,
     "verify": _verify,
 }
 
@@ -271,16 +365,20 @@ def _at_least(least: int, name: str, value: int) -> None:
         raise UserError(f"{name} is {value}; it must be between {least} and {2**32 - 1}")
 
 
-def _load(run: Path, *, best: bool) -> tuple[Any, Any, float]:
-    """The experiment of a run, the actor's parameters, and how long it has trained."""
+def _load(run: Path, *, best: bool, critic: bool = False) -> tuple[Any, Any, float]:
+    """The experiment of a run, the parameters of its actor (or of both networks), and how long it has trained."""
     from gpae.checkpoint import Checkpoints
     from gpae.trainer import Experiment, Run
 
     experiment = Experiment(Run(run).config)
-    name = "best_actor" if best else "actor"
     with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
-        items, info = checkpoints.restore({name: experiment.shapes.params.actor})
-    return experiment, items[name], info["seconds"]
+        if critic:
+            name, shapes = ("best", experiment.shapes.params) if best else ("state", experiment.shapes)
+        else:
+            name, shapes = ("best_actor" if best else "actor", experiment.shapes.params.actor)
+        items, info = checkpoints.restore({name: shapes})
+    found = items[name]
+    return experiment, found.params if name == "state" else found, info["seconds"]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,10 @@ import tyro
 
 from gpae.errors import UserError
 
-Trace = Literal["default", "none", "st", "it", "dt"]
+Trace = Literal["default", "none", "st", "it", "dt", "others"]
+Bootstrap = Literal["sampled", "weighted", "resampled", "expected"]
+OwnWeight = Literal["truncated", "exact"]
+ActorWeight = Literal["own", "own-others"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class ExperimentConfig:
     algorithm: str = "gpae"
     """Algorithm, as listed by `gpae algorithms`."""
     preset: str = "none"
-    """Named settings that every other flag changes from: quickstart, paper, mava (in Python: `gpae.preset`)."""
+    """Named settings that other flags change from: quickstart, paper, jaxmarl, mava (in Python: `gpae.preset`)."""
     seed: int = 0
     """First random seed."""
     seeds: int = 1
@@ -73,15 +76,30 @@ class ExperimentConfig:
     lambda_: Annotated[float, tyro.conf.arg(name="lambda")] = 0.95
     """How far ahead advantages look: 0 one step, 1 to the end of the episode."""
     trace: Trace = "default"
-    """Correction of the traces for old experience: the algorithm's own, or none, st, it, dt."""
+    """Correction of the traces for old experience: the algorithm's own, or none, st, it, dt, others."""
     eta: float = 1.05
-    """Cap on the product of the other agents' ratios, for trace dt."""
+    """Cap on the product of the other agents' ratios, for traces dt and others and for the actor's weight."""
+    own_weight: OwnWeight = "truncated"
+    """Weight of the agent's own action in the critic's target: its ratio truncated at 1, or exact."""
+    own_cap: float = 0.0
+    """Cap on the agent's own ratio in trace others and own weight exact; 0: none, which is unbiased."""
+    bootstrap: Bootstrap = "sampled"
+    """What follows a step: the value of the others' actions as sampled, weighted by their ratios, resampled from their
+    current policies, or an expected value of its own."""
+    actor_weight: ActorWeight = "own"
+    """Weight of a sample in the policy's loss: the agent's own ratio, or own-others, times min(eta, the others')."""
     normalise_advantages: bool = True
     """Scale the advantages of an update to mean 0 and standard deviation 1."""
     timeout_is_termination: bool = False
     """Treat the time limit as the episode's own end, as JaxMARL's scripts do, instead of valuing what lies beyond."""
     mask_dead: bool = True
     """Leave dead agents out of the policy's loss, the entropy and the advantages' statistics."""
+
+    # Intervention
+    stop_agent: int = -1
+    """Agent that is made to stop now and then, to see whom the advantages blame; -1: none."""
+    stop_probability: float = 0.05
+    """How often it is, at each step where it lives."""
 
     # Networks
     hidden_size: int = 64
@@ -227,7 +245,9 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "greater than 0",
     ),
     (("seed",), lambda value: 0 <= value < 2**31, "between 0 and 2147483647"),
-    (("gamma", "lambda_"), lambda value: 0 <= value <= 1, "between 0 and 1"),
+    (("gamma", "lambda_", "stop_probability"), lambda value: 0 <= value <= 1, "between 0 and 1"),
+    (("stop_agent",), lambda value: value >= -1, "an agent's number, or -1 for none"),
+    (("own_cap",), lambda value: value == 0 or 1 <= value < math.inf, "at least 1, or 0 for none"),
 )
 
 

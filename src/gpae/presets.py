@@ -25,7 +25,6 @@ _JAXMARL: dict[str, Any] = {
     "mask_dead": False,
     "hidden_size": 128,
     "recurrent": True,
-    "critic_layers": 1,
     "critic_identity": True,
 }
 
@@ -41,9 +40,27 @@ _PAPER: dict[str, Any] = _JAXMARL | {
     "entropy": 0.0,
     "eta": 1.02,
     "actor_layers": 2,
+    "critic_layers": 1,
     "head_layers": 0,
     "embedding_size": 64,
     "layer_norm": True,
+    "actor_identity": False,
+}
+
+_JAXMARL_MAPPO: dict[str, Any] = _JAXMARL | {
+    "num_envs": 128,
+    "rollout_length": 128,
+    "epochs": 4,
+    "minibatches": 4,
+    "learning_rate": 2e-3,
+    "anneal": True,
+    "max_grad_norm": 0.25,
+    "entropy": 0.0,
+    "actor_layers": 1,
+    "critic_layers": 0,
+    "head_layers": 1,
+    "embedding_size": 128,
+    "layer_norm": False,
     "actor_identity": False,
 }
 
@@ -57,6 +74,7 @@ _MAVA: dict[str, Any] = _JAXMARL | {
     "max_grad_norm": 0.5,
     "entropy": 0.01,
     "actor_layers": 1,
+    "critic_layers": 0,
     "head_layers": 1,
     "embedding_size": 128,
     "layer_norm": False,
@@ -69,10 +87,12 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         {"chunk_length": 16, "minibatches": 4, "learning_rate": 3e-3},
     ),
     "paper": ("the settings released by the authors of GPAE for SMAX, 10 M steps", _PAPER),
+    "jaxmarl": ("JaxMARL's recurrent MAPPO (for ippo: its IPPO) for SMAX, 10 M steps", _JAXMARL_MAPPO),
     "mava": ("Mava's recurrent MAPPO, 10 M steps", _MAVA),
 }
 """Name -> one line, and the fields that it sets."""
 
+_REPLAYING = ("gpae", "gpae-state")
 _WINDOW_OF_PAPER = 4
 """B of GPAE's off-policy results. It is not published ("a short buffer"); this is our choice."""
 
@@ -87,8 +107,10 @@ def preset(name: str, algorithm_name: str = "gpae") -> ExperimentConfig:
         raise unknown_name("preset", name, PRESETS)
     spec = algorithm(algorithm_name)
     values = dict(PRESETS[name][1])
-    if name == "paper" and spec.name.startswith("gpae"):
+    if name == "paper" and spec.name in _REPLAYING:
         values["window"] = _WINDOW_OF_PAPER
     if name == "paper" and spec.name == "mappo":
         values["embedding_size"] = 128  # its critic's first layer has the full width
+    if name == "jaxmarl" and spec.name == "ippo":
+        values |= {"learning_rate": 4e-3, "clip": 0.05, "entropy": 0.01}
     return ExperimentConfig(preset=name, algorithm=spec.name, **values)

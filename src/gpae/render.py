@@ -46,20 +46,40 @@ def save_gif(
       ValueError: there are no scenes.
       UserError: the file cannot be written.
     """
+    write_gif(draw_frames(scenes, title=title, outcome=outcome, width=width), path, frames_per_second)
+
+
+def draw_frames(scenes: Sequence[Scene], *, title: str, outcome: str = "", width: int = 480) -> list[Image.Image]:
+    """The frames of `save_gif`.
+
+    Raises:
+      ValueError: there are no scenes.
+    """
     if not scenes:
         raise ValueError("there are no scenes to draw")
     view = _View(scenes, width)
     background = _draw_background(view, title)
     last = len(scenes) - 1
-    frames = [
+    return [
         _draw_frame(background, view, scene, f"step {step} / {last}", outcome if step == last else "")
         for step, scene in enumerate(scenes)
     ]
+
+
+def write_gif(
+    frames: Sequence[Image.Image], path: str | Path, frames_per_second: float = 8.0, colours: int = 32
+) -> None:
+    """Frames of one size as an animated GIF that repeats; the last one stays for two seconds.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
     # One palette for all frames, so that what does not move costs nothing.
-    sample = Image.new("RGB", (width, view.height * 3))
+    width, height = frames[0].size
+    sample = Image.new("RGB", (width, height * 3))
     for place, frame in enumerate((frames[0], frames[len(frames) // 2], frames[-1])):
-        sample.paste(frame, (0, place * view.height))
-    palette = sample.quantize(32, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        sample.paste(frame, (0, place * height))
+    palette = sample.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     milliseconds = round(1000 / frames_per_second)
     with clear_disk_errors(Path(path)):

@@ -12,9 +12,9 @@ from gpae.types import Trajectory
 
 
 class Policy(Protocol):
-    """One step of acting: memory, what is seen, where an episode starts, a key -> memory, actions, log mu."""
+    """One step of acting: memory, what is seen, where an episode starts, a key -> memory, actions, log mu, forced."""
 
-    def __call__(self, memory: Any, view: View, starts: Array, key: Array) -> tuple[Any, Array, Array]:
+    def __call__(self, memory: Any, view: View, starts: Array, key: Array) -> tuple[Any, Array, Array, Array]:
         """Acts for one row."""
         ...
 
@@ -43,7 +43,7 @@ def unroll(
         running, memory = carry
         policy_key, env_key = jax.random.split(key)
         view = observe(env, running)
-        memory, actions, log_probs = policy(memory, view, running.starts, policy_key)
+        memory, actions, log_probs, forced = policy(memory, view, running.starts, policy_key)
         following, outcome, valid = advance(env, env_key, running, actions)
         recorded = Trajectory(
             observations=view.observations,
@@ -52,6 +52,7 @@ def unroll(
             alive=view.alive,
             actions=actions,
             log_probs=log_probs,
+            forced=forced,
             starts=running.starts,
             valid=valid,
             rewards=outcome.reward,

@@ -20,16 +20,18 @@ import numpy as np
 from jax import Array
 
 from gpae import envs
-from gpae.algorithms.actor_critic import ActorCritic, Hyper, LearnerState, hyper_of
+from gpae.algorithms.actor_critic import ActorCritic, Hyper, LearnerState, Networks, hyper_of
 from gpae.checkpoint import Checkpoints
 from gpae.compilation import enable_compilation_cache
 from gpae.config import ExperimentConfig, RunOptions, as_dict, from_dict
+from gpae.credit import credited_episode, critic_use
 from gpae.envs.base import Environment, Scene
 from gpae.errors import UserError
 from gpae.evaluate import Episodes, run_episodes
 from gpae.logging import Progress, Sink, TensorBoard, WeightsAndBiases
 from gpae.policy import Policy, load_policy
-from gpae.render import save_gif
+from gpae.render import draw_frames, save_gif
+from gpae.report.credit import animate_credit, draw_credit
 from gpae.report.plots import learning_curve
 from gpae.run_directory import RunDirectory, read_config, read_evaluations, read_metrics
 
@@ -118,7 +120,8 @@ class Experiment:
     def _keys(self, purpose: int, number: int = 0) -> Array:
         """A key per seed for a purpose and a number in [0, 2^32) of it.
 
-        Purposes: 0 training, 1 evaluations during it, 2 the absolute one, 3 those afterwards, 4 replays.
+        Purposes: 0 training, 1 evaluations during it, 2 the absolute one, 3 those afterwards, 4 replays, 5 credit,
+        6 the critic.
         """
 
         def one(seed: int) -> Array:
@@ -220,6 +223,45 @@ class Experiment:
         outcome = ("won" if won else "lost") if self.env.spec.has_wins else f"return {float(played.returns[0]):.2f}"
         save_gif(scenes, path, title=f"{self.config.env}  {self.config.algorithm}", outcome=outcome)
         return outcome
+
+    def _first_seed(self, tree: Any) -> Any:
+        return tree if self.config.seeds == 1 else jax.tree.map(lambda x: x[0], tree)
+
+    def credit(self, params: Networks, path: Path, *, number: int = 0) -> tuple[str, Path | None]:
+        """Draws every agent's advantage over one episode of the first seed, and animates it beside the replay.
+
+        Args:
+          params: of actor and critic.
+          path: the PNG to write; the animation goes beside it.
+          number: which episode.
+
+        Returns:
+          How it ended, and the animation's path; None if the environment cannot be drawn.
+        """
+        keys, params = self._first_seed(self._keys(5, number)), self._first_seed(params)
+        episode = credited_episode(self.learner, params, self.hyper, keys)
+        names = self.env.spec.action_names
+        labels = [str(agent) for agent in range(self.env.spec.num_agents)]
+        scenes = []
+        if self.drawable:
+            scene: Callable[[Any], Scene] = self.env.scene  # type: ignore[attr-defined]
+            rows = range(len(episode.alive))
+            scenes = [scene(jax.tree.map(lambda x, t=t: x[t], episode.states)) for t in rows]
+            labels = [f"{label} {unit}" for label, unit in zip(labels, scenes[0].labels, strict=False)]
+        won = "won" if episode.won else "lost"
+        outcome = won if self.env.spec.has_wins else f"return {float(episode.rewards.sum()):.2f}"
+        title = f"{self.config.env}  {self.config.algorithm}"
+        strips = draw_credit(episode, path, title=title, outcome=outcome, action_names=names, labels=labels)
+        if not scenes:
+            return outcome, None
+        animation = path.with_suffix(".gif")
+        animate_credit(*strips, draw_frames(scenes, title=title, outcome=outcome), animation)
+        return outcome, animation
+
+    def critic_use(self, params: Networks, *, number: int, num_envs: int, shuffles: int) -> dict[str, float]:
+        """How much the critic of the first seed uses the others' actions; see `gpae.credit.critic_use`."""
+        key, params = self._first_seed(self._keys(6, number)), self._first_seed(params)
+        return critic_use(self.learner, params, self.hyper, key, num_envs=num_envs, shuffles=shuffles)
 
 
 def train(config: ExperimentConfig, options: RunOptions | None = None) -> Run:
@@ -356,6 +398,8 @@ class _Training:
                 if values["episodes"]:
                     values["train_win_rate"] = values["wins"] / values["episodes"]
                     rates.append(values["train_win_rate"])
+                if not values.get("stops", 1.0):  # there was nothing to measure it at
+                    values = {n: v for n, v in values.items() if not n.startswith("advantage_gap")}
                 if not self.experiment.env.spec.has_wins:
                     del values["wins"]
                     values.pop("train_win_rate", None)

@@ -44,6 +44,8 @@ class Trajectory:
     """The actions taken, [T, E, N] int32."""
     log_probs: Array
     """log mu of the actions taken, [T, E, N]."""
+    forced: Array
+    """The agent's action was forced by an intervention, not drawn from its policy, [T, E, N] bool."""
     starts: Array
     """The row begins an episode: memory is reset before it, [T, E] bool."""
     valid: Array

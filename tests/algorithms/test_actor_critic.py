@@ -63,7 +63,7 @@ def experienced(env, updates, lambda_=0.95, change=0.0, **settings):
             state = dataclasses.replace(state, params=jax.tree.unflatten(tree, moved))
         params = state.params
         state, experience = p.experience(state, hyper)
-    return p, params, experience, *p.learner.batch(experience)
+    return p, params, experience, *p.learner.batch(experience, hyper)
 
 
 # -- memory and ratios ---------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def test_the_batch_reproduces_the_values_of_the_targets(algorithm):
     inputs = CriticInputs(
         states=batch.states, observations=batch.observations, actions=batch.actions, probs=batch.probs
     )
-    values, _ = p.learner.critic.apply(params.critic, inputs, batch.starts, memories.critic)
+    values = p.learner.critic.apply(params.critic, inputs, batch.starts, memories.critic).values
     np.testing.assert_allclose(values, batch.old_values, atol=1e-5)
     log_pi, _ = p.learner.actor.apply(
         params.actor, batch.observations, batch.legal_actions, batch.starts, memories.actor
@@ -275,6 +275,174 @@ def test_old_experience_is_corrected_towards_the_current_policy(algorithm):
     np.testing.assert_allclose(measured["policy_loss"], -np.mean((weights * batch.advantages)[acting]), atol=1e-4)
 
 
+# -- corrections: bootstrap, weights, interventions ----------------------------------------------------------------
+
+
+def rows_of(found):
+    """The critic's inputs over the executed rows, their starts, and the memory before each."""
+    trajectory, evaluation = found.segment.trajectory, found.evaluation
+    inputs = CriticInputs(
+        states=trajectory.states,
+        observations=trajectory.observations,
+        actions=evaluation.actions,
+        probs=evaluation.probs,
+    )
+    before = jnp.concatenate([found.segment.critic_memory[None], evaluation.memory.critic[:-1]])
+    return inputs, trajectory.starts, before
+
+
+def others(log_ratios):
+    return np.asarray(log_ratios, np.float64).sum(-1, keepdims=True) - log_ratios
+
+
+def test_a_step_branched_off_the_memory_equals_the_unrolled_one():
+    p, params, found, _, _ = experienced(DEATH, 2, change=0.3, **WINDOW)
+    branched = p.learner.branch(params.critic, *rows_of(found))
+    np.testing.assert_allclose(branched, found.evaluation.values, atol=1e-5)
+
+
+def test_the_weighted_bootstrap_weighs_by_the_ratios_of_the_next_row():
+    _, _, sampled, _, _ = experienced(DEATH, 2, change=0.3, **WINDOW)
+    _, _, weighted, _, _ = experienced(DEATH, 2, change=0.3, bootstrap="weighted", **WINDOW)
+    ratios = np.exp(others(weighted.evaluation.log_ratios))
+    assert np.abs(ratios - 1).max() > 0.05
+    expected = ratios[1:] * np.asarray(sampled.evaluation.next_values)[:-1]
+    np.testing.assert_allclose(weighted.evaluation.next_values[:-1], expected, rtol=1e-4, atol=1e-6)
+    # The action after the last row is drawn from pi_old itself.
+    np.testing.assert_allclose(weighted.evaluation.next_values[-1], sampled.evaluation.next_values[-1], rtol=1e-5)
+
+
+def test_the_resampled_bootstrap_has_the_mean_over_the_others_current_policies():
+    p, params, found, _, _ = experienced(DEATH, 2, change=0.3, bootstrap="resampled", **WINDOW)
+    inputs, starts, before = rows_of(found)
+    exact = 0.0
+    for first in range(2):
+        for second in range(2):
+            joint = jnp.broadcast_to(jnp.array([first, second], jnp.int32), inputs.actions.shape)
+            values = p.learner.branch(params.critic, dataclasses.replace(inputs, actions=joint), starts, before)
+            # Agent 0 averages over what agent 1 does, and the reverse; each own action is counted twice.
+            exact += values * jnp.stack([inputs.probs[..., 1, second], inputs.probs[..., 0, first]], axis=-1) / 2
+    last = observe(p.learner.env, p.init(jax.random.key(0)).running)
+    draws = 400
+
+    @jax.jit
+    def drawn(key):
+        found_again = p.learner.evaluate(params, found.segment, last, jnp.ones(4, bool), key)
+        return found_again.next_values[:-1]
+
+    samples = np.asarray(jax.lax.map(drawn, jax.random.split(jax.random.key(5), draws)), np.float64)
+    exact = np.asarray(exact)[1:]
+    error = samples.std(0) / np.sqrt(draws)
+    # 6 standard errors: 1 false alarm in 500 million, of a few hundred entries.
+    assert (np.abs(samples.mean(0) - exact) < 6 * error + 1e-5).all()
+    assert np.abs(found.evaluation.values[1:] - exact).max() > 1e-3  # those of the actions taken are others
+
+
+def test_the_expected_value_learns_the_mean_over_the_others_policies():
+    p = programs(TEAM, bootstrap="expected", window=2, learning_rate=1e-2, anneal=False, total_steps=10_000)
+    state = p.init(jax.random.key(0))
+    errors = []
+    for _ in range(60):
+        state, metrics = p.update(state, p.hyper)
+        errors.append(float(metrics["expected_rms_error"]))
+    assert np.mean(errors[-10:]) < 0.5 * np.mean(errors[1:6])
+    assert np.mean(errors[-10:]) < 0.1
+
+
+def test_the_expected_value_is_trained_with_the_others_ratios_as_weights():
+    _, _, found, batch, _ = experienced(DEATH, 2, change=0.3, bootstrap="expected", **WINDOW)
+    weights, valued = np.asarray(batch.expected_weights, np.float64), np.asarray(batch.valued)
+    ratios = np.asarray(replay.to_chunks(jnp.asarray(np.exp(others(found.evaluation.log_ratios))), 4))
+    np.testing.assert_allclose(weights[valued].mean(), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(weights[valued], ratios[valued] / ratios[valued].mean(), rtol=1e-4)
+
+
+def test_the_corrected_target_is_that_of_the_library():
+    settings = {"trace": "others", "own_weight": "exact", "own_cap": 1.2, "bootstrap": "weighted"}
+    p, _, found, _, _ = experienced(DEATH, 2, change=0.3, **settings, **WINDOW)
+    trajectory, evaluation = found.segment.trajectory, found.evaluation
+    arrays = (
+        *(trajectory.rewards, evaluation.values, evaluation.next_values),
+        *(trajectory.terminated, trajectory.truncated, evaluation.log_ratios),
+    )
+    options = {"gamma": p.config.gamma, "lambda_": 0.95, "eta": p.config.eta} | settings
+    del options["bootstrap"]
+    for e in range(p.config.envs_per_seed):
+        expected = reference.gpae(*(np.asarray(x)[:, e] for x in arrays), **options)
+        np.testing.assert_allclose(found.targets.advantages[:, e], expected[0], atol=1e-4)
+        np.testing.assert_allclose(found.targets.critic_targets[:, e], expected[1], atol=1e-4)
+
+
+def test_the_actor_can_weigh_by_the_others_ratios():
+    p, params, found, batch, memories = experienced(DEATH, 2, change=0.3, actor_weight="own-others", **WINDOW)
+    _, _, _, plain, _ = experienced(DEATH, 2, change=0.3, **WINDOW)
+    ratios = np.minimum(np.exp(others(found.evaluation.log_ratios)), p.config.eta)
+    weights = np.asarray(replay.to_chunks(jnp.asarray(ratios), 4))
+    np.testing.assert_array_equal(batch.advantages, plain.advantages)
+    _, measured = p.learner.policy_loss(params.actor, batch, memories.actor, p.hyper)
+    own = np.exp(np.asarray(batch.old_log_probs - batch.log_mu, np.float64))
+    acting = np.asarray(batch.acting)
+    expected = -np.mean((own * weights * batch.advantages)[acting])
+    np.testing.assert_allclose(measured["policy_loss"], expected, atol=1e-4)
+    assert abs(expected + np.mean((own * batch.advantages)[acting])) > 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Stoppable:
+    """A probe whose action 0 is called stop."""
+
+    env: object
+
+    def __getattr__(self, name):
+        return getattr(self.env, name)
+
+    @property
+    def spec(self):
+        return dataclasses.replace(self.env.spec, action_names=("stop", "1"))
+
+
+STOPPABLE = Stoppable(DEATH)
+STOP = {"stop_agent": 1, "stop_probability": 0.3}
+
+
+def test_a_stopped_agents_behaviour_is_recorded_as_the_mixture_that_it_is():
+    p, params, found, _, _ = experienced(STOPPABLE, 1, num_envs=64, **STOP)
+    trajectory = found.newest
+    log_pi, _ = p.learner.actor.apply(
+        params.actor, trajectory.observations, trajectory.legal_actions, trajectory.starts, found.segment.actor_memory
+    )
+    drawn = np.exp(policies.log_prob(log_pi, trajectory.actions), dtype=np.float64)
+    here = np.asarray(trajectory.alive) & (np.arange(2) == 1)
+    mixed = np.where(here, 0.7 * drawn + 0.3 * (np.asarray(trajectory.actions) == 0), drawn)
+    np.testing.assert_allclose(trajectory.log_probs, np.log(mixed), atol=1e-5)
+    forced = np.asarray(trajectory.forced)
+    assert not forced[~here].any()
+    assert (np.asarray(trajectory.actions)[forced] == 0).all()
+    rate, count = forced[here].mean(), here.sum()
+    assert abs(rate - 0.3) < 5 * np.sqrt(0.21 / count)
+    executed = np.asarray(trajectory.valid)
+    np.testing.assert_allclose(found.evaluation.log_ratios[executed], np.log(drawn / mixed)[executed], atol=1e-5)
+
+
+def test_the_advantage_gap_is_measured_where_the_agent_was_forced():
+    p, _, found, _, _ = experienced(STOPPABLE, 1, num_envs=64, **STOP)
+    metrics = p.learner.diagnose(found, p.hyper)
+    newest, advantages = found.newest, np.asarray(found.targets.advantages)
+    counted = np.asarray(newest.forced[..., 1] & newest.valid & newest.alive[..., 0])
+    np.testing.assert_allclose(
+        metrics["advantage_gap"], (advantages[..., 0] - advantages[..., 1])[counted].mean(), rtol=1e-4
+    )
+    assert metrics["stops"] == counted.sum() > 0
+    steps = np.asarray(
+        newest.rewards[..., None]
+        + p.config.gamma * np.where(newest.terminated[..., None], 0, found.evaluation.next_values)
+        - found.evaluation.values
+    )
+    np.testing.assert_allclose(
+        metrics["advantage_gap_one_step"], (steps[..., 0] - steps[..., 1])[counted].mean(), rtol=1e-3, atol=1e-6
+    )
+
+
 def test_an_update_hands_on_the_window_the_memories_and_a_new_key():
     p = programs(DEATH, algorithm="gpae", **WINDOW)
     states = [p.init(jax.random.key(0))]
@@ -290,6 +458,17 @@ def test_an_update_hands_on_the_window_the_memories_and_a_new_key():
     keys = [jax.random.key_data(state.key).tolist() for state in states]
     assert len({tuple(key) for key in keys}) == 3
     assert second.gradient_steps == 2 * p.config.epochs * p.config.minibatches
+
+
+def test_coma_differs_from_gpae_in_the_policys_advantages_alone():
+    p, _, found, _, _ = experienced(DEATH, 2, change=0.3, algorithm="coma", **WINDOW)
+    _, _, gpae, _, _ = experienced(DEATH, 2, change=0.3, algorithm="gpae", **WINDOW)
+    np.testing.assert_array_equal(found.targets.critic_targets, gpae.targets.critic_targets)
+    trajectory, evaluation = found.segment.trajectory, found.evaluation
+    following = np.where(trajectory.terminated[..., None], 0, evaluation.next_values)
+    one_step = np.asarray(trajectory.rewards)[..., None] + p.config.gamma * following - np.asarray(evaluation.values)
+    np.testing.assert_allclose(found.targets.advantages, one_step, atol=1e-6)
+    assert np.abs(found.targets.advantages - gpae.targets.advantages).max() > 1e-2
 
 
 def test_mappo_corrects_with_the_joint_ratio_and_the_others_with_their_own():
@@ -363,7 +542,7 @@ def test_a_second_call_compiles_nothing_even_with_other_hyperparameters():
 def test_metrics_are_documented():
     from pathlib import Path
 
-    p = programs(DEATH, **WINDOW, algorithm="mappo")
+    p = programs(STOPPABLE, **WINDOW, **STOP, bootstrap="expected")
     shapes = jax.eval_shape(lambda key: p.learner.update(p.learner.init(key), p.hyper)[1], jax.random.key(0))
     glossary = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     for name in [*shapes, "train_win_rate"]:
@@ -386,6 +565,11 @@ def test_metrics_are_documented():
         ({"learning_rate": float("nan")}, ["--learning-rate"]),
         ({"algorithm": "mapo"}, ["mapo", "mappo"]),
         ({"algorithm": "mappo", "trace": "dt"}, ["--trace dt", "mappo"]),
+        ({"algorithm": "mappo", "bootstrap": "expected"}, ["--bootstrap expected", "mappo"]),
+        ({"own_cap": 0.5}, ["--own-cap"]),
+        ({"stop_agent": 7}, ["--stop-agent 7", "0 to 1"]),
+        ({"stop_agent": 0}, ["--stop-agent 0", "stop"]),
+        ({"stop_agent": 0, "stop_probability": 1.5}, ["--stop-probability"]),
     ],
     ids=str,
 )

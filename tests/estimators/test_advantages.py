@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from gpae.estimators import gae, gpae
+from gpae.estimators import advantage_gap, gae, gpae
 from gpae.estimators.traces import SCHEMES
 from reference import estimators as reference
 
@@ -303,3 +303,29 @@ def test_wrong_arguments_are_named_at_trace_time(estimator, changed, error, name
 def test_wrong_arguments_of_gpae_are_named_at_trace_time(changed, error, named):
     with pytest.raises(error, match=named):
         trace_with(gpae, changed)
+
+
+def test_the_advantage_gap_by_hand(strict):
+    advantages = np.array([[1.0, -2.0, 4.0], [1.0, -2.0, 4.0], [1.0, -2.0, 4.0]], np.float32)
+    alive = np.array([[True, True, True], [False, True, True], [False, True, False]])
+    gap, exists = advantage_gap(advantages, alive, 1)
+    np.testing.assert_allclose(gap, [2.5 + 2, 4 + 2, 0])
+    np.testing.assert_array_equal(exists, [True, True, False])
+    shared = np.broadcast_to(np.float32(3.0), (2, 3))
+    np.testing.assert_array_equal(
+        advantage_gap(shared, np.ones((2, 3), bool), 0)[0], 0
+    )  # a joint advantage blames none
+
+
+@pytest.mark.parametrize(
+    ("advantages", "alive", "agent", "error"),
+    [
+        (np.zeros((2, 3), int), np.ones((2, 3), bool), 0, TypeError),
+        (np.zeros((2, 3)), np.ones((2, 3)), 0, TypeError),
+        (np.zeros((2, 3)), np.ones((2, 2), bool), 0, ValueError),
+        (np.zeros((2, 3)), np.ones((2, 3), bool), 3, ValueError),
+    ],
+)
+def test_wrong_arguments_of_the_gap(advantages, alive, agent, error):
+    with pytest.raises(error):
+        advantage_gap(advantages, alive, agent)

@@ -95,3 +95,19 @@ def test_each_correction_is_needed_for_the_fixed_point(cases, form):
 
 def test_lambda_zero_needs_only_bootstrap_and_own_weight(cases):
     assert verify.corrected_fixed_point(cases, [Form("dt", "weighted", "exact", lambda_=0.0)]).holds
+
+
+def test_the_advantage_gap_of_each_estimator():
+    """With the exact critic: all agree on-policy; where one agent is stopped, only the corrected form is exact."""
+    on_policy = verify.gap_table(0, probability=0.0)
+    assert [row[0] for row in on_policy.rows][:2] == ["climbing", "penalty"]
+    for row in on_policy.rows:
+        exact, gae, *by_critic = row[1:]
+        assert gae == 0.0
+        assert exact > 0  # the worst action costs something, and it is the agent's own fault
+        np.testing.assert_allclose(by_critic[:3], exact, atol=1e-9)
+    columns = on_policy.columns
+    stopped = {row[0]: dict(zip(columns[1:], row[1:], strict=True)) for row in verify.gap_table(0).rows}
+    for row in stopped.values():
+        np.testing.assert_allclose(row["GPAE corrected, exact critic"], row["exact"], atol=1e-9)
+    assert stopped["lottery"]["GPAE, exact critic"] < 0.9 * stopped["lottery"]["exact"]  # the bootstrap's bias

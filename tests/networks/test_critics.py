@@ -104,7 +104,7 @@ def test_equals_the_naive_critic_and_so_do_its_gradients(options, monkeypatch):
     critic, params, memory = build(**options)
 
     def loss(params, logits):
-        values, _ = critic.apply(params, inputs(probs=jax.nn.softmax(logits)), STARTS, memory)
+        values = critic.apply(params, inputs(probs=jax.nn.softmax(logits)), STARTS, memory).values
         return jnp.sum(jnp.sin(jnp.arange(values.size)).reshape(values.shape) * values), values
 
     def evaluate():
@@ -145,9 +145,9 @@ def test_memory_grows_linearly_with_the_team():
 def test_own_action_is_not_seen_but_the_others_actions_are():
     critic, params, memory = build(inputs="joint_action")
     x = inputs()
-    values, _ = critic.apply(params, x, STARTS, memory)
+    values = critic.apply(params, x, STARTS, memory).values
     other = x.replace(actions=x.actions.at[0, :, 1].set((x.actions[0, :, 1] + 1) % A))
-    changed, _ = critic.apply(params, other, STARTS, memory)
+    changed = critic.apply(params, other, STARTS, memory).values
     moved = np.abs(changed - values)[0].max(axis=0)
     assert moved[1] < 1e-5
     assert (moved[[0, 2, 3]] > 1e-3).all()
@@ -155,7 +155,7 @@ def test_own_action_is_not_seen_but_the_others_actions_are():
 
 def test_a_state_critic_without_identity_is_evaluated_once():
     critic, params, memory = build(inputs="state", identity=False)
-    values, memories = critic.apply(params, inputs(), STARTS, memory)
+    values, memories, _ = critic.apply(params, inputs(), STARTS, memory)
     assert critic.rows == 1
     assert memories.shape == (T, E, 1, H)
     np.testing.assert_array_equal(values, np.broadcast_to(values[..., :1], (T, E, N)))
@@ -164,6 +164,6 @@ def test_a_state_critic_without_identity_is_evaluated_once():
 @pytest.mark.parametrize("kind", CRITIC_INPUTS)
 def test_strict_promotion(kind, strict):
     critic, params, memory = build(inputs=kind)
-    values, _ = critic.apply(params, inputs(), STARTS, memory)
+    values = critic.apply(params, inputs(), STARTS, memory).values
     assert values.shape == (T, E, N)
     assert values.dtype == jnp.float32

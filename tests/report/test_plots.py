@@ -83,3 +83,38 @@ def test_no_evaluations(tmp_path, seeds):
     with pytest.raises(UserError, match="has no evaluations yet"):
         plots.learning_curve(tmp_path)
     assert not (tmp_path / "curve.png").exists()
+
+
+def run_with_gaps(path, algorithm, gaps, stops):
+    path.mkdir()
+    config = {"env": "smax/3m", "algorithm": algorithm, "stop_agent": 0, "stop_probability": 0.05}
+    (path / "config.json").write_text(json.dumps(config))
+    lines = [
+        {"update": k + 1, "env_steps": 100 * (k + 1), "seed": s, "seconds": 1.0}
+        | ({"stops": n, "advantage_gap": g, "advantage_gap_one_step": g / 2} if n else {"stops": 0})
+        for s in range(2)
+        for k, (g, n) in enumerate(zip(gaps, stops, strict=True))
+    ]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_advantage_gaps_are_means_weighted_by_the_stops(tmp_path, drawn):
+    runs = [
+        run_with_gaps(tmp_path / "a", "gpae", [1.0, 9.0, 3.0], [1, 0, 3]),
+        run_with_gaps(tmp_path / "b", "mappo", [0.0, 0.0, 0.0], [1, 1, 1]),
+    ]
+    assert plots.advantage_gaps(runs, tmp_path / "gap.png") == tmp_path / "gap.png"
+    (axes,) = drawn
+    own, one_step, mappo, _ = axes.lines  # and the line at 0
+    np.testing.assert_allclose(own.get_xydata(), [[100, 1.0], [300, 2.5]])
+    np.testing.assert_allclose(one_step.get_xydata(), [[100, 0.5], [300, 1.25]])
+    np.testing.assert_allclose(mappo.get_ydata(), 0)
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["gpae", "gpae, one step", "mappo"]
+    assert np.asarray(Image.open(tmp_path / "gap.png").convert("L")).std() > 5
+
+
+def test_a_run_without_a_gap_is_named(tmp_path):
+    run = run_with_gaps(tmp_path / "a", "gpae", [1.0], [0])
+    with pytest.raises(UserError, match="--stop-agent"):
+        plots.advantage_gaps([run], tmp_path / "gap.png")

@@ -24,15 +24,17 @@ from gpae.algorithms.registry import AlgorithmSpec, algorithm
 from gpae.config import ExperimentConfig
 from gpae.envs.base import Environment, Running, View, begin
 from gpae.errors import UserError
-from gpae.estimators import gpae, importance_traces
-from gpae.estimators.traces import Scheme
-from gpae.networks import Actor, Critic, CriticInputs
+from gpae.estimators import advantage_gap, gpae, importance_traces
+from gpae.estimators.traces import LOG_LIMIT, Scheme
+from gpae.networks import Actor, Critic, CriticInputs, CriticOutputs
 from gpae.networks import distributions as policies
 from gpae.replay import Segment, Window
-from gpae.rollout import observe, unroll
+from gpae.rollout import Policy, observe, unroll
 from gpae.types import Targets, Trajectory
 
 Metrics = dict[str, Array]
+_STOP = "stop"
+"""The action of an intervention, by its name in `EnvSpec.action_names`."""
 
 
 @struct.dataclass
@@ -43,6 +45,8 @@ class Hyper:
     gamma: Array
     lambda_: Array
     eta: Array
+    own_cap: Array
+    """Infinite where nothing is capped."""
     clip: Array
     entropy: Array
     value_coefficient: Array
@@ -53,8 +57,8 @@ class Hyper:
 
 def hyper_of(config: ExperimentConfig) -> Hyper:
     """The traced hyperparameters of an experiment."""
-    fields = Hyper.__dataclass_fields__
-    return Hyper(**{name: jnp.float32(getattr(config, name)) for name in fields})
+    fields = {name: jnp.float32(getattr(config, name)) for name in Hyper.__dataclass_fields__}
+    return Hyper(**fields | {"own_cap": jnp.float32(config.own_cap or jnp.inf)})
 
 
 @struct.dataclass
@@ -99,6 +103,9 @@ class Evaluation:
     """The value of what follows each row, [W, E, N]."""
     memory: Networks
     """The memory after each row, [W, E, N, H]."""
+    expected_error: Array | None
+    """Unbiased samples of (V - E EQ^i)^2, the error of the expected value, [W, E, N]; may be negative one by one.
+    None where there is none."""
 
 
 @struct.dataclass
@@ -134,6 +141,10 @@ class Batch:
     """Samples that count for the policy, [L, C, N] bool."""
     valued: Array
     """Samples that count for the critic, [L, C, N] bool."""
+    actor_weights: Array | None
+    """min(eta, rho_old^-i), [L, C, N]; None where the policy's loss has no such weight."""
+    expected_weights: Array | None
+    """rho^-i over its mean, [L, C, N], for the loss of the expected value; None where there is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +173,18 @@ class ActorCritic:
                 f"--trace {trace} tells an agent's own ratio from the others', but {spec.name} corrects with the team's"
                 " joint ratio: use none or it"
             )
+        if config.bootstrap != "sampled" and spec.critic != "joint_action":
+            raise UserError(
+                f"--bootstrap {config.bootstrap} is for critics of the joint action; what {spec.name}'s critic says of"
+                " the next step does not depend on the others' actions: use sampled"
+            )
+        if config.stop_agent >= env.spec.num_agents:
+            raise UserError(
+                f"--stop-agent {config.stop_agent}: the agents of {env.spec.name} are numbered 0 to"
+                f" {env.spec.num_agents - 1}"
+            )
+        if config.stop_agent >= 0 and _STOP not in env.spec.action_names:
+            raise UserError(f"--stop-agent {config.stop_agent}: {env.spec.name} has no action called {_STOP}")
         return ActorCritic(
             config=config,
             env=env,
@@ -178,6 +201,7 @@ class ActorCritic:
                 recurrent=config.recurrent,
                 layer_norm=config.layer_norm,
                 identity=config.critic_identity,
+                expected=config.bootstrap == "expected",
             ),
         )
 
@@ -230,7 +254,7 @@ class ActorCritic:
         """
         state, experience = self.experience(state, hyper)
         key, shuffle_key = jax.random.split(state.key)
-        batch, memories = self.batch(experience)
+        batch, memories = self.batch(experience, hyper)
         state, metrics = self.optimise(state, batch, memories, hyper, shuffle_key)
         return replace(state, key=key), metrics | self.diagnose(experience, hyper)
 
@@ -253,19 +277,43 @@ class ActorCritic:
         )
         return jax.tree.map(lambda x: x[0], memories), log_pi[0]
 
+    def behaviour(self, params: Any) -> Policy:
+        """The policy that collects experience: the actor's, with the intervention if there is one."""
+
+        def policy(memory: Any, view: View, starts: Array, key: Array) -> tuple[Any, Array, Array, Array]:
+            memory, log_pi = self.act(params, memory, view, starts)
+            if self.config.stop_agent < 0:
+                actions = policies.sample(key, log_pi)
+                return memory, actions, policies.log_prob(log_pi, actions), jnp.zeros(actions.shape, bool)
+            return memory, *self._stop_sometimes(key, log_pi, view)
+
+        return policy
+
     def rollout(self, state: LearnerState, key: Array) -> tuple[LearnerState, Segment]:
         """T rows of experience with the current policy; the critic is not evaluated."""
-
-        def policy(memory: Any, view: View, starts: Array, key: Array) -> tuple[Any, Array, Array]:
-            memory, log_pi = self.act(state.params.actor, memory, view, starts)
-            actions = policies.sample(key, log_pi)
-            return memory, actions, policies.log_prob(log_pi, actions)
-
         running, actor_memory, trajectory = unroll(
-            self.env, policy, state.running, state.memory.actor, key, self.config.rollout_length
+            self.env,
+            self.behaviour(state.params.actor),
+            state.running,
+            state.memory.actor,
+            key,
+            self.config.rollout_length,
         )
         segment = Segment(trajectory=trajectory, actor_memory=state.memory.actor, critic_memory=state.memory.critic)
         return replace(state, running=running, memory=replace(state.memory, actor=actor_memory)), segment
+
+    def _stop_sometimes(self, key: Array, log_pi: Array, view: View) -> tuple[Array, Array, Array]:
+        """Actions, log mu and where they were forced: `stop_agent` plays (1 - p) pi + p [stop] wherever it lives."""
+        key, force_key = jax.random.split(key)
+        stop = self.env.spec.action_names.index(_STOP)
+        here = jnp.arange(log_pi.shape[-2]) == self.config.stop_agent
+        here = here & view.alive & view.legal_actions[..., stop]
+        p = jnp.where(here, self.config.stop_probability, 0.0)
+        forced = jax.random.uniform(force_key, here.shape) < p
+        actions = jnp.where(forced, stop, policies.sample(key, log_pi))
+        drawn = jnp.exp(policies.log_prob(log_pi, actions))
+        log_mu = jnp.log((1.0 - p) * drawn + p * (actions == stop))
+        return actions, log_mu, forced
 
     def evaluate(self, params: Networks, segment: Segment, last: View, starts: Array, key: Array) -> Evaluation:
         """The policy and the critic at the start of the update, over all rows and the one after them.
@@ -290,18 +338,63 @@ class ActorCritic:
         log_ratios = jnp.where(trajectory.valid[..., None], log_probs - trajectory.log_probs, 0.0)
         probs = jnp.exp(log_pi)
         inputs = CriticInputs(states=states, observations=observations, actions=actions, probs=probs)
-        values, critic_memory = self.critic.apply(params.critic, inputs, starts, segment.critic_memory)
-        memory = jax.tree.map(lambda x: x[:-1], Networks(actor=actor_memory, critic=critic_memory))
+        found = self.criticise(params.critic, inputs, starts, segment.critic_memory)
+        memory = jax.tree.map(lambda x: x[:-1], Networks(actor=actor_memory, critic=found.memories))
+
+        def redraw(number: int) -> Array:
+            """EQ^i of every row with the others' actions drawn afresh from pi_old, [W + 1, E, N]."""
+            fresh = policies.sample(jax.random.fold_in(key, number), log_pi)
+            before = jax.tree.map(
+                lambda x, all_: jnp.concatenate([x[None], all_[:-1]]), segment.critic_memory, found.memories
+            )
+            return self.branch(params.critic, replace(inputs, actions=fresh), starts, before)
+
+        following, expected_error = found.values, None
+        if found.expected is not None:
+            following = found.expected
+            expected_error = ((following - redraw(1)) * (following - redraw(2)))[:-1]
+        if self.config.bootstrap == "weighted":
+            # The action after the last row was drawn from pi_old itself: ratio 1.
+            others = jnp.concatenate([_others(log_ratios), jnp.zeros_like(log_ratios[:1])])
+            following = jnp.exp(others) * found.values
+        elif self.config.bootstrap == "resampled":
+            following = redraw(1)
         evaluation = Evaluation(
             actions=taken,
             probs=probs[:-1],
             log_probs=log_probs,
             log_ratios=log_ratios,
-            values=values[:-1],
-            next_values=values[1:],
+            values=found.values[:-1],
+            next_values=following[1:],
             memory=memory,
+            expected_error=expected_error,
         )
         return jax.lax.stop_gradient(evaluation)
+
+    def criticise(self, params: Any, inputs: CriticInputs, starts: Array, memory: Any) -> CriticOutputs:
+        """The critic over rows [L, C, ...]."""
+        outputs: Any = self.critic.apply(params, inputs, starts, memory)
+        return CriticOutputs(*outputs)
+
+    def branch(self, params: Any, inputs: CriticInputs, starts: Array, memory: Any) -> Array:
+        """The critic's values where every row is one step branched off its own memory; no unroll.
+
+        Args:
+          params: the critic's.
+          inputs: what is seen, [W, E, ...].
+          starts: [W, E] bool.
+          memory: the memory before each row, [W, E, M, H].
+
+        Returns:
+          [W, E, N].
+        """
+
+        def together(x: Array) -> Array:
+            return x.reshape(1, -1, *x.shape[2:])
+
+        before = jax.tree.map(lambda x: together(x)[0], memory)
+        values = self.criticise(params, jax.tree.map(together, inputs), together(starts), before).values
+        return values.reshape(*starts.shape, -1)
 
     def correction(self, log_ratios: Array) -> Array:
         """The log-ratios that the estimator corrects with, [W, E, N]: as they are, or the team's joint one for each."""
@@ -311,6 +404,17 @@ class ActorCritic:
 
     def targets(self, trajectory: Trajectory, evaluation: Evaluation, hyper: Hyper) -> Targets:
         """Advantages and critic targets, [W, E, N]."""
+        targets = self._estimate(trajectory, evaluation, hyper)
+        if self.algorithm.advantages == "multi_step":
+            return targets
+        return replace(targets, advantages=self._one_step(trajectory, evaluation, hyper))
+
+    def _one_step(self, trajectory: Trajectory, evaluation: Evaluation, hyper: Hyper) -> Array:
+        """Advantages that look one step ahead."""
+        hyper = replace(hyper, lambda_=jnp.zeros_like(hyper.lambda_))
+        return self._estimate(trajectory, evaluation, hyper).advantages
+
+    def _estimate(self, trajectory: Trajectory, evaluation: Evaluation, hyper: Hyper) -> Targets:
         return gpae(
             trajectory.rewards,
             evaluation.values,
@@ -322,6 +426,8 @@ class ActorCritic:
             lambda_=hyper.lambda_,
             trace=self.trace,
             eta=hyper.eta,
+            own_weight=self.config.own_weight,
+            own_cap=hyper.own_cap,
         )
 
     def acting(self, trajectory: Trajectory) -> Array:
@@ -329,7 +435,7 @@ class ActorCritic:
         valid = jnp.broadcast_to(trajectory.valid[..., None], trajectory.alive.shape)
         return valid & trajectory.alive if self.config.mask_dead else valid
 
-    def batch(self, experience: Experience) -> tuple[Batch, Networks]:
+    def batch(self, experience: Experience, hyper: Hyper) -> tuple[Batch, Networks]:
         """The samples as C sequences of L rows, and the memory before each sequence's first row, [C, ...]."""
         segment, evaluation, targets = experience.segment, experience.evaluation, experience.targets
         trajectory = segment.trajectory
@@ -337,6 +443,13 @@ class ActorCritic:
         advantages = targets.advantages
         if self.config.normalise_advantages:
             advantages = losses.normalise(advantages, acting)
+        valued = jnp.broadcast_to(trajectory.valid[..., None], acting.shape)
+        others, actor_weights, expected_weights = _others(evaluation.log_ratios), None, None
+        if self.config.actor_weight == "own-others":
+            actor_weights = jnp.exp(jnp.minimum(others, jnp.log(hyper.eta)))
+        if self.config.bootstrap == "expected":
+            total = jax.nn.logsumexp(others, where=valued) - jnp.log(jnp.maximum(jnp.sum(valued), 1))
+            expected_weights = jnp.exp(others - total)
         whole = Batch(
             observations=trajectory.observations,
             states=trajectory.states,
@@ -350,7 +463,9 @@ class ActorCritic:
             advantages=advantages,
             critic_targets=targets.critic_targets,
             acting=acting,
-            valued=jnp.broadcast_to(trajectory.valid[..., None], acting.shape),
+            valued=valued,
+            actor_weights=actor_weights,
+            expected_weights=expected_weights,
         )
         first = Networks(actor=segment.actor_memory, critic=segment.critic_memory)
         length = self.config.chunk_rows
@@ -363,6 +478,8 @@ class ActorCritic:
         surrogate = losses.clipped_surrogate(
             log_probs - batch.log_mu, batch.old_log_probs - batch.log_mu, batch.advantages, hyper.clip
         )
+        if batch.actor_weights is not None:
+            surrogate = surrogate * batch.actor_weights
         loss = -losses.masked_mean(surrogate, batch.acting)
         entropy = losses.masked_mean(policies.entropy(log_pi), batch.acting)
         change = log_probs - batch.old_log_probs
@@ -375,16 +492,26 @@ class ActorCritic:
         return loss - hyper.entropy * entropy, metrics
 
     def value_loss(self, params: Any, batch: Batch, memory: Any, hyper: Hyper) -> tuple[Array, Metrics]:
-        """The critic's squared error, a mean over all executed rows; dead agents' values count."""
+        """The critic's squared error, a mean over all executed rows; dead agents' values count.
+
+        An expected value learns from the same targets, weighted by rho^-i: without it their mean would be over mu^-i.
+        """
         inputs = CriticInputs(
             states=batch.states, observations=batch.observations, actions=batch.actions, probs=batch.probs
         )
-        values, _ = self.critic.apply(params, inputs, batch.starts, memory)
+        found = self.criticise(params, inputs, batch.starts, memory)
         error = losses.value_error(
-            values, batch.old_values, batch.critic_targets, hyper.clip if self.config.clip_values else None
+            found.values, batch.old_values, batch.critic_targets, hyper.clip if self.config.clip_values else None
         )
         loss = losses.masked_mean(error, batch.valued)
-        return hyper.value_coefficient * loss, {"value_loss": loss}
+        metrics = {"value_loss": loss}
+        if found.expected is not None and batch.expected_weights is not None:
+            error = batch.expected_weights * losses.value_error(
+                found.expected, found.expected, batch.critic_targets, None
+            )
+            metrics["expected_loss"] = losses.masked_mean(error, batch.valued)
+            loss = loss + metrics["expected_loss"]
+        return hyper.value_coefficient * loss, metrics
 
     def minibatch_step(
         self, state: LearnerState, batch: Batch, memory: Networks, hyper: Hyper
@@ -452,19 +579,41 @@ class ActorCritic:
         }
         if self.config.window > 1:
             metrics |= self._diagnose_correction(acting, evaluation.log_ratios, hyper)
+        if evaluation.expected_error is not None:
+            metrics["expected_rms_error"] = jnp.sqrt(
+                jnp.maximum(losses.masked_mean(evaluation.expected_error, valued), 0.0)
+            )
+        if self.config.stop_agent >= 0:
+            metrics |= self._diagnose_stop(experience, hyper)
         return metrics
+
+    def _diagnose_stop(self, experience: Experience, hyper: Hyper) -> Metrics:
+        """The advantage gap where the stopped agent was forced, by the run's estimator and by the one-step one."""
+        newest, evaluation = experience.newest, experience.evaluation
+        trajectory = experience.segment.trajectory
+        rows = newest.valid.shape[0]
+        one_step = self._one_step(trajectory, evaluation, hyper)
+        gap, counted = advantage_gap(experience.targets.advantages[-rows:], newest.alive, self.config.stop_agent)
+        gap_one_step, _ = advantage_gap(one_step[-rows:], newest.alive, self.config.stop_agent)
+        counted = counted & newest.valid & newest.forced[..., self.config.stop_agent]
+        return {
+            "advantage_gap": losses.masked_mean(gap, counted),
+            "advantage_gap_one_step": losses.masked_mean(gap_one_step, counted),
+            "stops": jnp.sum(counted).astype(jnp.float32),
+        }
 
     def _diagnose_correction(self, acting: Array, log_ratios: Array, hyper: Hyper) -> Metrics:
         """How far old experience has drifted, and what the traces make of it."""
-        others = log_ratios.sum(-1, keepdims=True) - log_ratios
+        others = _others(log_ratios)
         traces = importance_traces(self.correction(log_ratios), scheme=self.trace, lambda_=hyper.lambda_, eta=hyper.eta)
         log_eta = jnp.log(hyper.eta)
-        # What the cap at 1 is applied to; "none" has no cap.
+        # What the cap at 1 is applied to; "none" and "others" have none.
         uncut = {
             "none": jnp.zeros_like(log_ratios),
             "st": log_ratios + others,
             "it": self.correction(log_ratios),
             "dt": log_ratios + jnp.minimum(others, log_eta),
+            "others": jnp.zeros_like(log_ratios),
         }[self.trace]
 
         def effective(log_weights: Array) -> Array:
@@ -492,6 +641,11 @@ def make_actor(config: ExperimentConfig, num_actions: int) -> Actor:
         layer_norm=config.layer_norm,
         identity=config.actor_identity,
     )
+
+
+def _others(log_ratios: Array) -> Array:
+    """Logarithm of rho^-i, [..., N]: the sum of the others' log-ratios, within the limits of the estimators."""
+    return jnp.clip(log_ratios.sum(-1, keepdims=True) - log_ratios, -LOG_LIMIT, LOG_LIMIT)
 
 
 def _row(tree: Any) -> Any:

@@ -24,6 +24,8 @@ class AlgorithmSpec:
     """Ratios of the correction for old experience: each agent's own and the others' apart, or the team's product."""
     trace: Scheme
     """The trace scheme it is used with unless another is asked for (`gpae.estimators.importance_traces`)."""
+    advantages: Literal["multi_step", "one_step"] = "multi_step"
+    """How far the policy's advantages look ahead: by lambda, as the critic's targets do, or one step."""
 
 
 ALGORITHMS = {
@@ -44,6 +46,15 @@ ALGORITHMS = {
             critic="state",
             ratios="own",
             trace="dt",
+        ),
+        AlgorithmSpec(
+            name="coma",
+            summary="one-step advantages of gpae's critic, which is trained on the same targets",
+            source="Foerster et al. 2018, arXiv 1705.08926, in the form of arXiv 2603.02654",
+            critic="joint_action",
+            ratios="own",
+            trace="dt",
+            advantages="one_step",
         ),
         AlgorithmSpec(
             name="mappo",

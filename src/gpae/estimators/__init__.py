@@ -4,8 +4,8 @@ They know no networks and no configuration, and they jit, vmap, differentiate an
 flow through them: whoever builds a loss stops them (`jax.lax.stop_gradient`) where its method says so.
 """
 
-from gpae.estimators.advantages import gae, gpae
+from gpae.estimators.advantages import advantage_gap, gae, gpae
 from gpae.estimators.traces import importance_traces
 from gpae.types import Targets
 
-__all__ = ["Targets", "gae", "gpae", "importance_traces"]
+__all__ = ["Targets", "advantage_gap", "gae", "gpae", "importance_traces"]

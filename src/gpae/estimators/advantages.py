@@ -123,6 +123,39 @@ def gae(
     return Targets(advantages=advantages, critic_targets=values + advantages)
 
 
+def advantage_gap(advantages: ArrayLike, alive: ArrayLike, agent: int) -> tuple[Array, Array]:
+    r"""How much worse than its teammates' an agent's advantage is: whom does the estimator blame?
+
+        dA_t = mean over living j != i of A^j_t - A^i_t
+
+    At steps where agent i was made to do something useless, an advantage that is the same for all has dA = 0, and one
+    that tells the agents apart has dA > 0.
+
+    Args:
+      advantages: [..., N], floating.
+      alive: the agents that are in play, [..., N] bool.
+      agent: i.
+
+    Returns:
+      dA, [...], and where it exists, [...] bool: where a teammate lives. Elsewhere dA is 0.
+
+    Raises:
+      TypeError: advantages not floating, or alive not bool.
+      ValueError: shapes that do not agree, or an agent that is not there.
+
+    Source: Kim et al. 2026 (arXiv 2603.02654), section 5.
+    """
+    advantages = check.floating("advantages", advantages)
+    alive = check.flags("alive", alive, advantages.shape)
+    num_agents = advantages.shape[-1]
+    if not 0 <= agent < num_agents:
+        raise ValueError(f"agent must be between 0 and {num_agents - 1}, got {agent}")
+    mates = alive & (jnp.arange(num_agents) != agent)
+    count = jnp.sum(mates, axis=-1)
+    mean = jnp.sum(jnp.where(mates, advantages, 0), axis=-1) / jnp.maximum(count, 1).astype(advantages.dtype)
+    return jnp.where(count > 0, mean - advantages[..., agent], 0), count > 0
+
+
 def _advantages(
     rewards: ArrayLike,
     values: Array,

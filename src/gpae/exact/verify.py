@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from gpae.exact.games import GAMES, Floats, TeamGame, mixed_behaviour, random_game, random_policy
+from gpae.exact.games import GAMES, Floats, TeamGame, mixed_behaviour, random_game, random_policy, uniform_policy
 from gpae.exact.operators import (
     BOOTSTRAPS,
     OWN_WEIGHTS,
@@ -187,6 +187,7 @@ def run(
             spread_table(seed),
             actor_table(seed),
             team_table(seed),
+            gap_table(seed),
         ],
     )
     if console is not None:
@@ -537,6 +538,81 @@ def team_table(seed: int, mix: float = 0.4, games: int = 12) -> Table:
     )
     columns = ("agents", "paper: distance", "corrected: distance", *(f"{name}: deviation" for name in forms))
     return Table(title, columns, rows)
+
+
+def gap_table(seed: int, probability: float = 0.05, passes: int = 3) -> Table:
+    """The paper's diagnostic where the truth is known: how much worse is a stopped agent's advantage than the others'?
+
+    Agent 0 is made to take the action that is worst for it on average, in 5 % of its steps, under a policy that is
+    better than random. GAE has one advantage for all. The others see the exact critic, or their own after a few
+    passes of training from zero, where one-step targets have hardly begun to look ahead.
+    """
+    estimators = {
+        "COMA (one step)": Form(trace="none", lambda_=0.0),
+        "GPAE": Form(lambda_=0.95),
+        "GPAE corrected": replace(CORRECTED, lambda_=0.95),
+    }
+    columns = ["game", "exact", "GAE", *(f"{name}, exact critic" for name in estimators)]
+    columns += [f"{name}, {passes} passes" for name in estimators]
+    rng = np.random.default_rng((seed, 6))
+    games = [make() for make in GAMES.values()]
+    games += [random_game(rng, states=4, agents=n, actions=2 if n == 4 else 3) for n in (2, 3, 4)]
+    names = [*GAMES, *(f"random, {n} agents" for n in (2, 3, 4))]
+    rows: list[list[Any]] = []
+    for name, game in zip(names, games, strict=True):
+        policy = improved_policy(game)
+        truth = solve(game, policy)
+        stop = worst_action(game, policy, 0)
+        behaviour = policy.copy()
+        behaviour[0] *= 1 - probability
+        behaviour[0, :, stop] += probability
+        exact = stopped_gap(game, behaviour, truth.advantages, 0, stop)
+        row: list[Any] = [name, exact, 0.0]
+        for trained in (False, True):
+            for form in estimators.values():
+                advantages = []
+                for agent in range(game.agents):
+                    table = truth.eq[agent].reshape(-1)
+                    if trained:
+                        table, target = np.zeros_like(table), operator(game, policy, behaviour, agent, form)
+                        for _ in range(passes):
+                            table = target(table).reshape(-1)
+                    table = table.reshape(truth.eq[agent].shape)
+                    advantages.append(expected_advantage(game, policy, behaviour, agent, table, form))
+                row.append(stopped_gap(game, behaviour, np.stack(advantages), 0, stop))
+        rows.append(row)
+    title = f"Advantage gap dA where agent 0 is made to take its worst action in {probability:.0%} of its steps"
+    return Table(title, tuple(columns), rows)
+
+
+def stopped_gap(game: TeamGame, behaviour: Floats, advantages: Floats, agent: int, stop: int) -> float:
+    """The mean over the others of A^j, minus A^i, where agent i takes `stop`; advantages are [N, S, A^N]."""
+    weights = stationary_states(game, behaviour)[:, None] * joint(game, behaviour)
+    weights = weights * (game.joint_actions[:, agent] == stop) * ~game.terminal[:, None]
+    gap = np.delete(advantages, agent, axis=0).mean(0) - advantages[agent]
+    return float((weights * gap).sum() / weights.sum())
+
+
+def improved_policy(game: TeamGame, rounds: int = 10, temperature: float = 0.3) -> Floats:
+    """A policy better than the uniform one: every agent's softmax of its advantages, a few times over, [N, S, A]."""
+    policy = uniform_policy(game)
+    for _ in range(rounds):
+        means = np.stack([own_action_advantages(game, policy, agent) for agent in range(game.agents)])
+        logits = means / (temperature * max(np.abs(means).max(), EXACT))
+        policy = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    return policy
+
+
+def own_action_advantages(game: TeamGame, policy: Floats, agent: int) -> Floats:
+    """A^i averaged over the others' actions, [S, A]."""
+    weights, advantages = joint(game, policy), solve(game, policy).advantages[agent]
+    chosen = np.eye(game.actions)[game.joint_actions[:, agent]]
+    return (weights * advantages) @ chosen / np.maximum(weights @ chosen, EXACT)
+
+
+def worst_action(game: TeamGame, policy: Floats, agent: int) -> int:
+    """The action with the lowest advantage, averaged over the states that the policy visits."""
+    return int(np.argmin(stationary_states(game, policy) @ own_action_advantages(game, policy, agent)))
 
 
 def _study(seed: int, mix: float, *, games: int = 12, **sizes: int) -> list[Case]:

@@ -1,6 +1,6 @@
 """Networks: recurrent actor and critics with parameters shared between agents, and the masked categorical policy."""
 
 from gpae.networks.actor import Actor
-from gpae.networks.critics import CRITIC_INPUTS, Critic, CriticInputs
+from gpae.networks.critics import CRITIC_INPUTS, Critic, CriticInputs, CriticOutputs
 
-__all__ = ["CRITIC_INPUTS", "Actor", "Critic", "CriticInputs"]
+__all__ = ["CRITIC_INPUTS", "Actor", "Critic", "CriticInputs", "CriticOutputs"]

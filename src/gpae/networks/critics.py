@@ -22,6 +22,8 @@ kernel differs only by the row of i; it is computed once per state. Both equal t
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -124,6 +126,17 @@ class JointActionEmbedding(nn.Module):
         return finish(x, self.layer_norm)
 
 
+class CriticOutputs(NamedTuple):
+    """What a critic returns."""
+
+    values: Array
+    """EQ^i or V^i, [T, E, N]."""
+    memories: Memory
+    """The memory after every row, [T, E, M, H]."""
+    expected: Array | None
+    """V^i, the mean of EQ^i over the others' policies, [T, E, N]; None where it is not learnt."""
+
+
 class Critic(nn.Module):
     """A value per agent: embeddings of what the critic is shown, joined; dense layers; GRU; dense layers; linear."""
 
@@ -139,10 +152,13 @@ class Critic(nn.Module):
     layer_norm: bool = True
     identity: bool = True
     """Whether the agent's index stands beside the state; without it a state critic is evaluated once per state."""
+    expected: bool = False
+    """Also learn the mean of EQ^i over the others' policies, by a head on the embedding of the state. The head has no
+    memory: the state tells all that the others' policies and the future depend on but their histories."""
 
     @nn.compact
-    def __call__(self, inputs: CriticInputs, starts: Array, memory: Memory) -> tuple[Array, Memory]:
-        """Values [T, E, N], and the memory after every row [T, E, M, H] (M: see `rows`).
+    def __call__(self, inputs: CriticInputs, starts: Array, memory: Memory) -> CriticOutputs:
+        """Values, and the memory after every row (M: see `rows`).
 
         Args:
           inputs: what is seen, [T, E, ...].
@@ -156,6 +172,11 @@ class Critic(nn.Module):
             x = Torso(self.embedding_size, layer_norm=self.layer_norm)(x)
         else:
             x = StateEmbedding(self.embedding_size, self.num_agents, self.identity, self.layer_norm)(inputs.states)
+        expected = None
+        if self.expected:
+            head = Torso(self.hidden_size, max(self.num_layers, 1), self.layer_norm, name="expected_torso")(x)
+            head = Dense(1, kernel_init=nn.initializers.orthogonal(1.0), name="expected")(head)[..., 0]
+            expected = jnp.broadcast_to(head, (*head.shape[:-1], self.num_agents))
         if self.inputs == "joint_action":
             joint = JointActionEmbedding(self.embedding_size, self.layer_norm)(inputs.actions, inputs.probs)
             x = jnp.concatenate([jnp.broadcast_to(x, joint.shape), joint], axis=-1)
@@ -163,7 +184,8 @@ class Critic(nn.Module):
         x, memories = Core(self.hidden_size, self.recurrent, self.layer_norm)(x, starts, memory)
         x = Torso(self.hidden_size, self.head_layers, self.layer_norm)(x)
         values = Dense(1, kernel_init=nn.initializers.orthogonal(1.0))(x)[..., 0]
-        return jnp.broadcast_to(values, (*values.shape[:-1], self.num_agents)), memories
+        values = jnp.broadcast_to(values, (*values.shape[:-1], self.num_agents))
+        return CriticOutputs(values=values, memories=memories, expected=expected)
 
     @property
     def rows(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from gpae.errors import UserError
-from gpae.run_directory import clear_disk_errors, read_evaluations
+from gpae.run_directory import clear_disk_errors, read_config, read_evaluations, read_metrics
 
 # Two of Okabe and Ito's colours, which the colour-blind tell apart; in grey print the line styles do it.
 _GREEDY = {"color": "#0072B2", "linestyle": "-"}
@@ -74,6 +75,75 @@ def learning_curve(run_directory: str | Path) -> Path:
     with clear_disk_errors(picture):
         FigureCanvasAgg(figure).print_png(picture)
     return picture
+
+
+_STYLES = (
+    ("#0072B2", "-"),
+    ("#D55E00", "--"),
+    ("#009E73", "-."),
+    ("#CC79A7", ":"),
+    ("#E69F00", "-"),
+    ("#56B4E9", "--"),
+)
+_SMOOTHED = 20
+"""Updates that a point of the gap's curve is the mean over, weighted by their stops."""
+
+
+def advantage_gaps(run_directories: Sequence[str | Path], picture: str | Path) -> Path:
+    """Draws the advantage gap over training: how much worse the advantage of the stopped agent is than its teammates'.
+
+    Each run is a line, mean over its seeds, by its own estimator; a gpae run also shows the one-step advantage of the
+    same critic, thin. Points are means over the last updates, weighted by the number of stops.
+
+    Args:
+      run_directories: runs that were trained with `stop_agent`.
+      picture: the PNG to write.
+
+    Returns:
+      `picture`.
+
+    Raises:
+      UserError: a run without the metric.
+    """
+    figure = Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    about = set()
+    for (colour, style), run in zip(itertools.cycle(_STYLES), map(Path, run_directories), strict=False):
+        config, metrics = read_config(run), read_metrics(run)
+        about.add((config["env"], config["stop_agent"], config["stop_probability"]))
+        for name, suffix, width in (("advantage_gap", "", 2.2), ("advantage_gap_one_step", ", one step", 1.0)):
+            steps, gaps = _gap_curve(metrics, name)
+            if not steps.size:
+                raise UserError(f"{run} has no advantage gap: train it with --stop-agent")
+            if width == 2.2 or config["algorithm"] == "gpae":
+                label = config["algorithm"] + suffix
+                axes.plot(steps, gaps, color=colour, linestyle=style, linewidth=width, label=label)
+    env, agent, probability = sorted(about)[0]
+    axes.set_title(f"{env}, agent {agent} stopped in {probability:.0%} of its steps", loc="left")
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel("mean A of living teammates - A of the stopped agent")
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    axes.grid(color="0.9", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="best")
+    picture = Path(picture)
+    with clear_disk_errors(picture):
+        FigureCanvasAgg(figure).print_png(picture)
+    return picture
+
+
+def _gap_curve(metrics: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps, and the running mean of a gap over updates and seeds, weighted by the stops."""
+    found = [(m["env_steps"], m[name], m["stops"]) for m in metrics if name in m]
+    steps = np.array(sorted({x[0] for x in found}))
+    sums = {step: np.zeros(2) for step in steps.tolist()}
+    for step, gap, stops in found:
+        sums[step] += (gap * stops, stops)
+    totals = np.cumsum([np.zeros(2), *(sums[step] for step in steps.tolist())], axis=0)
+    last = np.arange(1, len(totals))
+    within = totals[last] - totals[np.maximum(last - _SMOOTHED, 0)]
+    return steps, within[:, 0] / within[:, 1]
 
 
 def _steps(seeds: Mapping[Any, Any]) -> list[dict[str, Any]]:
