@@ -42,6 +42,8 @@ def measure(name, algorithm, updates, **settings):
         state, update = jaxmarl_mappo.build(env.jaxmarl)
         arguments, calls = (state,), {}
     else:
+        if algorithm == "gpae" and settings["embedding_size"] == 128:
+            settings["embedding_size"] = 64  # of state and of joint action: side by side as wide as MAPPO's one
         config = ExperimentConfig(
             env=name,
             algorithm=algorithm,

@@ -51,7 +51,7 @@ def test_an_episode_is_played_to_its_end_and_credited_by_the_estimator(env, leng
 def test_shuffling_the_others_actions_hurts_a_critic_that_uses_them_by_as_much_as_it_should():
     """The probe `Team` under the uniform policy: the error is 1/24 with the others' actions and 5/24 without."""
     learner, hyper, state = built(Team(), entropy=10.0, learning_rate=3e-3, anneal=False, total_steps=40_000)
-    before = critic_use(learner, state.params, hyper, jax.random.key(5), num_envs=256)
+    before = critic_use(learner, state.params, hyper, jax.random.key(5), num_envs=2048)
     state = jax.jit(lambda s: jax.lax.fori_loop(0, 150, lambda _, s: learner.update(s, hyper)[0], s))(state)
     found = critic_use(learner, state.params, hyper, jax.random.key(5), num_envs=2048)
     np.testing.assert_allclose(found["error"], 1 / 24, rtol=0.15)
@@ -62,9 +62,9 @@ def test_shuffling_the_others_actions_hurts_a_critic_that_uses_them_by_as_much_a
 
 
 def test_a_critic_that_is_not_shown_the_actions_is_refused():
-    learner, hyper, state = built(Team(), algorithm="mappo")
+    learner = ActorCritic.build(dataclasses.replace(CONFIG, algorithm="mappo"), Team())
     with pytest.raises(UserError, match="not shown the actions"):
-        critic_use(learner, state.params, hyper, jax.random.key(0))
+        critic_use(learner, None, None, jax.random.key(0))
 
 
 def test_the_picture_and_the_animation(tmp_path):
@@ -96,7 +96,7 @@ def test_the_picture_and_the_animation(tmp_path):
     assert picture.std() > 10
     assert (np.diff(places) > 10).all()
     assert 0 < places[0] < places[-1] < picture.shape[1]
-    frames = [Image.new("RGB", (120, 90), (25 * k, 0, 0)) for k in range(steps + 1)]
+    frames = [Image.new("RGB", (120, 90), ("red", "blue", "green")[k % 3]) for k in range(steps + 1)]
     animate_credit(picture, places, frames, tmp_path / "credit.gif")
     with Image.open(tmp_path / "credit.gif") as gif:
         assert gif.n_frames == steps + 1

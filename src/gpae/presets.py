@@ -111,6 +111,8 @@ def preset(name: str, algorithm_name: str = "gpae") -> ExperimentConfig:
         values["window"] = _WINDOW_OF_PAPER
     if name == "paper" and spec.name == "mappo":
         values["embedding_size"] = 128  # its critic's first layer has the full width
+    if name in ("jaxmarl", "mava") and (spec.critic == "joint_action" or spec.name == "gpae-state"):
+        values["embedding_size"] = 64  # two of them side by side are as wide as MAPPO's one
     if name == "jaxmarl" and spec.name == "ippo":
         values |= {"learning_rate": 4e-3, "clip": 0.05, "entropy": 0.01}
     return ExperimentConfig(preset=name, algorithm=spec.name, **values)

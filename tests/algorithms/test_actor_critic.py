@@ -237,7 +237,9 @@ def test_rows_that_do_not_exist_yet_are_masked():
 @pytest.mark.parametrize("algorithm", ["gpae", "mappo"])
 def test_old_experience_is_corrected_towards_the_current_policy(algorithm):
     """Traps 6 and 8 where pi and mu differ: what is pi_old's is so everywhere, what is mu's is what was stored."""
-    p, params, found, batch, memories = experienced(DEATH, 2, change=0.3, algorithm=algorithm, **WINDOW)
+    p, params, found, batch, memories = experienced(
+        DEATH, 2, change=0.3, **({} if algorithm == "gpae" else {"algorithm": algorithm}), **WINDOW
+    )
     trajectory, evaluation = found.segment.trajectory, found.evaluation
     log_pi, _ = p.learner.actor.apply(
         params.actor, trajectory.observations, trajectory.legal_actions, trajectory.starts, found.segment.actor_memory
@@ -289,6 +291,11 @@ def rows_of(found):
     )
     before = jnp.concatenate([found.segment.critic_memory[None], evaluation.memory.critic[:-1]])
     return inputs, trajectory.starts, before
+
+
+def variant(p, **settings):
+    """Another learner of the same environment, to call without compiling anything."""
+    return ActorCritic.build(dataclasses.replace(p.config, **settings), p.learner.env)
 
 
 def others(log_ratios):
@@ -358,28 +365,30 @@ def test_the_expected_value_is_trained_with_the_others_ratios_as_weights():
 
 
 def test_the_corrected_target_is_that_of_the_library():
-    settings = {"trace": "others", "own_weight": "exact", "own_cap": 1.2, "bootstrap": "weighted"}
-    p, _, found, _, _ = experienced(DEATH, 2, change=0.3, **settings, **WINDOW)
+    settings = {"trace": "others", "own_weight": "exact", "own_cap": 1.2}
+    p, _, found, _, _ = experienced(DEATH, 2, change=0.3, bootstrap="weighted", **WINDOW)
     trajectory, evaluation = found.segment.trajectory, found.evaluation
+    learner = variant(p, **settings)
+    targets = learner.targets(trajectory, evaluation, hyper_of(learner.config))
     arrays = (
         *(trajectory.rewards, evaluation.values, evaluation.next_values),
         *(trajectory.terminated, trajectory.truncated, evaluation.log_ratios),
     )
     options = {"gamma": p.config.gamma, "lambda_": 0.95, "eta": p.config.eta} | settings
-    del options["bootstrap"]
     for e in range(p.config.envs_per_seed):
         expected = reference.gpae(*(np.asarray(x)[:, e] for x in arrays), **options)
-        np.testing.assert_allclose(found.targets.advantages[:, e], expected[0], atol=1e-4)
-        np.testing.assert_allclose(found.targets.critic_targets[:, e], expected[1], atol=1e-4)
+        np.testing.assert_allclose(targets.advantages[:, e], expected[0], atol=1e-4)
+        np.testing.assert_allclose(targets.critic_targets[:, e], expected[1], atol=1e-4)
 
 
 def test_the_actor_can_weigh_by_the_others_ratios():
-    p, params, found, batch, memories = experienced(DEATH, 2, change=0.3, actor_weight="own-others", **WINDOW)
-    _, _, _, plain, _ = experienced(DEATH, 2, change=0.3, **WINDOW)
+    p, params, found, plain, memories = experienced(DEATH, 2, change=0.3, **WINDOW)
+    learner = variant(p, actor_weight="own-others")
+    batch, _ = learner.batch(found, p.hyper)
     ratios = np.minimum(np.exp(others(found.evaluation.log_ratios)), p.config.eta)
     weights = np.asarray(replay.to_chunks(jnp.asarray(ratios), 4))
     np.testing.assert_array_equal(batch.advantages, plain.advantages)
-    _, measured = p.learner.policy_loss(params.actor, batch, memories.actor, p.hyper)
+    _, measured = learner.policy_loss(params.actor, batch, memories.actor, p.hyper)
     own = np.exp(np.asarray(batch.old_log_probs - batch.log_mu, np.float64))
     acting = np.asarray(batch.acting)
     expected = -np.mean((own * weights * batch.advantages)[acting])
@@ -461,14 +470,14 @@ def test_an_update_hands_on_the_window_the_memories_and_a_new_key():
 
 
 def test_coma_differs_from_gpae_in_the_policys_advantages_alone():
-    p, _, found, _, _ = experienced(DEATH, 2, change=0.3, algorithm="coma", **WINDOW)
-    _, _, gpae, _, _ = experienced(DEATH, 2, change=0.3, algorithm="gpae", **WINDOW)
-    np.testing.assert_array_equal(found.targets.critic_targets, gpae.targets.critic_targets)
-    trajectory, evaluation = found.segment.trajectory, found.evaluation
+    p, _, gpae, _, _ = experienced(DEATH, 2, change=0.3, **WINDOW)
+    trajectory, evaluation = gpae.segment.trajectory, gpae.evaluation
+    targets = variant(p, algorithm="coma").targets(trajectory, evaluation, p.hyper)
+    np.testing.assert_allclose(targets.critic_targets, gpae.targets.critic_targets, atol=1e-6)
     following = np.where(trajectory.terminated[..., None], 0, evaluation.next_values)
     one_step = np.asarray(trajectory.rewards)[..., None] + p.config.gamma * following - np.asarray(evaluation.values)
-    np.testing.assert_allclose(found.targets.advantages, one_step, atol=1e-6)
-    assert np.abs(found.targets.advantages - gpae.targets.advantages).max() > 1e-2
+    np.testing.assert_allclose(targets.advantages, one_step, atol=1e-6)
+    assert np.abs(targets.advantages - gpae.targets.advantages).max() > 1e-2
 
 
 def test_mappo_corrects_with_the_joint_ratio_and_the_others_with_their_own():

@@ -306,7 +306,7 @@ class ActorCritic:
         """Actions, log mu and where they were forced: `stop_agent` plays (1 - p) pi + p [stop] wherever it lives."""
         key, force_key = jax.random.split(key)
         stop = self.env.spec.action_names.index(_STOP)
-        here = jnp.arange(log_pi.shape[-2]) == self.config.stop_agent
+        here = jnp.broadcast_to(jnp.arange(log_pi.shape[-2]) == self.config.stop_agent, view.alive.shape)
         here = here & view.alive & view.legal_actions[..., stop]
         p = jnp.where(here, self.config.stop_probability, 0.0)
         forced = jax.random.uniform(force_key, here.shape) < p

@@ -150,7 +150,7 @@ def advantage_gap(advantages: ArrayLike, alive: ArrayLike, agent: int) -> tuple[
     num_agents = advantages.shape[-1]
     if not 0 <= agent < num_agents:
         raise ValueError(f"agent must be between 0 and {num_agents - 1}, got {agent}")
-    mates = alive & (jnp.arange(num_agents) != agent)
+    mates = alive & jnp.broadcast_to(jnp.arange(num_agents) != agent, alive.shape)
     count = jnp.sum(mates, axis=-1)
     mean = jnp.sum(jnp.where(mates, advantages, 0), axis=-1) / jnp.maximum(count, 1).astype(advantages.dtype)
     return jnp.where(count > 0, mean - advantages[..., agent], 0), count > 0
