@@ -576,7 +576,7 @@ def test_metrics_are_documented():
         ({"algorithm": "mappo", "trace": "dt"}, ["--trace dt", "mappo"]),
         ({"algorithm": "mappo", "bootstrap": "expected"}, ["--bootstrap expected", "mappo"]),
         ({"own_cap": 0.5}, ["--own-cap"]),
-        ({"stop_agent": 7}, ["--stop-agent 7", "0 to 1"]),
+        ({"stop_agent": 7}, ["--stop-agent 7", "0 to 2"]),
         ({"stop_agent": 0}, ["--stop-agent 0", "stop"]),
         ({"stop_agent": 0, "stop_probability": 1.5}, ["--stop-probability"]),
     ],

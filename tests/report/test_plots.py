@@ -89,6 +89,7 @@ def run_with_gaps(path, algorithm, gaps, stops):
     path.mkdir()
     config = {"env": "smax/3m", "algorithm": algorithm, "stop_agent": 0, "stop_probability": 0.05}
     (path / "config.json").write_text(json.dumps(config))
+    (path / "versions.json").write_text(json.dumps({"gpae": "0"}))
     lines = [
         {"update": k + 1, "env_steps": 100 * (k + 1), "seed": s, "seconds": 1.0}
         | ({"stops": n, "advantage_gap": g, "advantage_gap_one_step": g / 2} if n else {"stops": 0})

@@ -17,8 +17,8 @@ from gpae.credit import CreditedEpisode
 from gpae.render import write_gif
 from gpae.run_directory import clear_disk_errors
 
-_GOOD, _BAD = "#0072B2", "#D55E00"  # Okabe and Ito's blue and vermilion, as in the map PuOr reversed below
-_MAP = "PuOr"
+_GOOD, _BAD = "#0072B2", "#D55E00"  # Okabe and Ito's blue and vermilion
+_MAP = "PuOr"  # orange is low, purple is high
 
 
 def draw_credit(
@@ -60,7 +60,7 @@ def draw_credit(
     for agent, strip in enumerate(axes[1:]):
         alive = episode.alive[:-1, agent]
         heights = np.where(alive, np.clip(episode.advantages[:, agent], -top, top), 0)
-        strip.bar(steps, heights, width=0.9, color=colormaps[_MAP](1 - (colours(heights) * 0.8 + 0.1)))
+        strip.bar(steps, heights, width=0.9, color=colormaps[_MAP](colours(heights) * 0.8 + 0.1))
         strip.axhline(0, color="0.6", linewidth=0.7)
         strip.set_ylim(-1.25 * top, 1.6 * top)
         strip.set_yticks([-top, 0, top], [f"{-top:.2g}", "0", f"{top:.2g}"], fontsize=7)
