@@ -100,6 +100,7 @@ def benchmarks():
 
 
 def markdown(columns, rows):
+    columns = [column.replace("|", "\\|") for column in columns]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     return [*lines, *("| " + " | ".join(row) + " |" for row in rows)]
 
