@@ -134,7 +134,8 @@ def bias():
     forms += [(trace, "sampled", "exact") for trace in ("dt", "others")]
     forms += [(trace, "corrected", "truncated") for trace in ("none", "dt", "others", "per-decision")]
     forms += [(trace, "corrected", "exact") for trace in (*BOUNDED, "others", "per-decision")]
-    return verified("Where training ends", forms, (PAPER, CORRECTED))
+    title = next(t["title"] for t in load("verify.json")["tables"] if t["title"].startswith("Where training ends"))
+    return [*verified("Where training ends", forms, (PAPER, CORRECTED)), "", title.replace("|", "\\|") + "."]
 
 
 def distance():

@@ -11,6 +11,7 @@ without the rollout; and optimisation, which is the rest. `speed / jaxmarl` is t
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import statistics
 import subprocess
@@ -23,36 +24,30 @@ import _jaxmarl_mappo as jaxmarl_mappo
 from _common import median, parser, peak_megabytes, report, take_turns
 from gpae.algorithms.actor_critic import ActorCritic, hyper_of
 from gpae.compilation import enable_compilation_cache
-from gpae.config import ExperimentConfig
 from gpae.envs import make
+from gpae.presets import preset
 
 ENVIRONMENTS, ROWS = 128, 128
 MAPS = ("smax/3m", "smax/5m_vs_6m", "smax/27m_vs_30m")
 ALGORITHMS = ("jaxmarl", "mappo", "gpae")
-NETWORKS = {
-    "jaxmarl": {"actor_layers": 1, "critic_layers": 0, "head_layers": 1, "embedding_size": 128, "layer_norm": False},
-    "paper": {"actor_layers": 2, "embedding_size": 64, "layer_norm": True},
-}
+NETWORKS = ("jaxmarl", "paper")
 
 
-def measure(name, algorithm, updates, **settings):
+def measure(name, algorithm, updates, networks):
     """Median seconds of an update and of its parts, and the peak memory, of one algorithm in this process."""
     env = make(name)
     if algorithm == "jaxmarl":
         state, update = jaxmarl_mappo.build(env.jaxmarl)
         arguments, calls = (state,), {}
     else:
-        if algorithm == "gpae" and settings["embedding_size"] == 128:
-            settings["embedding_size"] = 64  # of state and of joint action: side by side as wide as MAPPO's one
-        config = ExperimentConfig(
+        config = dataclasses.replace(
+            preset(networks, algorithm),
             env=name,
-            algorithm=algorithm,
             num_envs=ENVIRONMENTS,
             rollout_length=ROWS,
+            window=1,
             epochs=4,
             minibatches=4,
-            hidden_size=128,
-            **settings,
         )
         learner = ActorCritic.build(config, env)
         hyper, state = hyper_of(config), jax.jit(learner.init)(jax.random.key(0))
@@ -106,12 +101,12 @@ def main():
     flags.add_argument("--algorithms", nargs="+", default=list(ALGORITHMS))
     flags.add_argument("--rounds", type=int, default=3)
     flags.add_argument("--updates", type=int, default=1, help="timed updates of each process, after one that is not")
-    flags.add_argument("--networks", choices=NETWORKS, default="jaxmarl", help="JaxMARL's in shape, or the paper's")
+    flags.add_argument("--networks", choices=NETWORKS, default="jaxmarl", help="those of this preset")
     flags.add_argument("--one", action="store_true", help="measure one map and algorithm in this process")
     args = flags.parse_args()
     enable_compilation_cache()
     if args.one:
-        print(json.dumps(measure(args.maps[0], args.algorithms[0], args.updates, **NETWORKS[args.networks])))
+        print(json.dumps(measure(args.maps[0], args.algorithms[0], args.updates, args.networks)))
         return
     results = {}
     for name in args.maps:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,33 +30,35 @@ class TrainFlags:
 
 
 @dataclass(frozen=True)
-class EvaluateFlags:
-    """Flags of `gpae evaluate`."""
+class OfRun:
+    """Flags of every command about one run."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """The run directory."""
+    best: bool = False
+    """The parameters with the best evaluation instead of the last ones."""
+
+
+@dataclass(frozen=True)
+class EvaluateFlags(OfRun):
+    """Flags of `gpae evaluate`."""
+
     episodes: int = 256
     """Episodes, greedy and sampled alike."""
     seed: int = 1_000_000
     """Seed of the episodes; none that training uses."""
     json: Path | None = None
     """Write one value per episode there too."""
-    best: bool = False
-    """The parameters with the best evaluation instead of the last ones."""
 
 
 @dataclass(frozen=True)
-class PlayFlags:
+class PlayFlags(OfRun):
     """Flags of `gpae play`."""
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """The run directory."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("replay.gif")
     """The picture to write."""
     episode: int = 1
     """Which episode; each number is another one."""
-    best: bool = False
-    """The parameters with the best evaluation instead of the last ones."""
 
 
 @dataclass(frozen=True)
@@ -73,25 +76,19 @@ class VerifyFlags:
 
 
 @dataclass(frozen=True)
-class CreditFlags:
+class CreditFlags(OfRun):
     """Flags of `gpae credit`."""
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """The run directory."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("credit.png")
     """The picture to write; the animation goes beside it, as GIF."""
     episode: int = 1
     """Which episode; each number is another one."""
-    best: bool = False
-    """The parameters with the best evaluation instead of the last ones."""
 
 
 @dataclass(frozen=True)
-class CriticFlags:
+class CriticFlags(OfRun):
     """Flags of `gpae critic`."""
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """The run directory."""
     envs: int = 64
     """Environments to collect fresh experience in, one time limit long."""
     shuffles: int = 8
@@ -100,8 +97,6 @@ class CriticFlags:
     """Seed of the experience and the shuffles; none that training uses."""
     json: Path | None = None
     """Write the figures there too."""
-    best: bool = False
-    """The parameters with the best evaluation instead of the last ones."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +156,8 @@ def _evaluate(arguments: Sequence[str]) -> int:
     _at_least(1, "--episodes", flags.episodes)
     _at_least(0, "--seed", flags.seed)
     experiment, actor, seconds = _load(flags.run, best=flags.best)
-    found = experiment.evaluate(actor, purpose=3, number=flags.seed, episodes=flags.episodes)
+    with _patience("compiling and playing"):
+        found = experiment.evaluate(actor, purpose=3, number=flags.seed, episodes=flags.episodes)
     which = "best" if flags.best else "last"
     table = Table(title=f"{which} parameters, {flags.episodes} episodes each, mean ± standard error")
     for column in ("seed", "", "greedy", "sampled"):
@@ -189,7 +185,8 @@ def _play(arguments: Sequence[str]) -> int:
     flags = _parse(PlayFlags, "play", "Draws one greedy episode as an animated GIF.", arguments)
     _at_least(0, "--episode", flags.episode)
     experiment, actor, _ = _load(flags.run, best=flags.best)
-    outcome = experiment.replay(actor, flags.output, number=flags.episode)
+    with _patience("compiling, playing and drawing"):
+        outcome = experiment.replay(actor, flags.output, number=flags.episode)
     print(f"{flags.output}: {outcome}")
     return 0
 
@@ -199,7 +196,8 @@ def _credit(arguments: Sequence[str]) -> int:
     flags = _parse(CreditFlags, "credit", "Draws every agent's advantage over one episode of drawn actions.", arguments)
     _at_least(0, "--episode", flags.episode)
     experiment, params, _ = _load(flags.run, best=flags.best, critic=True)
-    outcome, animation = experiment.credit(params, flags.output, number=flags.episode)
+    with _patience("compiling, playing and drawing"):
+        outcome, animation = experiment.credit(params, flags.output, number=flags.episode)
     print(f"{flags.output}{f', {animation}' if animation else ''}: {outcome}")
     return 0
 
@@ -216,7 +214,8 @@ def _critic(arguments: Sequence[str]) -> int:
     _at_least(1, "--shuffles", flags.shuffles)
     _at_least(0, "--seed", flags.seed)
     experiment, params, _ = _load(flags.run, best=flags.best, critic=True)
-    found = experiment.critic_use(params, number=flags.seed, num_envs=flags.envs, shuffles=flags.shuffles)
+    with _patience("compiling, playing and shuffling"):
+        found = experiment.critic_use(params, number=flags.seed, num_envs=flags.envs, shuffles=flags.shuffles)
     rows = [
         ("mean squared error", f"{found['error']:.4g}", f"{found['shuffled_error']:.4g}"),
         ("explained variance", f"{found['explained_variance']:.3f}", f"{found['shuffled_explained_variance']:.3f}"),
@@ -278,7 +277,9 @@ def _verify(arguments: Sequence[str]) -> int:
 
     from gpae.exact.verify import run
 
-    report = run(games=flags.games, seed=flags.seed, json_path=flags.json, plot_path=flags.plot, console=Console())
+    with _patience("solving games"):
+        report = run(games=flags.games, seed=flags.seed, json_path=flags.json, plot_path=flags.plot)
+    report.print(Console())
     return 0 if report.holds else 1
 
 
@@ -358,6 +359,13 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def _patience(text: str) -> AbstractContextManager[Any]:
+    """Says on stderr, where a person looks on, what takes a while."""
+    from rich.console import Console
+
+    return Console(stderr=True).status(f"{text} ...")
 
 
 def _at_least(least: int, name: str, value: int) -> None:

@@ -11,12 +11,11 @@ from jax import Array
 
 from gpae import losses
 from gpae.algorithms.actor_critic import ActorCritic, Hyper, Networks
-from gpae.envs.base import begin
+from gpae.envs.base import begin, unexecuted
 from gpae.errors import UserError
 from gpae.networks import CriticInputs
-from gpae.replay import Segment
-from gpae.rollout import observe, unroll
-from gpae.types import Trajectory
+from gpae.replay import Segment, memories_before
+from gpae.rollout import observe, record, unroll
 
 
 @dataclass(frozen=True)
@@ -64,21 +63,8 @@ def credited_episode(learner: ActorCritic, params: Networks, hyper: Hyper, key: 
             view = jax.vmap(env.observe)(state)
             memory, actions, log_probs, forced = act(memory, view, starts, policy_key)
             following, outcome = jax.vmap(env.step)(env_key[None], state, actions)
-            trajectory = Trajectory(
-                observations=view.observations,
-                states=view.state,
-                legal_actions=view.legal_actions,
-                alive=view.alive,
-                actions=actions,
-                log_probs=log_probs,
-                forced=forced,
-                starts=starts,
-                valid=~over,
-                rewards=jnp.where(over, 0.0, outcome.reward),
-                terminated=outcome.terminated & ~over,
-                truncated=outcome.truncated | over,
-                won=outcome.won & ~over,
-            )
+            outcome = unexecuted(outcome, over)
+            trajectory = record(view, starts, (actions, log_probs, forced), outcome, ~over)
             over = over | outcome.terminated | outcome.truncated
             return (following, memory, jnp.zeros_like(starts), over), (state, trajectory)
 
@@ -149,21 +135,14 @@ def critic_use(
             actions=evaluation.actions,
             probs=evaluation.probs,
         )
-        before = jax.tree.map(
-            lambda x, all_: jnp.concatenate([x[None], all_[:-1]]), critic_memory, evaluation.memory.critic
-        )
+        before = memories_before(critic_memory, evaluation.memory.critic)
 
         def error(values: Array) -> Array:
             return losses.masked_mean(jnp.square(values - targets), counted)
 
         def shuffled(key: Array) -> tuple[Array, Array, Array]:
-            actions = evaluation.actions
-            together = actions.reshape(-1, actions.shape[-1])
-            # Only executed rows take part: those that show a final observation stay where they are.
-            valid = trajectory.valid.reshape(-1)
-            order = jnp.argsort(jnp.where(valid, jax.random.uniform(key, valid.shape), 2.0))
-            places = jnp.argsort(jnp.where(valid, jnp.arange(valid.size), valid.size + jnp.arange(valid.size)))
-            moved = jnp.zeros_like(together).at[places].set(together[order]).reshape(actions.shape)
+            together = evaluation.actions.reshape(-1, env.spec.num_agents)
+            moved = jax.random.permutation(key, together).reshape(evaluation.actions.shape)
             values = learner.branch(params.critic, replace(inputs, actions=moved), trajectory.starts, before)
             change = losses.masked_mean(jnp.square(values - evaluation.values), counted)
             return error(values), losses.explained_variance(values, targets, counted), change

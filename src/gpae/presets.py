@@ -8,7 +8,7 @@ from gpae.algorithms.registry import algorithm
 from gpae.config import ExperimentConfig
 from gpae.errors import unknown_name
 
-_JAXMARL: dict[str, Any] = {
+_PUBLISHED: dict[str, Any] = {
     # What the presets that reproduce others' settings have in common. Every published value stands in this file, so
     # that tuning the defaults changes none of them.
     "total_steps": 10_000_000,
@@ -28,7 +28,7 @@ _JAXMARL: dict[str, Any] = {
     "critic_identity": True,
 }
 
-_PAPER: dict[str, Any] = _JAXMARL | {
+_PAPER: dict[str, Any] = _PUBLISHED | {
     # The settings released for SMAX (docs/presets.md names what is not published).
     "num_envs": 128,
     "rollout_length": 128,
@@ -47,7 +47,7 @@ _PAPER: dict[str, Any] = _JAXMARL | {
     "actor_identity": False,
 }
 
-_JAXMARL_MAPPO: dict[str, Any] = _JAXMARL | {
+_JAXMARL: dict[str, Any] = _PUBLISHED | {
     "num_envs": 128,
     "rollout_length": 128,
     "epochs": 4,
@@ -64,7 +64,7 @@ _JAXMARL_MAPPO: dict[str, Any] = _JAXMARL | {
     "actor_identity": False,
 }
 
-_MAVA: dict[str, Any] = _JAXMARL | {
+_MAVA: dict[str, Any] = _PUBLISHED | {
     "num_envs": 64,
     "rollout_length": 128,
     "epochs": 4,
@@ -87,14 +87,31 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         {"chunk_length": 16, "minibatches": 4, "learning_rate": 3e-3},
     ),
     "paper": ("the settings released by the authors of GPAE for SMAX, 10 M steps", _PAPER),
-    "jaxmarl": ("JaxMARL's recurrent MAPPO (for ippo: its IPPO) for SMAX, 10 M steps", _JAXMARL_MAPPO),
+    "jaxmarl": ("JaxMARL's recurrent MAPPO (for ippo: its IPPO) for SMAX, 10 M steps", _JAXMARL),
     "mava": ("Mava's recurrent MAPPO, 10 M steps", _MAVA),
 }
 """Name -> one line, and the fields that it sets."""
 
-_REPLAYING = ("gpae", "gpae-state")
-_WINDOW_OF_PAPER = 4
+_WINDOW_OF_PAPER = {"window": 4}
 """B of GPAE's off-policy results. It is not published ("a short buffer"); this is our choice."""
+_TWO_EMBEDDINGS = {"embedding_size": 64}
+"""Of state and of joint action: side by side as wide as MAPPO's one."""
+
+_OF_ALGORITHM: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {
+        "gpae": _WINDOW_OF_PAPER,
+        "gpae-state": _WINDOW_OF_PAPER,
+        "mappo": {"embedding_size": 128},  # its critic's first layer has the full width
+    },
+    "jaxmarl": {
+        "gpae": _TWO_EMBEDDINGS,
+        "gpae-state": _TWO_EMBEDDINGS,
+        "coma": _TWO_EMBEDDINGS,
+        "ippo": {"learning_rate": 4e-3, "clip": 0.05, "entropy": 0.01},
+    },
+    "mava": {"gpae": _TWO_EMBEDDINGS, "gpae-state": _TWO_EMBEDDINGS, "coma": _TWO_EMBEDDINGS},
+}
+"""What a preset sets otherwise for an algorithm."""
 
 
 def preset(name: str, algorithm_name: str = "gpae") -> ExperimentConfig:
@@ -106,13 +123,5 @@ def preset(name: str, algorithm_name: str = "gpae") -> ExperimentConfig:
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
     spec = algorithm(algorithm_name)
-    values = dict(PRESETS[name][1])
-    if name == "paper" and spec.name in _REPLAYING:
-        values["window"] = _WINDOW_OF_PAPER
-    if name == "paper" and spec.name == "mappo":
-        values["embedding_size"] = 128  # its critic's first layer has the full width
-    if name in ("jaxmarl", "mava") and (spec.critic == "joint_action" or spec.name == "gpae-state"):
-        values["embedding_size"] = 64  # two of them side by side are as wide as MAPPO's one
-    if name == "jaxmarl" and spec.name == "ippo":
-        values |= {"learning_rate": 4e-3, "clip": 0.05, "entropy": 0.01}
+    values = PRESETS[name][1] | _OF_ALGORITHM.get(name, {}).get(spec.name, {})
     return ExperimentConfig(preset=name, algorithm=spec.name, **values)

@@ -74,6 +74,11 @@ def to_chunks(tree: Any, length: int) -> Any:
     return jax.tree.map(cut, tree)
 
 
+def memories_before(first: Any, memories: Any) -> Any:
+    """The memory before each row, [W, E, ...], from that before row 0, [E, ...], and those after each row."""
+    return jax.tree.map(lambda x, after: jnp.concatenate([x[None], after])[: len(after)], first, memories)
+
+
 def chunk_memories(first: Any, memories: Any, length: int) -> Any:
     """The memory before the first row of every piece that `to_chunks` cuts, [W / length * E, ...].
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import jax
 from jax import Array
 
-from gpae.envs.base import Environment, Running, View, advance
+from gpae.envs.base import Environment, Outcome, Running, View, advance
 from gpae.types import Trajectory
 
 
@@ -22,6 +22,26 @@ class Policy(Protocol):
 def observe(env: Environment, running: Running) -> View:
     """What can be seen in each of E environments, [E, ...]."""
     return jax.vmap(env.observe)(running.state)
+
+
+def record(view: View, starts: Array, acted: tuple[Array, Array, Array], outcome: Outcome, valid: Array) -> Trajectory:
+    """One row of a trajectory, [E, ...]; `acted` is actions, log mu and where they were forced."""
+    actions, log_probs, forced = acted
+    return Trajectory(
+        observations=view.observations,
+        states=view.state,
+        legal_actions=view.legal_actions,
+        alive=view.alive,
+        actions=actions,
+        log_probs=log_probs,
+        forced=forced,
+        starts=starts,
+        valid=valid,
+        rewards=outcome.reward,
+        terminated=outcome.terminated,
+        truncated=outcome.truncated,
+        won=outcome.won,
+    )
 
 
 def unroll(
@@ -45,21 +65,7 @@ def unroll(
         view = observe(env, running)
         memory, actions, log_probs, forced = policy(memory, view, running.starts, policy_key)
         following, outcome, valid = advance(env, env_key, running, actions)
-        recorded = Trajectory(
-            observations=view.observations,
-            states=view.state,
-            legal_actions=view.legal_actions,
-            alive=view.alive,
-            actions=actions,
-            log_probs=log_probs,
-            forced=forced,
-            starts=running.starts,
-            valid=valid,
-            rewards=outcome.reward,
-            terminated=outcome.terminated,
-            truncated=outcome.truncated,
-            won=outcome.won,
-        )
+        recorded = record(view, running.starts, (actions, log_probs, forced), outcome, valid)
         return (following, memory), recorded
 
     (running, memory), trajectory = jax.lax.scan(row, (running, memory), jax.random.split(key, num_rows))

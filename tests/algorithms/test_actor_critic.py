@@ -13,6 +13,7 @@ from gpae.algorithms.actor_critic import ActorCritic, hyper_of
 from gpae.config import ExperimentConfig
 from gpae.envs.probes import Death, Memory, Stay, Team
 from gpae.errors import UserError
+from gpae.estimators import importance_traces
 from gpae.networks import CriticInputs
 from gpae.networks import distributions as policies
 from gpae.rollout import observe
@@ -369,7 +370,13 @@ def test_the_corrected_target_is_that_of_the_library():
     p, _, found, _, _ = experienced(DEATH, 2, change=0.3, bootstrap="weighted", **WINDOW)
     trajectory, evaluation = found.segment.trajectory, found.evaluation
     learner = variant(p, **settings)
-    targets = learner.targets(trajectory, evaluation, hyper_of(learner.config))
+    hyper = hyper_of(learner.config)
+    targets = learner.targets(trajectory, evaluation, hyper)
+    traces = importance_traces(evaluation.log_ratios, scheme="others", lambda_=0.95, eta=p.config.eta, own_cap=1.2)
+    measured = learner.diagnose(dataclasses.replace(found, targets=targets), hyper)
+    acting = np.asarray(learner.acting(trajectory))
+    np.testing.assert_allclose(measured["trace_mean"], np.asarray(traces)[acting].mean(), rtol=1e-5)
+    assert np.exp(evaluation.log_ratios).max() > 1.2  # so that the cap is one
     arrays = (
         *(trajectory.rewards, evaluation.values, evaluation.next_values),
         *(trajectory.terminated, trajectory.truncated, evaluation.log_ratios),

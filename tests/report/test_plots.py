@@ -119,3 +119,11 @@ def test_a_run_without_a_gap_is_named(tmp_path):
     run = run_with_gaps(tmp_path / "a", "gpae", [1.0], [0])
     with pytest.raises(UserError, match="--stop-agent"):
         plots.advantage_gaps([run], tmp_path / "gap.png")
+
+
+def test_gaps_of_different_interventions_are_not_compared(tmp_path):
+    runs = [run_with_gaps(tmp_path / name, "gpae", [1.0], [1]) for name in "ab"]
+    config = json.loads((runs[1] / "config.json").read_text()) | {"stop_probability": 0.5}
+    (runs[1] / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="cannot be compared"):
+        plots.advantage_gaps(runs, tmp_path / "gap.png")

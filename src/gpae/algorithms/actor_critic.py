@@ -344,9 +344,7 @@ class ActorCritic:
         def redraw(number: int) -> Array:
             """EQ^i of every row with the others' actions drawn afresh from pi_old, [W + 1, E, N]."""
             fresh = policies.sample(jax.random.fold_in(key, number), log_pi)
-            before = jax.tree.map(
-                lambda x, all_: jnp.concatenate([x[None], all_[:-1]]), segment.critic_memory, found.memories
-            )
+            before = replay.memories_before(segment.critic_memory, found.memories)
             return self.branch(params.critic, replace(inputs, actions=fresh), starts, before)
 
         following, expected_error = found.values, None
@@ -605,7 +603,13 @@ class ActorCritic:
     def _diagnose_correction(self, acting: Array, log_ratios: Array, hyper: Hyper) -> Metrics:
         """How far old experience has drifted, and what the traces make of it."""
         others = _others(log_ratios)
-        traces = importance_traces(self.correction(log_ratios), scheme=self.trace, lambda_=hyper.lambda_, eta=hyper.eta)
+        traces = importance_traces(
+            self.correction(log_ratios),
+            scheme=self.trace,
+            lambda_=hyper.lambda_,
+            eta=hyper.eta,
+            own_cap=hyper.own_cap,
+        )
         log_eta = jnp.log(hyper.eta)
         # What the cap at 1 is applied to; "none" and "others" have none.
         uncut = {

@@ -126,6 +126,16 @@ def begin(env: Environment, key: Array, num_envs: int) -> Running:
     return Running(state=state, starts=jnp.ones(num_envs, bool), over=jnp.zeros(num_envs, bool))
 
 
+def unexecuted(outcome: Outcome, over: Array) -> Outcome:
+    """`outcome`, and where the episode was `over` before it that of an action that is not executed."""
+    return Outcome(
+        reward=jnp.where(over, jnp.zeros_like(outcome.reward), outcome.reward),
+        terminated=outcome.terminated & ~over,
+        truncated=outcome.truncated | over,
+        won=outcome.won & ~over,
+    )
+
+
 def advance(env: Environment, key: Array, running: Running, actions: Array) -> tuple[Running, Outcome, Array]:
     """One row in every environment, with the automatic reset of training.
 
@@ -154,12 +164,7 @@ def advance(env: Environment, key: Array, running: Running, actions: Array) -> t
     keys = jax.vmap(jax.random.split)(jax.random.split(key, over.shape[0]))
     stepped, outcome = jax.vmap(env.step)(keys[:, 0], running.state, actions)
     fresh = jax.vmap(env.reset)(keys[:, 1])
-    outcome = Outcome(
-        reward=jnp.where(over, jnp.zeros_like(outcome.reward), outcome.reward),
-        terminated=outcome.terminated & ~over,
-        truncated=outcome.truncated | over,
-        won=outcome.won & ~over,
-    )
+    outcome = unexecuted(outcome, over)
     starts = outcome.terminated | over
 
     def choose(new: Array, old: Array) -> Array:

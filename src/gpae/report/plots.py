@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
+from gpae.algorithms.registry import algorithm
 from gpae.errors import UserError
 from gpae.run_directory import clear_disk_errors, read_config, read_evaluations, read_metrics
 
@@ -92,8 +93,8 @@ _SMOOTHED = 20
 def advantage_gaps(run_directories: Sequence[str | Path], picture: str | Path) -> Path:
     """Draws the advantage gap over training: how much worse the advantage of the stopped agent is than its teammates'.
 
-    Each run is a line, mean over its seeds, by its own estimator; a gpae run also shows the one-step advantage of the
-    same critic, thin. Points are means over the last updates, weighted by the number of stops.
+    Each run is a line, mean over its seeds, by its own estimator; thin beside it, where the critic is shown the joint
+    action, the one-step advantage of the same critic. Points are means over the last updates, weighted by the stops.
 
     Args:
       run_directories: runs that were trained with `stop_agent`.
@@ -103,22 +104,28 @@ def advantage_gaps(run_directories: Sequence[str | Path], picture: str | Path) -
       `picture`.
 
     Raises:
-      UserError: a run without the metric.
+      UserError: a run without the metric, or runs with different interventions.
     """
     figure = Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    about = set()
-    for (colour, style), run in zip(itertools.cycle(_STYLES), map(Path, run_directories), strict=False):
-        config, metrics = read_config(run), read_metrics(run)
-        about.add((config["env"], config["stop_agent"], config["stop_probability"]))
-        for name, suffix, width in (("advantage_gap", "", 2.2), ("advantage_gap_one_step", ", one step", 1.0)):
+    paths = [Path(run) for run in run_directories]
+    configs = [read_config(path) for path in paths]
+    interventions = {(c["env"], c["stop_agent"], c["stop_probability"]) for c in configs}
+    if len(interventions) > 1:
+        raise UserError("the runs differ in env, stop_agent or stop_probability: their gaps cannot be compared")
+    names = [config["algorithm"] for config in configs]
+    for (colour, style), path, algorithm_name in zip(itertools.cycle(_STYLES), paths, names, strict=False):
+        spec, metrics = algorithm(algorithm_name), read_metrics(path)
+        label = algorithm_name if names.count(algorithm_name) == 1 else f"{algorithm_name} ({path.name})"
+        curves = [("advantage_gap", label, 2.2)]
+        if spec.critic == "joint_action" and spec.advantages == "multi_step":
+            curves.append(("advantage_gap_one_step", f"{label}, one step", 1.0))
+        for name, text, width in curves:
             steps, gaps = _gap_curve(metrics, name)
             if not steps.size:
-                raise UserError(f"{run} has no advantage gap: train it with --stop-agent")
-            if width == 2.2 or config["algorithm"] == "gpae":
-                label = config["algorithm"] + suffix
-                axes.plot(steps, gaps, color=colour, linestyle=style, linewidth=width, label=label)
-    env, agent, probability = sorted(about)[0]
+                raise UserError(f"{path} has no advantage gap: train it with --stop-agent")
+            axes.plot(steps, gaps, color=colour, linestyle=style, linewidth=width, label=text)
+    ((env, agent, probability),) = interventions
     axes.set_title(f"{env}, agent {agent} stopped in {probability:.0%} of its steps", loc="left")
     axes.set_xlabel("environment steps")
     axes.set_ylabel("mean A of living teammates - A of the stopped agent")
