@@ -1,4 +1,4 @@
-"""The off-policy window: the last B segments of experience, contiguous in time, newest last."""
+"""Experience kept for later: the window of the last B segments, in order, and the buffer that is sampled from."""
 
 from __future__ import annotations
 
@@ -61,6 +61,66 @@ def push(window: Window, newest: Segment) -> tuple[Window, Segment]:
         critic_memory=jax.tree.map(lambda x: x[0], segments.critic_memory),
     )
     return Window(segments=jax.tree.map(lambda x: x[1:], segments), filled=filled), joined
+
+
+@struct.dataclass
+class Buffer:
+    """The last K segments of experience, in no order, to be sampled from."""
+
+    segments: Segment
+    """[K, ...]."""
+    added: Array
+    """[] int32, how many segments were ever added; the buffer holds the last K of them."""
+
+
+def buffer(example: Segment, capacity: int) -> Buffer:
+    """A buffer for `capacity` = K segments, holding none; `example` gives shapes and dtypes."""
+    segments = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), example)
+    return Buffer(segments=segments, added=jnp.int32(0))
+
+
+def add(held: Buffer, segment: Segment) -> Buffer:
+    """`held` with `segment` in the place of the oldest one."""
+    place = held.added % held.segments.trajectory.valid.shape[0]
+    segments = jax.tree.map(lambda x, new: x.at[place].set(new), held.segments, segment)
+    return Buffer(segments=segments, added=held.added + 1)
+
+
+def sample(held: Buffer, key: Array, num_sequences: int) -> Segment:
+    """C = `num_sequences` sequences of T rows, each of one environment in one segment, drawn evenly with replacement.
+
+    What came after a sequence is not known, so that its last row only shows what follows the row before: it is marked
+    invalid, and the row before it truncated unless it terminated.
+
+    Args:
+      held: at least one segment.
+      key: draws the sequences.
+      num_sequences: C.
+
+    Returns:
+      A segment of C sequences: the trajectory [T, C, ...], the memories [C, ...] that were carried when it was
+      collected.
+    """
+    capacity, rows, num_envs = held.segments.trajectory.valid.shape
+    place_key, env_key = jax.random.split(key)
+    places = jax.random.randint(place_key, (num_sequences,), 0, jnp.minimum(held.added, capacity))
+    envs = jax.random.randint(env_key, (num_sequences,), 0, num_envs)
+    trajectory = jax.tree.map(lambda x: jnp.swapaxes(x[places, :, envs], 0, 1), held.segments.trajectory)
+    last = (jnp.arange(rows) == rows - 1)[:, None]
+    cut = (jnp.arange(rows) >= rows - 2)[:, None]
+    trajectory = replace(
+        trajectory,
+        rewards=jnp.where(last, jnp.zeros_like(trajectory.rewards), trajectory.rewards),
+        terminated=trajectory.terminated & ~last,
+        truncated=trajectory.truncated | (cut & ~(trajectory.terminated & ~last)),
+        won=trajectory.won & ~last,
+        valid=trajectory.valid & ~last,
+    )
+    return Segment(
+        trajectory=trajectory,
+        actor_memory=jax.tree.map(lambda x: x[places, envs], held.segments.actor_memory),
+        critic_memory=jax.tree.map(lambda x: x[places, envs], held.segments.critic_memory),
+    )
 
 
 def to_chunks(tree: Any, length: int) -> Any:
