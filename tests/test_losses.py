@@ -35,6 +35,18 @@ def test_off_policy_surrogate_is_clipped_around_the_old_policy():
     np.testing.assert_allclose(surrogate, [2.4, 2.2, -1.6], rtol=1e-6)
 
 
+def test_the_additive_clip_has_the_same_width_whatever_the_old_ratio():
+    # rho_old = 2: the ratio may move in [1.8, 2.2]; on-policy both are PPO's.
+    ratios, advantages = jnp.log(jnp.array([3.0, 2.1, 1.0])), jnp.array([1.0, 1.0, -1.0])
+    surrogate = losses.clipped_surrogate(ratios, jnp.log(jnp.full(3, 2.0)), advantages, 0.2, clip_range="additive")
+    np.testing.assert_allclose(surrogate, [2.2, 2.1, -1.8], rtol=1e-6)
+    both = [
+        losses.clipped_surrogate(ratios, jnp.zeros(3), advantages, 0.2, clip_range=kind)
+        for kind in ("additive", "multiplicative")
+    ]
+    np.testing.assert_array_equal(*both)
+
+
 def test_at_the_old_policy_the_gradient_is_the_weighted_policy_gradient():
     old, advantages = jnp.log(jnp.array([0.5, 2.0])), jnp.array([1.0, -3.0])
     gradient = jax.grad(lambda x: losses.clipped_surrogate(x, old, advantages, 0.2).sum())(old)

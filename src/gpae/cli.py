@@ -264,7 +264,7 @@ def _algorithms(arguments: Sequence[str]) -> int:
 
     _table(
         ("algorithm", "critic sees", "what it is", "source"),
-        [(a.name, a.critic.replace("_", " "), a.summary, a.source) for a in ALGORITHMS.values()],
+        [(a.name, a.critic, a.summary, a.source) for a in ALGORITHMS.values()],
     )
     _table(("preset", "what it is"), [(name, summary) for name, (summary, _) in PRESETS.items()])
     return 0

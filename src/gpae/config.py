@@ -17,6 +17,7 @@ Trace = Literal["default", "none", "st", "it", "dt", "others"]
 Bootstrap = Literal["sampled", "weighted", "resampled", "expected"]
 OwnWeight = Literal["truncated", "exact"]
 ActorWeight = Literal["own", "own-others"]
+ClipRange = Literal["multiplicative", "additive"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class ExperimentConfig:
     """Gradients of greater norm are scaled down to it, for actor and critic apart."""
     clip: float = 0.2
     """How far the probability ratio may move from the one at the start of the update, as a fraction."""
+    clip_range: ClipRange = "multiplicative"
+    """What `clip` is a fraction of: multiplicative, of the old ratio, or additive, of 1, as in GePPO."""
     clip_values: bool = True
     """Clip the critic's change within an update by `clip`, as PPO's reference implementation does."""
     entropy: float = 0.0
@@ -88,12 +91,26 @@ class ExperimentConfig:
     current policies, or an expected value of its own."""
     actor_weight: ActorWeight = "own"
     """Weight of a sample in the policy's loss: the agent's own ratio, or own-others, times min(eta, the others')."""
+    beta: float = 0.5
+    """dae: how much of the expected rewards its advantages subtract, per step of delay; 0 is mappo."""
+    ensemble: int = 2
+    """dae: reward models, of which the mean is used."""
+    tree_lambda: float = 0.93
+    """dop: lambda of the tree backup that learns from replayed experience."""
+    tree_steps: int = 5
+    """dop: steps that the tree backup looks ahead."""
     normalise_advantages: bool = True
     """Scale the advantages of an update to mean 0 and standard deviation 1."""
     timeout_is_termination: bool = False
     """Treat the time limit as the episode's own end, as JaxMARL's scripts do, instead of valuing what lies beyond."""
     mask_dead: bool = True
     """Leave dead agents out of the policy's loss, the entropy and the advantages' statistics."""
+
+    # Replay
+    replay_segments: int = 32
+    """dop: rollouts that are kept, to be sampled from."""
+    replay_sequences: int = 64
+    """dop: replayed sequences beside the newest experience in each update, of one environment's rollout each."""
 
     # Intervention
     stop_agent: int = -1
@@ -230,6 +247,7 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
             *("seeds", "total_steps", "num_envs", "rollout_length", "window", "epochs", "minibatches"),
             *("hidden_size", "embedding_size", "actor_layers"),
             *("evaluations", "evaluation_episodes", "updates_per_call", "eta"),
+            *("ensemble", "tree_steps", "replay_segments", "replay_sequences"),
         ),
         lambda value: 1 <= value < math.inf,
         "at least 1",
@@ -245,7 +263,7 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "greater than 0",
     ),
     (("seed",), lambda value: 0 <= value < 2**31, "between 0 and 2147483647"),
-    (("gamma", "lambda_", "stop_probability"), lambda value: 0 <= value <= 1, "between 0 and 1"),
+    (("gamma", "lambda_", "stop_probability", "beta", "tree_lambda"), lambda value: 0 <= value <= 1, "between 0 and 1"),
     (("stop_agent",), lambda value: value >= -1, "an agent's number, or -1 for none"),
     (("own_cap",), lambda value: value == 0 or 1 <= value < math.inf, "at least 1, or 0 for none"),
 )

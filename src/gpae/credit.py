@@ -11,6 +11,7 @@ from jax import Array
 
 from gpae import losses
 from gpae.algorithms.actor_critic import ActorCritic, Hyper, Networks
+from gpae.algorithms.per_agent import PerAgent
 from gpae.envs.base import begin, unexecuted
 from gpae.errors import UserError
 from gpae.networks import CriticInputs
@@ -52,7 +53,7 @@ def credited_episode(learner: ActorCritic, params: Networks, hyper: Hyper, key: 
     def play(params: Networks, key: Array) -> Any:
         reset_key, play_key, action_key = jax.random.split(key, 3)
         memory = Networks(
-            actor=learner.actor.initial_memory(1, env.spec.num_agents), critic=learner.critic.initial_memory(1)
+            actor=learner.actor.initial_memory(1, env.spec.num_agents), critic=learner.method.initial_memory(1)
         )
         act = learner.behaviour(params.actor)
 
@@ -114,15 +115,15 @@ def critic_use(
     Raises:
       UserError: the critic is not shown the joint action.
     """
-    if learner.algorithm.critic != "joint_action":
-        raise UserError(f"the critic of {learner.algorithm.name} is not shown the actions: there is nothing to shuffle")
-    env = learner.env
+    method, env = learner.method, learner.env
+    if not isinstance(method, PerAgent) or method.inputs != "joint_action":
+        raise UserError(f"{learner.algorithm.name} has no value EQ of the others' actions: there is nothing to shuffle")
 
     def measure(params: Networks, key: Array) -> dict[str, Array]:
         begin_key, play_key, action_key, shuffle_key = jax.random.split(key, 4)
         running = begin(env, begin_key, num_envs)
         actor_memory = learner.actor.initial_memory(num_envs, env.spec.num_agents)
-        critic_memory = learner.critic.initial_memory(num_envs)
+        critic_memory = learner.method.initial_memory(num_envs)
         rows = env.spec.episode_limit
         running, _, trajectory = unroll(env, learner.behaviour(params.actor), running, actor_memory, play_key, rows)
         segment = Segment(trajectory=trajectory, actor_memory=actor_memory, critic_memory=critic_memory)
@@ -143,7 +144,7 @@ def critic_use(
         def shuffled(key: Array) -> tuple[Array, Array, Array]:
             together = evaluation.actions.reshape(-1, env.spec.num_agents)
             moved = jax.random.permutation(key, together).reshape(evaluation.actions.shape)
-            values = learner.branch(params.critic, replace(inputs, actions=moved), trajectory.starts, before)
+            values = method.branch(params.critic, replace(inputs, actions=moved), trajectory.starts, before)
             change = losses.masked_mean(jnp.square(values - evaluation.values), counted)
             return error(values), losses.explained_variance(values, targets, counted), change
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -28,24 +30,37 @@ def explained_variance(values: Array, targets: Array, mask: Array) -> Array:
     return 1.0 - variance(targets - values) / jnp.maximum(variance(targets), 1e-8)
 
 
-def clipped_surrogate(log_ratios: Array, old_log_ratios: Array, advantages: Array, clip: Array | float) -> Array:
+ClipRange = Literal["multiplicative", "additive"]
+
+
+def clipped_surrogate(
+    log_ratios: Array,
+    old_log_ratios: Array,
+    advantages: Array,
+    clip: Array | float,
+    *,
+    clip_range: ClipRange = "multiplicative",
+) -> Array:
     r"""The objective of each sample, to be made large, clipped around the policy at the start of the update.
 
-        min( rho A, clip(rho, rho_old (1 - eps), rho_old (1 + eps)) A )
+        multiplicative   min( rho A, clip(rho, rho_old (1 - eps), rho_old (1 + eps)) A )
+        additive         min( rho A, clip(rho, rho_old - eps, rho_old + eps) A )
 
-    with rho = pi_theta / mu and rho_old = pi_old / mu, mu the behaviour policy. On-policy rho_old = 1: PPO.
+    with rho = pi_theta / mu and rho_old = pi_old / mu, mu the behaviour policy. On-policy rho_old = 1: both are PPO.
 
     Args:
       log_ratios: log rho, [...].
       old_log_ratios: log rho_old, [...], no gradient.
       advantages: [...].
-      clip: eps.
+      clip: eps. GePPO makes it smaller as the window grows: 2 eps / (B + 1) for B segments weighed alike.
+      clip_range: "multiplicative" or "additive".
 
-    Source: Kim et al. 2026 (arXiv 2603.02654); the same idea as GePPO (Queeney et al. 2021, arXiv 2111.00072) and,
-    on-policy, PPO (Schulman et al. 2017, arXiv 1707.06347, Eq. 7).
+    Source: Kim et al. 2026 (arXiv 2603.02654), multiplicative; GePPO (Queeney et al. 2021, arXiv 2111.00072),
+    additive; on-policy PPO (Schulman et al. 2017, arXiv 1707.06347, Eq. 7).
     """
     ratios, old = jnp.exp(log_ratios), jnp.exp(old_log_ratios)
-    return jnp.minimum(ratios * advantages, jnp.clip(ratios, old * (1.0 - clip), old * (1.0 + clip)) * advantages)
+    margin = clip * old if clip_range == "multiplicative" else clip
+    return jnp.minimum(ratios * advantages, jnp.clip(ratios, old - margin, old + margin) * advantages)
 
 
 def value_error(values: Array, old_values: Array, targets: Array, clip: Array | float | None) -> Array:

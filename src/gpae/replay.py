@@ -123,6 +123,16 @@ def sample(held: Buffer, key: Array, num_sequences: int) -> Segment:
     )
 
 
+def beside(segment: Segment, other: Segment) -> Segment:
+    """Two segments of as many rows as one, the environments of `other` after those of `segment`."""
+    join = jnp.concatenate
+    return Segment(
+        trajectory=jax.tree.map(lambda x, y: join([x, y], axis=1), segment.trajectory, other.trajectory),
+        actor_memory=jax.tree.map(lambda x, y: join([x, y]), segment.actor_memory, other.actor_memory),
+        critic_memory=jax.tree.map(lambda x, y: join([x, y]), segment.critic_memory, other.critic_memory),
+    )
+
+
 def to_chunks(tree: Any, length: int) -> Any:
     """Cuts sequences [W, E, ...] into contiguous pieces of `length` rows, [length, W / length * E, ...]."""
 

@@ -189,7 +189,7 @@ def test_the_batch_reproduces_the_values_of_the_targets(algorithm):
     inputs = CriticInputs(
         states=batch.states, observations=batch.observations, actions=batch.actions, probs=batch.probs
     )
-    values = p.learner.critic.apply(params.critic, inputs, batch.starts, memories.critic).values
+    values = p.learner.method.critic.apply(params.critic, inputs, batch.starts, memories.critic).values
     np.testing.assert_allclose(values, batch.old_values, atol=1e-5)
     log_pi, _ = p.learner.actor.apply(
         params.actor, batch.observations, batch.legal_actions, batch.starts, memories.actor
@@ -266,7 +266,7 @@ def test_old_experience_is_corrected_towards_the_current_policy(algorithm):
         *(trajectory.rewards, evaluation.values, evaluation.next_values),
         *(trajectory.terminated, trajectory.truncated, ratios),
     )
-    settings = {"gamma": p.config.gamma, "lambda_": 0.95, "trace": p.learner.trace, "eta": p.config.eta}
+    settings = {"gamma": p.config.gamma, "lambda_": 0.95, "trace": p.learner.method.trace, "eta": p.config.eta}
     for e in range(p.config.envs_per_seed):
         advantages, critic_targets = reference.gpae(*(np.asarray(x)[:, e] for x in arrays), **settings)
         np.testing.assert_allclose(found.targets.advantages[:, e], advantages, atol=1e-4)
@@ -305,7 +305,7 @@ def others(log_ratios):
 
 def test_a_step_branched_off_the_memory_equals_the_unrolled_one():
     p, params, found, _, _ = experienced(DEATH, 2, change=0.3, **WINDOW)
-    branched = p.learner.branch(params.critic, *rows_of(found))
+    branched = p.learner.method.branch(params.critic, *rows_of(found))
     np.testing.assert_allclose(branched, found.evaluation.values, atol=1e-5)
 
 
@@ -327,7 +327,7 @@ def test_the_resampled_bootstrap_has_the_mean_over_the_others_current_policies()
     for first in range(2):
         for second in range(2):
             joint = jnp.broadcast_to(jnp.array([first, second], jnp.int32), inputs.actions.shape)
-            values = p.learner.branch(params.critic, dataclasses.replace(inputs, actions=joint), starts, before)
+            values = p.learner.method.branch(params.critic, dataclasses.replace(inputs, actions=joint), starts, before)
             # Agent 0 averages over what agent 1 does, and the reverse; each own action is counted twice.
             exact += values * jnp.stack([inputs.probs[..., 1, second], inputs.probs[..., 0, first]], axis=-1) / 2
     last = observe(p.learner.env, p.init(jax.random.key(0)).running)
@@ -359,7 +359,7 @@ def test_the_expected_value_learns_the_mean_over_the_others_policies():
 
 def test_the_expected_value_is_trained_with_the_others_ratios_as_weights():
     _, _, found, batch, _ = experienced(DEATH, 2, change=0.3, bootstrap="expected", **WINDOW)
-    weights, valued = np.asarray(batch.expected_weights, np.float64), np.asarray(batch.valued)
+    weights, valued = np.asarray(batch.extras["expected_weights"], np.float64), np.asarray(batch.valued)
     ratios = np.asarray(replay.to_chunks(jnp.asarray(np.exp(others(found.evaluation.log_ratios))), 4))
     np.testing.assert_allclose(weights[valued].mean(), 1.0, rtol=1e-5)
     np.testing.assert_allclose(weights[valued], ratios[valued] / ratios[valued].mean(), rtol=1e-4)
@@ -491,8 +491,8 @@ def test_mappo_corrects_with_the_joint_ratio_and_the_others_with_their_own():
     log_ratios = jnp.array([[[0.5, -0.25, 1.0]]])
     joint = programs(DEATH, **WINDOW, algorithm="mappo").learner
     own = programs(DEATH, **WINDOW, algorithm="ippo").learner
-    np.testing.assert_allclose(joint.correction(log_ratios), [[[1.25, 1.25, 1.25]]])
-    np.testing.assert_array_equal(own.correction(log_ratios), log_ratios)
+    np.testing.assert_allclose(joint.method.correction(log_ratios), [[[1.25, 1.25, 1.25]]])
+    np.testing.assert_array_equal(own.method.correction(log_ratios), log_ratios)
 
 
 def test_the_learning_rate_counts_gradient_steps_and_ends_near_zero():

@@ -66,10 +66,12 @@ def naive_modules():
     class JointActionEmbedding(nn.Module):
         features: int
         layer_norm: bool
+        own_slot: bool = True
 
         @nn.compact
         def __call__(self, actions, probs):
             *batch, n, a = probs.shape
+            probs = probs if self.own_slot else jnp.zeros_like(probs)
             others = jnp.broadcast_to(jax.nn.one_hot(actions, a)[..., None, :, :], (*batch, n, n, a))
             own = jnp.eye(n, dtype=bool)[:, :, None]
             x = jnp.where(own, probs[..., None, :, :], others).reshape(*batch, n, n * a)
@@ -95,6 +97,7 @@ def build(**options):
         {"inputs": "joint_action"},
         {"inputs": "joint_action", "identity": False},
         {"inputs": "joint_action", "layer_norm": False},
+        {"inputs": "others_actions", "outputs": A},
         {"inputs": "state"},
         {"inputs": "state", "identity": False},
     ],
@@ -151,6 +154,20 @@ def test_own_action_is_not_seen_but_the_others_actions_are():
     moved = np.abs(changed - values)[0].max(axis=0)
     assert moved[1] < 1e-5
     assert (moved[[0, 2, 3]] > 1e-3).all()
+
+
+def test_values_per_action_do_not_see_the_own_action_nor_the_policy():
+    critic, params, memory = build(inputs="others_actions", outputs=A)
+    x = inputs()
+    values = critic.apply(params, x, STARTS, memory).values
+    assert values.shape == (T, E, N, A)
+    other = x.replace(actions=x.actions.at[0, :, 1].set((x.actions[0, :, 1] + 1) % A))
+    changed = critic.apply(params, other, STARTS, memory).values
+    moved = np.abs(changed - values)[0].max(axis=(0, 2))
+    assert moved[1] < 1e-5
+    assert (moved[[0, 2, 3]] > 1e-3).all()
+    again = critic.apply(params, inputs(probs=jnp.full((T, E, N, A), 1 / A)), STARTS, memory).values
+    np.testing.assert_array_equal(again, values)
 
 
 def test_a_state_critic_without_identity_is_evaluated_once():

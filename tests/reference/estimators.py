@@ -83,3 +83,48 @@ def vtrace(rewards, values, next_values, terminated, truncated, log_ratios, *, g
                 break
             product *= lambda_ * rho[t]
     return targets
+
+
+def dae(
+    rewards, values, next_values, terminated, truncated, expected_rewards, log_ratios,
+    *, gamma, lambda_, beta, trace="it",
+):  # fmt: skip
+    """(advantages, critic targets), each [T, N]: the sum over l of delta - beta^(l + 1) rbar, traced and discounted."""
+    rows, agents = np.shape(values)
+    c = traces(log_ratios, scheme=trace, lambda_=lambda_)
+    advantages, targets = np.zeros((rows, agents)), np.zeros((rows, agents))
+    for i in range(agents):
+        for t in range(rows):
+            weight = 1.0
+            for lag, u in enumerate(range(t, rows)):
+                if lag:
+                    weight *= gamma * c[u, i]
+                delta = float(rewards[u]) - float(values[u][i])
+                if not terminated[u]:
+                    delta += gamma * float(next_values[u][i])
+                advantages[t, i] += weight * (delta - beta ** (lag + 1) * float(expected_rewards[u][i]))
+                if terminated[u] or truncated[u]:
+                    break
+            targets[t, i] = float(values[t][i]) + min(1.0, math.exp(log_ratios[t][i])) * advantages[t, i]
+    return advantages, targets
+
+
+def tree_backup(rewards, values, next_values, terminated, truncated, log_probs, *, gamma, lambda_, steps):
+    """Targets [T] of the joint action's value, over at most `steps` steps."""
+    rows = len(values)
+    targets = np.zeros(rows)
+    for t in range(rows):
+        weight, targets[t] = 1.0, float(values[t])
+        for lag in range(steps):
+            u = t + lag
+            if u >= rows:
+                break
+            if lag:
+                weight *= gamma * lambda_ * math.exp(log_probs[u])
+            delta = float(rewards[u]) - float(values[u])
+            if not terminated[u]:
+                delta += gamma * float(next_values[u])
+            targets[t] += weight * delta
+            if terminated[u] or truncated[u]:
+                break
+    return targets

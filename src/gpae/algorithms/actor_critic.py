@@ -20,53 +20,22 @@ from flax import struct
 from jax import Array
 
 from gpae import losses, replay
+from gpae.algorithms.method import Batch, Evaluation, Hyper, Method, Metrics, Networks, Seen, adam, hyper_of, others
 from gpae.algorithms.registry import AlgorithmSpec, algorithm
 from gpae.config import ExperimentConfig
 from gpae.envs.base import Environment, Running, View, begin
 from gpae.errors import UserError
-from gpae.estimators import advantage_gap, gpae, importance_traces
-from gpae.estimators.traces import LOG_LIMIT, Scheme
-from gpae.networks import Actor, Critic, CriticInputs, CriticOutputs
+from gpae.estimators import advantage_gap
+from gpae.networks import Actor, CriticInputs
 from gpae.networks import distributions as policies
-from gpae.replay import Segment, Window
+from gpae.replay import Buffer, Segment, Window
 from gpae.rollout import Policy, observe, unroll
 from gpae.types import Targets, Trajectory
 
-Metrics = dict[str, Array]
+__all__ = ["ActorCritic", "Experience", "Hyper", "LearnerState", "Networks", "hyper_of", "make_actor"]
+
 _STOP = "stop"
 """The action of an intervention, by its name in `EnvSpec.action_names`."""
-
-
-@struct.dataclass
-class Hyper:
-    """Hyperparameters that are traced: they may differ between runs of one compiled program. All [] float32."""
-
-    learning_rate: Array
-    gamma: Array
-    lambda_: Array
-    eta: Array
-    own_cap: Array
-    """Infinite where nothing is capped."""
-    clip: Array
-    entropy: Array
-    value_coefficient: Array
-    max_grad_norm: Array
-    gradient_steps: Array
-    """Gradient steps over which the learning rate falls to 0."""
-
-
-def hyper_of(config: ExperimentConfig) -> Hyper:
-    """The traced hyperparameters of an experiment."""
-    fields = {name: jnp.float32(getattr(config, name)) for name in Hyper.__dataclass_fields__}
-    return Hyper(**fields | {"own_cap": jnp.float32(config.own_cap or jnp.inf)})
-
-
-@struct.dataclass
-class Networks:
-    """One value for the actor and one for the critic: parameters, optimiser states, gradient norms ..."""
-
-    actor: Any
-    critic: Any
 
 
 @struct.dataclass
@@ -78,34 +47,13 @@ class LearnerState:
     running: Running
     """The environments, at the row where the next rollout begins."""
     memory: Networks
-    """What the networks remember before that row, [E, N, H]."""
+    """What the networks remember before that row, [E, ...]."""
     window: Window
+    buffer: Buffer | None
+    """Older experience for methods that replay it."""
     key: Array
     gradient_steps: Array
     """[] int32."""
-
-
-@struct.dataclass
-class Evaluation:
-    """Experience as the parameters at the start of the update see it: pi_old and EQ. W rows."""
-
-    actions: Array
-    """[W, E, N]: the actions taken; where a row's action was not executed, one drawn from pi_old."""
-    probs: Array
-    """pi_old, [W, E, N, A]."""
-    log_probs: Array
-    """log pi_old of the actions, [W, E, N]."""
-    log_ratios: Array
-    """log pi_old - log mu of the actions, [W, E, N]; 0 on invalid rows."""
-    values: Array
-    """[W, E, N]."""
-    next_values: Array
-    """The value of what follows each row, [W, E, N]."""
-    memory: Networks
-    """The memory after each row, [W, E, N, H]."""
-    expected_error: Array | None
-    """Unbiased samples of (V - E EQ^i)^2, the error of the expected value, [W, E, N]; may be negative one by one.
-    None where there is none."""
 
 
 @struct.dataclass
@@ -115,36 +63,9 @@ class Experience:
     newest: Trajectory
     """This update's rollout, [T, E, ...]."""
     segment: Segment
-    """The whole window, W rows, the rollout at its end."""
+    """The whole window, W rows, the rollout at its end; replayed sequences stand after the E environments."""
     evaluation: Evaluation
     targets: Targets
-
-
-@struct.dataclass
-class Batch:
-    """The samples of an update: sequences of L rows, C of them. One permutation shuffles all of it, along C."""
-
-    observations: Array
-    states: Array
-    legal_actions: Array
-    starts: Array
-    actions: Array
-    probs: Array
-    old_log_probs: Array
-    """log pi_old, [L, C, N]."""
-    log_mu: Array
-    """log mu, [L, C, N]."""
-    old_values: Array
-    advantages: Array
-    critic_targets: Array
-    acting: Array
-    """Samples that count for the policy, [L, C, N] bool."""
-    valued: Array
-    """Samples that count for the critic, [L, C, N] bool."""
-    actor_weights: Array | None
-    """min(eta, rho_old^-i), [L, C, N]; None where the policy's loss has no such weight."""
-    expected_weights: Array | None
-    """rho^-i over its mean, [L, C, N], for the loss of the expected value; None where there is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,9 +75,9 @@ class ActorCritic:
     config: ExperimentConfig
     env: Environment
     algorithm: AlgorithmSpec
-    trace: Scheme
     actor: Actor
-    critic: Critic
+    method: Method
+    """The critic and what is made of it."""
 
     @staticmethod
     def build(config: ExperimentConfig, env: Environment) -> ActorCritic:
@@ -167,17 +88,6 @@ class ActorCritic:
         """
         config.validate()
         spec = algorithm(config.algorithm)
-        trace = spec.trace if config.trace == "default" else config.trace
-        if spec.ratios == "joint" and trace not in ("none", "it"):
-            raise UserError(
-                f"--trace {trace} tells an agent's own ratio from the others', but {spec.name} corrects with the team's"
-                " joint ratio: use none or it"
-            )
-        if config.bootstrap != "sampled" and spec.critic != "joint_action":
-            raise UserError(
-                f"--bootstrap {config.bootstrap} is for critics of the joint action; what {spec.name}'s critic says of"
-                " the next step does not depend on the others' actions: use sampled"
-            )
         if config.stop_agent >= env.spec.num_agents:
             raise UserError(
                 f"--stop-agent {config.stop_agent}: the agents of {env.spec.name} are numbered 0 to"
@@ -189,20 +99,8 @@ class ActorCritic:
             config=config,
             env=env,
             algorithm=spec,
-            trace=trace,
             actor=make_actor(config, env.spec.num_actions),
-            critic=Critic(
-                inputs=spec.critic,
-                num_agents=env.spec.num_agents,
-                hidden_size=config.hidden_size,
-                embedding_size=config.embedding_size,
-                num_layers=config.critic_layers,
-                head_layers=config.head_layers,
-                recurrent=config.recurrent,
-                layer_norm=config.layer_norm,
-                identity=config.critic_identity,
-                expected=config.bootstrap == "expected",
-            ),
+            method=spec.method(config, env.spec),
         )
 
     # -- state -----------------------------------------------------------------------------------------------------
@@ -213,7 +111,7 @@ class ActorCritic:
         actor_key, critic_key, env_key, key = jax.random.split(key, 4)
         running = begin(self.env, env_key, num_envs)
         memory = Networks(
-            actor=self.actor.initial_memory(num_envs, num_agents), critic=self.critic.initial_memory(num_envs)
+            actor=self.actor.initial_memory(num_envs, num_agents), critic=self.method.initial_memory(num_envs)
         )
         view = _row(observe(self.env, running))
         inputs = CriticInputs(
@@ -225,24 +123,25 @@ class ActorCritic:
         starts = running.starts[None]
         params = Networks(
             actor=self.actor.init(actor_key, view.observations, view.legal_actions, starts, memory.actor),
-            critic=self.critic.init(critic_key, inputs, starts, memory.critic),
+            critic=self.method.init(critic_key, inputs, starts, memory.critic),
         )
-        optimiser = jax.tree.map(self._optimiser(jnp.float32(1.0)).init, params, is_leaf=lambda x: isinstance(x, dict))
+        optimiser = Networks(
+            actor=adam(self.config, jnp.float32(1.0)).init(params.actor),
+            critic=self.method.optimiser(jnp.float32(1.0)).init(params.critic),
+        )
         state = LearnerState(
             params=params,
             optimiser=optimiser,
             running=running,
             memory=memory,
             window=None,  # type: ignore[arg-type]  # its shapes are a rollout's, which follow
+            buffer=None,
             key=key,
             gradient_steps=jnp.int32(0),
         )
         _, example = jax.eval_shape(self.rollout, state, key)
-        return replace(state, window=replay.empty(example, self.config.window))
-
-    def _optimiser(self, max_grad_norm: Array) -> optax.GradientTransformation:
-        """Adam on clipped gradients; the step size is applied apart, since it may be traced."""
-        return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.scale_by_adam(eps=self.config.adam_epsilon))
+        buffer = replay.buffer(example, self.config.replay_segments) if self.method.replays else None
+        return replace(state, window=replay.empty(example, self.config.window), buffer=buffer)
 
     # -- one update ------------------------------------------------------------------------------------------------
 
@@ -263,12 +162,22 @@ class ActorCritic:
         key, rollout_key, action_key = jax.random.split(state.key, 3)
         state, newest = self.rollout(state, rollout_key)
         window, segment = replay.push(state.window, newest)
-        last = observe(self.env, state.running)
-        evaluation = self.evaluate(state.params, segment, last, state.running.starts, action_key)
+        last, starts = observe(self.env, state.running), state.running.starts
+        if state.buffer is not None:
+            buffer = replay.add(state.buffer, newest)
+            state = replace(state, buffer=buffer)
+            replayed = replay.sample(buffer, jax.random.fold_in(action_key, 1), self.config.replay_sequences)
+            segment = replay.beside(segment, replayed)
+            # A replayed sequence ends with a row that counts for nothing: so does what is shown after it.
+            last, starts = jax.tree.map(
+                lambda x: jnp.pad(x, [(0, self.config.replay_sequences)] + [(0, 0)] * (x.ndim - 1)), (last, starts)
+            )
+            last = replace(last, legal_actions=last.legal_actions.at[self.config.envs_per_seed :].set(True))
+        evaluation = self.evaluate(state.params, segment, last, starts, action_key)
         targets = self.targets(segment.trajectory, evaluation, hyper)
-        memory = replace(state.memory, critic=jax.tree.map(lambda x: x[-1], evaluation.memory.critic))
+        memory = jax.tree.map(lambda x: x[-1, : self.config.envs_per_seed], evaluation.memory.critic)
         experience = Experience(newest=newest.trajectory, segment=segment, evaluation=evaluation, targets=targets)
-        return replace(state, window=window, memory=memory, key=key), experience
+        return replace(state, window=window, memory=replace(state.memory, critic=memory), key=key), experience
 
     def act(self, params: Any, memory: Any, view: View, starts: Array) -> tuple[Any, Array]:
         """One row of the policy: the memory after it and log pi, [E, N, A]."""
@@ -337,100 +246,43 @@ class ActorCritic:
         log_probs = policies.log_prob(log_pi, actions)[:-1]
         log_ratios = jnp.where(trajectory.valid[..., None], log_probs - trajectory.log_probs, 0.0)
         probs = jnp.exp(log_pi)
-        inputs = CriticInputs(states=states, observations=observations, actions=actions, probs=probs)
-        found = self.criticise(params.critic, inputs, starts, segment.critic_memory)
-        memory = jax.tree.map(lambda x: x[:-1], Networks(actor=actor_memory, critic=found.memories))
-
-        def redraw(number: int) -> Array:
-            """EQ^i of every row with the others' actions drawn afresh from pi_old, [W + 1, E, N]."""
-            fresh = policies.sample(jax.random.fold_in(key, number), log_pi)
-            before = replay.memories_before(segment.critic_memory, found.memories)
-            return self.branch(params.critic, replace(inputs, actions=fresh), starts, before)
-
-        following, expected_error = found.values, None
-        if found.expected is not None:
-            following = found.expected
-            expected_error = ((following - redraw(1)) * (following - redraw(2)))[:-1]
-        if self.config.bootstrap == "weighted":
-            # The action after the last row was drawn from pi_old itself: ratio 1.
-            others = jnp.concatenate([_others(log_ratios), jnp.zeros_like(log_ratios[:1])])
-            following = jnp.exp(others) * found.values
-        elif self.config.bootstrap == "resampled":
-            following = redraw(1)
+        seen = Seen(
+            inputs=CriticInputs(states=states, observations=observations, actions=actions, probs=probs),
+            starts=starts,
+            memory=segment.critic_memory,
+            log_pi=log_pi,
+            log_ratios=log_ratios,
+        )
+        found = self.method.evaluate(params.critic, seen, key)
+        memory = Networks(actor=jax.tree.map(lambda x: x[:-1], actor_memory), critic=found.memories)
         evaluation = Evaluation(
             actions=taken,
             probs=probs[:-1],
             log_probs=log_probs,
             log_ratios=log_ratios,
-            values=found.values[:-1],
-            next_values=following[1:],
+            values=found.values,
+            next_values=found.next_values,
             memory=memory,
-            expected_error=expected_error,
+            extras=found.extras,
         )
         return jax.lax.stop_gradient(evaluation)
 
-    def criticise(self, params: Any, inputs: CriticInputs, starts: Array, memory: Any) -> CriticOutputs:
-        """The critic over rows [L, C, ...]."""
-        outputs: Any = self.critic.apply(params, inputs, starts, memory)
-        return CriticOutputs(*outputs)
-
-    def branch(self, params: Any, inputs: CriticInputs, starts: Array, memory: Any) -> Array:
-        """The critic's values where every row is one step branched off its own memory; no unroll.
-
-        Args:
-          params: the critic's.
-          inputs: what is seen, [W, E, ...].
-          starts: [W, E] bool.
-          memory: the memory before each row, [W, E, M, H].
-
-        Returns:
-          [W, E, N].
-        """
-
-        def together(x: Array) -> Array:
-            return x.reshape(1, -1, *x.shape[2:])
-
-        before = jax.tree.map(lambda x: together(x)[0], memory)
-        values = self.criticise(params, jax.tree.map(together, inputs), together(starts), before).values
-        return values.reshape(*starts.shape, -1)
-
-    def correction(self, log_ratios: Array) -> Array:
-        """The log-ratios that the estimator corrects with, [W, E, N]: as they are, or the team's joint one for each."""
-        if self.algorithm.ratios == "own":
-            return log_ratios
-        return jnp.broadcast_to(log_ratios.sum(-1, keepdims=True), log_ratios.shape)
-
     def targets(self, trajectory: Trajectory, evaluation: Evaluation, hyper: Hyper) -> Targets:
         """Advantages and critic targets, [W, E, N]."""
-        targets = self._estimate(trajectory, evaluation, hyper)
-        if self.algorithm.advantages == "multi_step":
-            return targets
-        return replace(targets, advantages=self._one_step(trajectory, evaluation, hyper))
+        return self.method.targets(trajectory, evaluation, hyper)
 
-    def _one_step(self, trajectory: Trajectory, evaluation: Evaluation, hyper: Hyper) -> Array:
-        """Advantages that look one step ahead."""
+    def one_step(self, trajectory: Trajectory, evaluation: Evaluation, hyper: Hyper) -> Array:
+        """Advantages that look one step ahead, [W, E, N]."""
         hyper = replace(hyper, lambda_=jnp.zeros_like(hyper.lambda_))
-        return self._estimate(trajectory, evaluation, hyper).advantages
-
-    def _estimate(self, trajectory: Trajectory, evaluation: Evaluation, hyper: Hyper) -> Targets:
-        return gpae(
-            trajectory.rewards,
-            evaluation.values,
-            evaluation.next_values,
-            trajectory.terminated,
-            trajectory.truncated,
-            self.correction(evaluation.log_ratios),
-            gamma=hyper.gamma,
-            lambda_=hyper.lambda_,
-            trace=self.trace,
-            eta=hyper.eta,
-            own_weight=self.config.own_weight,
-            own_cap=hyper.own_cap,
-        )
+        return self.method.targets(trajectory, evaluation, hyper).advantages
 
     def acting(self, trajectory: Trajectory) -> Array:
-        """Samples that count for the policy, [W, E, N] bool: executed actions, of living agents if so configured."""
-        valid = jnp.broadcast_to(trajectory.valid[..., None], trajectory.alive.shape)
+        """Samples that count for the policy, [W, E, N] bool: executed actions, of living agents if so configured.
+
+        Replayed sequences are the critic's alone.
+        """
+        fresh = jnp.arange(trajectory.valid.shape[1]) < self.config.envs_per_seed
+        valid = jnp.broadcast_to((trajectory.valid & fresh)[..., None], trajectory.alive.shape)
         return valid & trajectory.alive if self.config.mask_dead else valid
 
     def batch(self, experience: Experience, hyper: Hyper) -> tuple[Batch, Networks]:
@@ -442,12 +294,9 @@ class ActorCritic:
         if self.config.normalise_advantages:
             advantages = losses.normalise(advantages, acting)
         valued = jnp.broadcast_to(trajectory.valid[..., None], acting.shape)
-        others, actor_weights, expected_weights = _others(evaluation.log_ratios), None, None
+        actor_weights = None
         if self.config.actor_weight == "own-others":
-            actor_weights = jnp.exp(jnp.minimum(others, jnp.log(hyper.eta)))
-        if self.config.bootstrap == "expected":
-            total = jax.nn.logsumexp(others, where=valued) - jnp.log(jnp.maximum(jnp.sum(valued), 1))
-            expected_weights = jnp.exp(others - total)
+            actor_weights = jnp.exp(jnp.minimum(others(evaluation.log_ratios), jnp.log(hyper.eta)))
         whole = Batch(
             observations=trajectory.observations,
             states=trajectory.states,
@@ -463,19 +312,26 @@ class ActorCritic:
             acting=acting,
             valued=valued,
             actor_weights=actor_weights,
-            expected_weights=expected_weights,
+            extras=self.method.samples(trajectory, evaluation),
         )
         first = Networks(actor=segment.actor_memory, critic=segment.critic_memory)
         length = self.config.chunk_rows
         return replay.to_chunks(whole, length), replay.chunk_memories(first, evaluation.memory, length)
 
     def policy_loss(self, params: Any, batch: Batch, memory: Any, hyper: Hyper) -> tuple[Array, Metrics]:
-        """The clipped surrogate and the entropy bonus, means over the samples that act."""
+        """The clipped surrogate (or log pi A) and the entropy bonus, means over the samples that act."""
         log_pi, _ = self.actor.apply(params, batch.observations, batch.legal_actions, batch.starts, memory)
         log_probs = policies.log_prob(log_pi, batch.actions)
-        surrogate = losses.clipped_surrogate(
-            log_probs - batch.log_mu, batch.old_log_probs - batch.log_mu, batch.advantages, hyper.clip
-        )
+        if self.algorithm.policy_loss == "clipped":
+            surrogate = losses.clipped_surrogate(
+                log_probs - batch.log_mu,
+                batch.old_log_probs - batch.log_mu,
+                batch.advantages,
+                hyper.clip,
+                clip_range=self.config.clip_range,
+            )
+        else:
+            surrogate = log_probs * batch.advantages
         if batch.actor_weights is not None:
             surrogate = surrogate * batch.actor_weights
         loss = -losses.masked_mean(surrogate, batch.acting)
@@ -489,28 +345,6 @@ class ActorCritic:
         }
         return loss - hyper.entropy * entropy, metrics
 
-    def value_loss(self, params: Any, batch: Batch, memory: Any, hyper: Hyper) -> tuple[Array, Metrics]:
-        """The critic's squared error, a mean over all executed rows; dead agents' values count.
-
-        An expected value learns from the same targets, weighted by rho^-i: without it their mean would be over mu^-i.
-        """
-        inputs = CriticInputs(
-            states=batch.states, observations=batch.observations, actions=batch.actions, probs=batch.probs
-        )
-        found = self.criticise(params, inputs, batch.starts, memory)
-        error = losses.value_error(
-            found.values, batch.old_values, batch.critic_targets, hyper.clip if self.config.clip_values else None
-        )
-        loss = losses.masked_mean(error, batch.valued)
-        metrics = {"value_loss": loss}
-        if found.expected is not None and batch.expected_weights is not None:
-            error = batch.expected_weights * losses.value_error(
-                found.expected, found.expected, batch.critic_targets, None
-            )
-            metrics["expected_loss"] = losses.masked_mean(error, batch.valued)
-            loss = loss + metrics["expected_loss"]
-        return hyper.value_coefficient * loss, metrics
-
     def minibatch_step(
         self, state: LearnerState, batch: Batch, memory: Networks, hyper: Hyper
     ) -> tuple[LearnerState, Metrics]:
@@ -518,13 +352,15 @@ class ActorCritic:
         step_size = hyper.learning_rate
         if self.config.anneal:
             step_size = step_size * (1.0 - state.gradient_steps.astype(jnp.float32) / hyper.gradient_steps)
-        transform = self._optimiser(hyper.max_grad_norm)
+        transforms = Networks(
+            actor=adam(self.config, hyper.max_grad_norm), critic=self.method.optimiser(hyper.max_grad_norm)
+        )
         metrics: Metrics = {"learning_rate": step_size}
         params, optimiser = {}, {}
-        for name, loss in (("actor", self.policy_loss), ("critic", self.value_loss)):
+        for name, loss in (("actor", self.policy_loss), ("critic", self.method.loss)):
             old = getattr(state.params, name)
             gradient, measured = jax.grad(loss, has_aux=True)(old, batch, getattr(memory, name), hyper)
-            direction, optimiser[name] = transform.update(gradient, getattr(state.optimiser, name), old)
+            direction, optimiser[name] = getattr(transforms, name).update(gradient, getattr(state.optimiser, name), old)
             params[name] = jax.tree.map(lambda p, d: p - step_size * d, old, direction)
             metrics |= measured | {f"{name}_gradient_norm": optax.tree.norm(gradient)}
         state = replace(
@@ -539,7 +375,7 @@ class ActorCritic:
         config = self.config
 
         def permutation(key: Array) -> Array:
-            return jax.random.permutation(key, config.sequences).reshape(config.minibatches, -1)
+            return jax.random.permutation(key, batch.starts.shape[1]).reshape(config.minibatches, -1)
 
         picks = jax.vmap(permutation)(jax.random.split(key, config.epochs))
 
@@ -575,12 +411,7 @@ class ActorCritic:
             "episodes": jnp.sum(ended).astype(jnp.float32),
             "wins": jnp.sum(newest.won & newest.valid).astype(jnp.float32),
         }
-        if self.config.window > 1:
-            metrics |= self._diagnose_correction(acting, evaluation.log_ratios, hyper)
-        if evaluation.expected_error is not None:
-            metrics["expected_rms_error"] = jnp.sqrt(
-                jnp.maximum(losses.masked_mean(evaluation.expected_error, valued), 0.0)
-            )
+        metrics |= self.method.measure(trajectory, evaluation, acting, hyper)
         if self.config.stop_agent >= 0:
             metrics |= self._diagnose_stop(experience, hyper)
         return metrics
@@ -590,7 +421,7 @@ class ActorCritic:
         newest, evaluation = experience.newest, experience.evaluation
         trajectory = experience.segment.trajectory
         rows = newest.valid.shape[0]
-        one_step = self._one_step(trajectory, evaluation, hyper)
+        one_step = self.one_step(trajectory, evaluation, hyper)
         gap, counted = advantage_gap(experience.targets.advantages[-rows:], newest.alive, self.config.stop_agent)
         gap_one_step, _ = advantage_gap(one_step[-rows:], newest.alive, self.config.stop_agent)
         counted = counted & newest.valid & newest.forced[..., self.config.stop_agent]
@@ -598,39 +429,6 @@ class ActorCritic:
             "advantage_gap": losses.masked_mean(gap, counted),
             "advantage_gap_one_step": losses.masked_mean(gap_one_step, counted),
             "stops": jnp.sum(counted).astype(jnp.float32),
-        }
-
-    def _diagnose_correction(self, acting: Array, log_ratios: Array, hyper: Hyper) -> Metrics:
-        """How far old experience has drifted, and what the traces make of it."""
-        others = _others(log_ratios)
-        traces = importance_traces(
-            self.correction(log_ratios),
-            scheme=self.trace,
-            lambda_=hyper.lambda_,
-            eta=hyper.eta,
-            own_cap=hyper.own_cap,
-        )
-        log_eta = jnp.log(hyper.eta)
-        # What the cap at 1 is applied to; "none" and "others" have none.
-        uncut = {
-            "none": jnp.zeros_like(log_ratios),
-            "st": log_ratios + others,
-            "it": self.correction(log_ratios),
-            "dt": log_ratios + jnp.minimum(others, log_eta),
-            "others": jnp.zeros_like(log_ratios),
-        }[self.trace]
-
-        def effective(log_weights: Array) -> Array:
-            one = jax.nn.logsumexp(log_weights, where=acting)
-            two = jax.nn.logsumexp(2.0 * log_weights, where=acting)
-            return jnp.exp(2.0 * one - two) / jnp.maximum(jnp.sum(acting), 1).astype(log_weights.dtype)
-
-        return {
-            "ess_own": effective(log_ratios),
-            "ess_others": effective(others),
-            "trace_mean": losses.masked_mean(traces, acting),
-            "cut_at_eta": losses.masked_mean((others > log_eta) * 1.0, acting),
-            "cut_at_one": losses.masked_mean((uncut > 0.0) * 1.0, acting),
         }
 
 
@@ -645,11 +443,6 @@ def make_actor(config: ExperimentConfig, num_actions: int) -> Actor:
         layer_norm=config.layer_norm,
         identity=config.actor_identity,
     )
-
-
-def _others(log_ratios: Array) -> Array:
-    """Logarithm of rho^-i, [..., N]: the sum of the others' log-ratios, within the limits of the estimators."""
-    return jnp.clip(log_ratios.sum(-1, keepdims=True) - log_ratios, -LOG_LIMIT, LOG_LIMIT)
 
 
 def _row(tree: Any) -> Any:

@@ -4,8 +4,18 @@ They know no networks and no configuration, and they jit, vmap, differentiate an
 flow through them: whoever builds a loss stops them (`jax.lax.stop_gradient`) where its method says so.
 """
 
-from gpae.estimators.advantages import advantage_gap, gae, gpae
+from gpae.estimators.action_values import counterfactual_advantages, tree_backup
+from gpae.estimators.advantages import advantage_gap, dae, gae, gpae
 from gpae.estimators.traces import importance_traces
 from gpae.types import Targets
 
-__all__ = ["Targets", "advantage_gap", "gae", "gpae", "importance_traces"]
+__all__ = [
+    "Targets",
+    "advantage_gap",
+    "counterfactual_advantages",
+    "dae",
+    "gae",
+    "gpae",
+    "importance_traces",
+    "tree_backup",
+]

@@ -21,6 +21,16 @@ def floating(name: str, x: ArrayLike, shape: tuple[int, ...] | None = None) -> A
     return x
 
 
+def integer(name: str, x: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """`x` as an array, which must be integer and of `shape`."""
+    x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        raise TypeError(f"{name} must be integer, got {x.dtype}")
+    if x.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {x.shape}")
+    return x
+
+
 def per_agent(name: str, x: ArrayLike) -> Array:
     """`x` as a floating array [T, ..., N]."""
     x = floating(name, x)

@@ -123,6 +123,76 @@ def gae(
     return Targets(advantages=advantages, critic_targets=values + advantages)
 
 
+def dae(
+    rewards: ArrayLike,
+    values: ArrayLike,
+    next_values: ArrayLike,
+    terminated: ArrayLike,
+    truncated: ArrayLike,
+    expected_rewards: ArrayLike,
+    *,
+    gamma: ArrayLike,
+    lambda_: ArrayLike,
+    beta: ArrayLike,
+    log_ratios: ArrayLike | None = None,
+    trace: Scheme = "it",
+) -> Targets:
+    r"""Difference advantages: GAE of the team minus what each agent's own actions were expected to bring.
+
+        delta_t  = r_t + gamma (1 - terminated_t) V_{t+1} - V_t
+        G_t      = delta_t + gamma lambda (1 - ended_t) G_{t+1}
+        B^i_t    = beta rbar^i_t + beta gamma lambda (1 - ended_t) B^i_{t+1}
+        A^i_t    = G_t - B^i_t = sum_l (gamma lambda)^l [ delta_{t+l} - beta^{l+1} rbar^i_{t+l} ]
+        y^i_t    = V_t + A^i_t
+
+    with rbar^i the mean of the reward over agent i's own action. beta = 0 is `gae`, bit for bit. The term of l = 0 is a
+    baseline and changes no expected gradient; the later ones do, the less the smaller beta is. Off-policy (this
+    project's extension) lambda becomes the trace c_{t+1} in both recursions, and y^i_t = V_t + w^i_t A^i_t, as in
+    `gpae`.
+
+    Args:
+      rewards: what step t brought, [T, ...] for a team or [T, ..., N], floating.
+      values: V at step t, [T, ..., N].
+      next_values: V of what follows step t, before any reset, [T, ..., N]. Not used where terminated.
+      terminated: step t ended the episode and nothing follows, [T, ...] bool. Stops bootstrap and trace.
+      truncated: the episode was cut off after step t, [T, ...] bool. Cuts the trace only.
+      expected_rewards: rbar^i, sum_a pi^i(a) r(s_t, a^-i_t, a), [T, ..., N].
+      gamma: discount, scalar in [0, 1], concrete or traced.
+      lambda_: scalar in [0, 1], concrete or traced.
+      beta: scalar in [0, 1], concrete or traced.
+      log_ratios: log pi - log mu of the taken actions, [T, ..., N]; None on-policy.
+      trace: see `importance_traces`; of no effect on-policy.
+
+    Returns:
+      Targets(advantages=A, critic_targets=y), both [T, ..., N].
+
+    Raises:
+      TypeError: an array that is not floating, or a flag that is not bool.
+      ValueError: shapes that do not agree, an unknown trace, or a concrete scalar out of range.
+
+    Source: Li, Xie and Lu 2022 (ICML, PMLR 162:13066-13085) and its released code.
+    """
+    values = check.per_agent("values", values)
+    expected_rewards = check.floating("expected_rewards", expected_rewards, values.shape)
+    beta = jnp.asarray(check.scalar("beta", beta, 0, 1), values.dtype)
+    terminated = check.flags("terminated", terminated, values.shape[:-1])
+    flags = (terminated, check.flags("truncated", truncated, values.shape[:-1]))
+    if log_ratios is None:
+        lambda_ = jnp.asarray(check.scalar("lambda_", lambda_, 0, 1), values.dtype)
+        traces, weights = jnp.broadcast_to(lambda_, values.shape), jnp.ones((), values.dtype)
+    else:
+        if trace not in SCHEMES:
+            raise unknown_name("trace", trace, SCHEMES)
+        log_ratios = check.floating("log_ratios", log_ratios, values.shape)
+        traces = importance_traces(log_ratios, scheme=trace, lambda_=lambda_)
+        weights = own_weights(log_ratios, own_weight="truncated", own_cap=inf)
+    team = _advantages(rewards, values, next_values, *flags, traces, gamma)
+    nothing = jnp.zeros_like(values)
+    shares = _advantages(beta * expected_rewards, nothing, nothing, *flags, beta * traces, gamma)
+    advantages = team - shares
+    return Targets(advantages=advantages, critic_targets=values + weights * advantages)
+
+
 def advantage_gap(advantages: ArrayLike, alive: ArrayLike, agent: int) -> tuple[Array, Array]:
     r"""How much worse than its teammates' an agent's advantage is: whom does the estimator blame?
 

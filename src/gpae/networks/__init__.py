@@ -2,5 +2,14 @@
 
 from gpae.networks.actor import Actor
 from gpae.networks.critics import CRITIC_INPUTS, Critic, CriticInputs, CriticOutputs
+from gpae.networks.decomposed import DecomposedCritic, DecomposedOutputs
 
-__all__ = ["CRITIC_INPUTS", "Actor", "Critic", "CriticInputs", "CriticOutputs"]
+__all__ = [
+    "CRITIC_INPUTS",
+    "Actor",
+    "Critic",
+    "CriticInputs",
+    "CriticOutputs",
+    "DecomposedCritic",
+    "DecomposedOutputs",
+]

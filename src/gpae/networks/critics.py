@@ -1,8 +1,9 @@
 r"""Critics: one network with parameters shared between agents, told apart by what it is shown.
 
-    "joint_action"   EQ^i(s, a^-i): state, and the joint action with agent i's slot holding its policy's probabilities
-    "state"          V^i(s): the state
-    "observation"    V^i(tau^i): what agent i sees
+    "joint_action"     EQ^i(s, a^-i): state, and the joint action with agent i's slot holding its policy's probabilities
+    "others_actions"   state, and the joint action with agent i's slot empty: for a value Q^i(s, a^-i, .) per own action
+    "state"            V^i(s): the state
+    "observation"      V^i(tau^i): what agent i sees
 
 **The joint-action critic in O(N).** Agent i's input x_i is a vector of N slots of A numbers: one-hot actions in the
 others' slots, the probabilities pi^i in its own. Evaluated one by one, N such vectors cost O(N^2 A). But the first
@@ -13,11 +14,12 @@ layer is linear: with its kernel W cut into the slots' pieces W_j [A, H],
 which is one sum over agents, one look-up and one small product per agent. A LayerNorm in front (scale g, bias b)
 folds in, since every slot sums to one: with n = N A inputs
 
-    mean(x_i) = 1 / A        var(x_i) = (N - 1 + sum_a pi^i(a)^2) / n - 1 / A^2
+    mean(x_i) = 1 / A        var(x_i) = (N - 1 + sum_a pi^i(a)^2) / n - mean^2
     W (g (x_i - mean) / sd + b) = [ (W g) x_i - mean (W g) 1 ] / sd + W b
 
-The state half of the input, [s, one-hot i], has the same mean and variance for all agents, and its product with the
-kernel differs only by the row of i; it is computed once per state. Both equal the plain network (`tests/networks`).
+An empty slot is one with pi^i = 0; the mean is then (N - 1) / n. The state half of the input, [s, one-hot i], has the
+same mean and variance for all agents, and its product with the kernel differs only by the row of i; it is computed once
+per state. All of it equals the plain network (`tests/networks`).
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from jax import Array
 
 from gpae.networks.recurrent import ORTHOGONAL, Core, Dense, Memory, Torso, finish
 
-CRITIC_INPUTS = ("joint_action", "state", "observation")
+CRITIC_INPUTS = ("joint_action", "others_actions", "state", "observation")
 _EPSILON = 1e-6  # flax's LayerNorm
 
 
@@ -107,6 +109,8 @@ class JointActionEmbedding(nn.Module):
 
     features: int
     layer_norm: bool
+    own_slot: bool = True
+    """Whether the agent's own slot holds its policy; else it is empty."""
 
     @nn.compact
     def __call__(self, actions: Array, probs: Array) -> Array:
@@ -114,7 +118,9 @@ class JointActionEmbedding(nn.Module):
         *_, num_agents, num_actions = probs.shape
         inputs = num_agents * num_actions
         dense = _NormedDense(inputs, self.features, self.layer_norm)
-        mean = 1.0 / num_actions
+        if not self.own_slot:
+            probs = jnp.zeros_like(probs)
+        mean = 1.0 / num_actions if self.own_slot else (num_agents - 1) / inputs
         variance = (num_agents - 1 + jnp.square(probs).sum(-1)) / inputs - mean**2
         kernel, constant, inverse = dense.parts(mean, variance)
         slots = kernel.reshape(num_agents, num_actions, self.features)
@@ -130,7 +136,7 @@ class CriticOutputs(NamedTuple):
     """What a critic returns."""
 
     values: Array
-    """EQ^i or V^i, [T, E, N]."""
+    """EQ^i or V^i, [T, E, N]; a value per own action, [T, E, N, A], where there are several `outputs`."""
     memories: Memory
     """The memory after every row, [T, E, M, H]."""
     expected: Array | None
@@ -143,6 +149,8 @@ class Critic(nn.Module):
     inputs: str
     """One of `CRITIC_INPUTS`."""
     num_agents: int
+    outputs: int = 1
+    """Values per agent: 1, or one for each of its actions."""
     hidden_size: int = 128
     embedding_size: int = 64
     num_layers: int = 1
@@ -177,14 +185,16 @@ class Critic(nn.Module):
             head = Torso(self.hidden_size, max(self.num_layers, 1), self.layer_norm, name="expected_torso")(x)
             head = Dense(1, kernel_init=nn.initializers.orthogonal(1.0), name="expected")(head)[..., 0]
             expected = jnp.broadcast_to(head, (*head.shape[:-1], self.num_agents))
-        if self.inputs == "joint_action":
-            joint = JointActionEmbedding(self.embedding_size, self.layer_norm)(inputs.actions, inputs.probs)
+        if self.inputs in ("joint_action", "others_actions"):
+            own_slot = self.inputs == "joint_action"
+            joint = JointActionEmbedding(self.embedding_size, self.layer_norm, own_slot)(inputs.actions, inputs.probs)
             x = jnp.concatenate([jnp.broadcast_to(x, joint.shape), joint], axis=-1)
         x = Torso(self.hidden_size, self.num_layers, self.layer_norm)(x)
         x, memories = Core(self.hidden_size, self.recurrent, self.layer_norm)(x, starts, memory)
         x = Torso(self.hidden_size, self.head_layers, self.layer_norm)(x)
-        values = Dense(1, kernel_init=nn.initializers.orthogonal(1.0))(x)[..., 0]
-        values = jnp.broadcast_to(values, (*values.shape[:-1], self.num_agents))
+        values = Dense(self.outputs, kernel_init=nn.initializers.orthogonal(1.0))(x)
+        values = jnp.broadcast_to(values, (*values.shape[:-2], self.num_agents, self.outputs))
+        values = values[..., 0] if self.outputs == 1 else values
         return CriticOutputs(values=values, memories=memories, expected=expected)
 
     @property

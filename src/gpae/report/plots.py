@@ -115,10 +115,11 @@ def advantage_gaps(run_directories: Sequence[str | Path], picture: str | Path) -
         raise UserError("the runs differ in env, stop_agent or stop_probability: their gaps cannot be compared")
     names = [config["algorithm"] for config in configs]
     for (colour, style), path, algorithm_name in zip(itertools.cycle(_STYLES), paths, names, strict=False):
-        spec, metrics = algorithm(algorithm_name), read_metrics(path)
+        metrics = read_metrics(path)
         label = algorithm_name if names.count(algorithm_name) == 1 else f"{algorithm_name} ({path.name})"
         curves = [("advantage_gap", label, 2.2)]
-        if spec.critic == "joint_action" and spec.advantages == "multi_step":
+        one_step_already = all(m.get("advantage_gap") == m.get("advantage_gap_one_step") for m in metrics)
+        if algorithm(algorithm_name).critic == "joint action" and not one_step_already:
             curves.append(("advantage_gap_one_step", f"{label}, one step", 1.0))
         for name, text, width in curves:
             steps, gaps = _gap_curve(metrics, name)
