@@ -45,8 +45,15 @@ def test_the_algorithm_of_ones_own(tmp_path, monkeypatch):
         config = gpae.ExperimentConfig(
             env="probe/team",
             algorithm="wonderful-life",
-            **{"total_steps": 60 * 128, "num_envs": 16, "rollout_length": 8, "hidden_size": 16, "embedding_size": 16},
-            **{"learning_rate": 1e-2, "gamma": 0.9, "evaluations": 1, "actor_identity": True},
+            total_steps=60 * 128,
+            num_envs=16,
+            rollout_length=8,
+            hidden_size=16,
+            embedding_size=16,
+            learning_rate=1e-2,
+            gamma=0.9,
+            evaluations=1,
+            actor_identity=True,
         )
         run = gpae.train(config, gpae.RunOptions(quiet=True))
         assert np.mean(run.evaluations["seed_0"]["step_1"]["win_rate"]) == 1.0
