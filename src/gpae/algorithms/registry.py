@@ -11,21 +11,25 @@ from gpae.estimators.traces import Scheme
 
 @dataclass(frozen=True)
 class AlgorithmSpec:
-    """What tells one actor-critic algorithm from another. Everything else is shared."""
+    """What tells one algorithm from another. Everything else is shared by the algorithms of a learner."""
 
     name: str
     summary: str
     """One line."""
     source: str
     """Where it is defined."""
-    critic: Literal["joint_action", "state", "observation"]
-    """What the critic is shown (`gpae.networks.critics`)."""
+    critic: Literal["joint_action", "state", "observation", "none"]
+    """What the critic is shown (`gpae.networks.critics`); of a value-based method, what the mixer is."""
     ratios: Literal["own", "joint"]
     """Ratios of the correction for old experience: each agent's own and the others' apart, or the team's product."""
     trace: Scheme
     """The trace scheme it is used with unless another is asked for (`gpae.estimators.importance_traces`)."""
     advantages: Literal["multi_step", "one_step"] = "multi_step"
     """How far the policy's advantages look ahead: by lambda, as the critic's targets do, or one step."""
+    learner: Literal["actor_critic", "value_based"] = "actor_critic"
+    """Which learner it is a case of (`gpae.algorithms.learners`). Ratios, trace and advantages are for the first."""
+    mixer: Literal["none", "identity", "sum", "monotone"] = "none"
+    """How a value-based method makes the team's value of the agents' values (`gpae.networks.mixers`)."""
 
 
 ALGORITHMS = {
@@ -71,6 +75,36 @@ ALGORITHMS = {
             critic="observation",
             ratios="own",
             trace="it",
+        ),
+        AlgorithmSpec(
+            name="vdn",
+            summary="Q-learning of a team value that is the sum of the agents' values",
+            source="Sunehag et al. 2018, arXiv 1706.05296",
+            critic="none",
+            ratios="own",
+            trace="none",
+            learner="value_based",
+            mixer="sum",
+        ),
+        AlgorithmSpec(
+            name="qmix",
+            summary="Q-learning of a team value that rises with every agent's value, by weights made from the state",
+            source="Rashid et al. 2018, arXiv 1803.11485",
+            critic="state",
+            ratios="own",
+            trace="none",
+            learner="value_based",
+            mixer="monotone",
+        ),
+        AlgorithmSpec(
+            name="iql",
+            summary="Q-learning by each agent for itself, with the team's reward",
+            source="Tan 1993; recurrent, as the baseline of arXiv 1803.11485",
+            critic="none",
+            ratios="own",
+            trace="none",
+            learner="value_based",
+            mixer="identity",
         ),
     )
 }

@@ -2,5 +2,17 @@
 
 from gpae.networks.actor import Actor
 from gpae.networks.critics import CRITIC_INPUTS, Critic, CriticInputs, CriticOutputs
+from gpae.networks.mixers import MIXERS, Mixer, make_mixer
+from gpae.networks.utilities import QNetwork
 
-__all__ = ["CRITIC_INPUTS", "Actor", "Critic", "CriticInputs", "CriticOutputs"]
+__all__ = [
+    "CRITIC_INPUTS",
+    "MIXERS",
+    "Actor",
+    "Critic",
+    "CriticInputs",
+    "CriticOutputs",
+    "Mixer",
+    "QNetwork",
+    "make_mixer",
+]
