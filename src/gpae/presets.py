@@ -106,18 +106,18 @@ _JAXMARL_Q: dict[str, Any] = {
 }
 
 _QUICKSTART_Q: dict[str, Any] = {
-    # Tuned on smax/3m.
+    # Chosen among a handful on smax/3m (docs/algorithms/value-based.md).
     "num_envs": 16,
-    "rollout_length": 64,
+    "rollout_length": 32,
     "chunk_length": 0,
-    "epochs": 8,
+    "epochs": 32,
     "minibatches": 1,
-    "learning_rate": 1e-3,
+    "learning_rate": 5e-4,
     "max_grad_norm": 10.0,
     "epsilon_fraction": 0.1,
-    "replay_segments": 128,
-    "replay_sequences": 32,
-    "target_period": 4,
+    "replay_segments": 256,
+    "replay_sequences": 16,
+    "target_period": 8,
     "reward_scale": 1.0,
     "embedding_size": 32,
     "actor_identity": True,
