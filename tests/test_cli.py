@@ -108,6 +108,8 @@ MAVA = {
         ("train --env probe/team --num-envs 9 --window 2", "num_envs"),
         ("train --env probe/team --minibatches 7", "minibatches could be"),
         ("train --gamma 2", "--gamma is 2.0; it must be between 0 and 1"),
+        ("train --env probe/team --algorithm vdn --window 2", "--window 2: vdn learns values of actions"),
+        ("train --env probe/team --algorithm qmix --preset paper", "preset paper has no settings for qmix"),
         ("evaluate nowhere --episodes 0", "--episodes is 0"),
         ("play nowhere --episode -1", "--episode is -1"),
         ("evaluate nowhere", "nowhere is not a gpae run directory"),
@@ -149,7 +151,7 @@ def test_lists(capsys):
         assert name in text
     assert main(["algorithms"]) == 0
     text = capsys.readouterr().out
-    for name in ("gpae", "gpae-state", "coma", "mappo", "ippo", *PRESETS):
+    for name in ("gpae", "gpae-state", "coma", "mappo", "ippo", "vdn", "qmix", "iql", *PRESETS):
         assert name in text
 
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,3 +63,47 @@ def test_chunk_memories_are_those_before_each_chunk():
     np.testing.assert_array_equal(memories[:, 0, 0], expected)
     assert replay.chunk_memories((), (), 2) == ()
     np.testing.assert_array_equal(replay.chunk_memories(jnp.ones((E, 1)), after[..., 0], T), jnp.ones((E, 1)))
+
+
+def ending(number):
+    """As `segment`, its ends told by the number: every bit of it ends an episode at that row, by environment 0."""
+    made = segment(number)
+    ends = jnp.zeros((T, E), bool).at[:, 0].set([bool(number >> t & 1) for t in range(T)])
+    flags = {"terminated": ends, "truncated": ~ends, "won": ends}
+    return dataclasses.replace(made, trajectory=dataclasses.replace(made.trajectory, **flags))
+
+
+def test_a_buffer_keeps_the_newest_segments_and_samples_only_what_it_holds():
+    held = replay.buffer(jax.eval_shape(lambda: ending(0)), 3)
+    add = jax.jit(replay.add)
+    sample = jax.jit(replay.sample, static_argnums=2)
+    for number in range(1, 6):
+        held = add(held, ending(number))
+        assert held.added == number
+        drawn = sample(held, jax.random.key(number), 64)
+        assert set(np.unique(drawn.actor_memory)) == {n for n in (number - 2, number - 1, number) if n >= 1}
+        # Every environment of every segment, with memories and rows that belong together.
+        firsts = np.asarray(drawn.trajectory.observations[0])
+        assert set(firsts % 10) == set(range(E))
+        np.testing.assert_array_equal(firsts // 100, drawn.actor_memory[:, 0, 0])
+        np.testing.assert_array_equal(drawn.critic_memory, -drawn.actor_memory)
+        np.testing.assert_array_equal(drawn.trajectory.observations, firsts + 10 * np.arange(T)[:, None])
+
+
+def test_the_last_row_of_a_sequence_only_shows_what_follows():
+    held = replay.buffer(ending(0), 1)
+    sample = jax.jit(replay.sample, static_argnums=2)
+    for number in (0b0000, 0b0001, 0b0100, 0b1000, 0b1111):
+        held = replay.add(held, ending(number))
+        drawn = jax.device_get(sample(held, jax.random.key(0), 32).trajectory)
+        whole = ending(number).trajectory
+        envs = np.asarray(drawn.actions[0]) % 10  # the actions tell the environment
+        for c, env in enumerate(envs):
+            np.testing.assert_array_equal(drawn.valid[:, c], [True, True, True, False])
+            np.testing.assert_array_equal(drawn.rewards[:-1, c], whole.rewards[:-1, env])
+            np.testing.assert_array_equal(drawn.terminated[:, c], np.append(whole.terminated[:-1, env], False))
+            np.testing.assert_array_equal(drawn.won[:, c], drawn.terminated[:, c])
+            assert drawn.rewards[-1, c] == 0
+            # Nothing is known of what follows the row before the last one but its observation.
+            assert bool(drawn.truncated[-2, c]) != bool(drawn.terminated[-2, c])
+            assert drawn.truncated[-1, c]

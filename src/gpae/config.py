@@ -49,7 +49,7 @@ class ExperimentConfig:
 
     # Optimisation
     epochs: int = 4
-    """Passes over the experience in an update."""
+    """Passes over the experience in an update. Value-based methods take epochs x minibatches gradient steps."""
     minibatches: int = 2
     """Pieces that a pass is cut into, one gradient step each."""
     chunk_length: int = 0
@@ -106,17 +106,30 @@ class ExperimentConfig:
     mask_dead: bool = True
     """Leave dead agents out of the policy's loss, the entropy and the advantages' statistics."""
 
-    # Replay
-    replay_segments: int = 32
-    """dop: rollouts that are kept, to be sampled from."""
-    replay_sequences: int = 64
-    """dop: replayed sequences beside the newest experience in each update, of one environment's rollout each."""
-
     # Intervention
     stop_agent: int = -1
     """Agent that is made to stop now and then, to see whom the advantages blame; -1: none."""
     stop_probability: float = 0.05
     """How often it is, at each step where it lives."""
+
+    # Value-based methods
+    epsilon_start: float = 1.0
+    """How often agents explore when training begins: the probability of an action drawn evenly from the legal ones."""
+    epsilon_end: float = 0.05
+    """How often they explore after that, and in sampled evaluations."""
+    epsilon_fraction: float = 0.1
+    """Share of training over which exploration falls linearly from `epsilon_start` to `epsilon_end`."""
+    replay_segments: int = 64
+    """vdn, qmix, iql, dop: rollouts kept for replay, each of `num_envs` x `rollout_length`."""
+    replay_sequences: int = 32
+    """Sequences of `rollout_length` rows, each of one environment, drawn from the replay: by vdn, qmix and iql for each
+    gradient step, by dop for each update, beside its newest experience."""
+    target_period: int = 10
+    """Updates between two copies of the networks into those that the targets are computed with."""
+    reward_scale: float = 1.0
+    """Rewards are multiplied by this before values are learnt from them."""
+    hypernet_size: int = 64
+    """Width of the networks that make the weights of QMIX's mixer from the state."""
 
     # Networks
     hidden_size: int = 64
@@ -247,7 +260,7 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
             *("seeds", "total_steps", "num_envs", "rollout_length", "window", "epochs", "minibatches"),
             *("hidden_size", "embedding_size", "actor_layers"),
             *("evaluations", "evaluation_episodes", "updates_per_call", "eta"),
-            *("ensemble", "tree_steps", "replay_segments", "replay_sequences"),
+            *("ensemble", "tree_steps", "replay_segments", "replay_sequences", "target_period", "hypernet_size"),
         ),
         lambda value: 1 <= value < math.inf,
         "at least 1",
@@ -258,12 +271,21 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "at least 0",
     ),
     (
-        ("learning_rate", "adam_epsilon", "max_grad_norm", "clip"),
+        ("learning_rate", "adam_epsilon", "max_grad_norm", "clip", "reward_scale"),
         lambda value: 0 < value < math.inf,
         "greater than 0",
     ),
     (("seed",), lambda value: 0 <= value < 2**31, "between 0 and 2147483647"),
-    (("gamma", "lambda_", "stop_probability", "beta", "tree_lambda"), lambda value: 0 <= value <= 1, "between 0 and 1"),
+    (
+        (
+            *("gamma", "lambda_", "stop_probability", "beta", "tree_lambda"),
+            *("epsilon_start", "epsilon_fraction"),
+        ),
+        lambda value: 0 <= value <= 1,
+        "between 0 and 1",
+    ),
+    # With 1 the most probable action would not be the best one.
+    (("epsilon_end",), lambda value: 0 <= value < 1, "at least 0 and below 1"),
     (("stop_agent",), lambda value: value >= -1, "an agent's number, or -1 for none"),
     (("own_cap",), lambda value: value == 0 or 1 <= value < math.inf, "at least 1, or 0 for none"),
 )

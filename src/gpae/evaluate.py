@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from gpae.algorithms.actor_critic import ActorCritic
+from gpae.algorithms.learners import Learner
 from gpae.envs.base import begin
 from gpae.networks import distributions as policies
 from gpae.rollout import observe
@@ -30,7 +30,7 @@ class Episodes:
     """The environment's states in the first episode, [limit + 1, ...]; rows after its length are empty."""
 
 
-def run_episodes(learner: ActorCritic, params: Any, key: Array, greedy: Array) -> Episodes:
+def run_episodes(learner: Learner, params: Any, key: Array, greedy: Array) -> Episodes:
     """Plays one episode in each environment, from its reset to its end.
 
     Args:

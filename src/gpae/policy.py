@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gpae.algorithms.actor_critic import make_actor
+from gpae.algorithms.learners import make_actor
 from gpae.checkpoint import Checkpoints
 from gpae.config import from_dict
 from gpae.errors import UserError

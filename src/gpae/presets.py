@@ -6,7 +6,7 @@ from typing import Any
 
 from gpae.algorithms.registry import algorithm
 from gpae.config import ExperimentConfig
-from gpae.errors import unknown_name
+from gpae.errors import UserError, unknown_name
 
 _PUBLISHED: dict[str, Any] = {
     # What the presets that reproduce others' settings have in common. Every published value stands in this file, so
@@ -81,6 +81,48 @@ _MAVA: dict[str, Any] = _PUBLISHED | {
     "actor_identity": True,
 }
 
+_JAXMARL_Q: dict[str, Any] = {
+    # What JaxMARL's Q-learning scripts for SMAX have otherwise than its MAPPO.
+    "num_envs": 16,
+    "epochs": 8,
+    "minibatches": 1,
+    "learning_rate": 5e-5,
+    "anneal": False,
+    "adam_epsilon": 1e-8,
+    "max_grad_norm": 10.0,
+    "epsilon_start": 1.0,
+    "epsilon_end": 0.05,
+    "epsilon_fraction": 0.1,
+    "replay_segments": 312,
+    "replay_sequences": 32,
+    "target_period": 10,
+    "reward_scale": 10.0,
+    "hypernet_size": 256,
+    "hidden_size": 512,
+    "embedding_size": 64,
+    "actor_layers": 1,
+    "head_layers": 0,
+    "actor_identity": True,
+}
+
+_QUICKSTART_Q: dict[str, Any] = {
+    # Chosen among a handful on smax/3m (docs/algorithms/value-based.md).
+    "num_envs": 16,
+    "rollout_length": 32,
+    "chunk_length": 0,
+    "epochs": 32,
+    "minibatches": 1,
+    "learning_rate": 5e-4,
+    "max_grad_norm": 10.0,
+    "epsilon_fraction": 0.1,
+    "replay_segments": 256,
+    "replay_sequences": 16,
+    "target_period": 8,
+    "reward_scale": 1.0,
+    "embedding_size": 32,
+    "actor_identity": True,
+}
+
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "quickstart": (
         "learns to win smax/2s3z in a few minutes on two CPU cores",
@@ -98,6 +140,7 @@ _TWO_EMBEDDINGS = {"embedding_size": 64}
 """Of state and of joint action: side by side as wide as MAPPO's one."""
 
 _OF_ALGORITHM: dict[str, dict[str, dict[str, Any]]] = {
+    "quickstart": {"vdn": _QUICKSTART_Q, "qmix": _QUICKSTART_Q, "iql": _QUICKSTART_Q},
     "paper": {
         "gpae": _WINDOW_OF_PAPER,
         "gpae-state": _WINDOW_OF_PAPER,
@@ -108,6 +151,9 @@ _OF_ALGORITHM: dict[str, dict[str, dict[str, Any]]] = {
         "gpae-state": _TWO_EMBEDDINGS,
         "coma": _TWO_EMBEDDINGS,
         "ippo": {"learning_rate": 4e-3, "clip": 0.05, "entropy": 0.01},
+        "vdn": _JAXMARL_Q,
+        "qmix": _JAXMARL_Q,
+        "iql": _JAXMARL_Q,
     },
     "mava": {"gpae": _TWO_EMBEDDINGS, "gpae-state": _TWO_EMBEDDINGS, "coma": _TWO_EMBEDDINGS},
 }
@@ -118,10 +164,13 @@ def preset(name: str, algorithm_name: str = "gpae") -> ExperimentConfig:
     """The settings called `name` for an algorithm.
 
     Raises:
-      UserError: an unknown preset or algorithm.
+      UserError: an unknown preset or algorithm, or one that has nothing to say about the other.
     """
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
     spec = algorithm(algorithm_name)
+    if spec.value_based and spec.name not in _OF_ALGORITHM.get(name, {}):
+        fits = [n for n in PRESETS if spec.name in _OF_ALGORITHM.get(n, {})]
+        raise UserError(f"preset {name} has no settings for {spec.name}; those that do: {', '.join(fits)}")
     values = PRESETS[name][1] | _OF_ALGORITHM.get(name, {}).get(spec.name, {})
     return ExperimentConfig(preset=name, algorithm=spec.name, **values)

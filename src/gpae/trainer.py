@@ -20,7 +20,8 @@ import numpy as np
 from jax import Array
 
 from gpae import envs
-from gpae.algorithms.actor_critic import ActorCritic, Hyper, LearnerState, Networks, hyper_of
+from gpae.algorithms.actor_critic import Hyper, LearnerState, Networks, hyper_of
+from gpae.algorithms.learners import make_learner, with_advantages
 from gpae.checkpoint import Checkpoints
 from gpae.compilation import enable_compilation_cache
 from gpae.config import ExperimentConfig, RunOptions, as_dict, from_dict
@@ -111,7 +112,7 @@ class Experiment:
         enable_compilation_cache()
         self.config = config.validate()
         self.env = make_environment(config)
-        self.learner = ActorCritic.build(config, self.env)
+        self.learner = make_learner(config, self.env)
         self.seeds = list(range(config.seed, config.seed + config.seeds))
 
     def _over_seeds(self, function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
@@ -239,7 +240,7 @@ class Experiment:
           How it ended, and the animation's path; None if the environment cannot be drawn.
         """
         keys, params = self._first_seed(self._keys(5, number)), self._first_seed(params)
-        episode = credited_episode(self.learner, params, self.hyper, keys)
+        episode = credited_episode(with_advantages(self.learner), params, self.hyper, keys)
         names = self.env.spec.action_names
         labels = [str(agent) for agent in range(self.env.spec.num_agents)]
         scenes = []
@@ -261,7 +262,7 @@ class Experiment:
     def critic_use(self, params: Networks, *, number: int, num_envs: int, shuffles: int) -> dict[str, float]:
         """How much the critic of the first seed uses the others' actions; see `gpae.credit.critic_use`."""
         key, params = self._first_seed(self._keys(6, number)), self._first_seed(params)
-        return critic_use(self.learner, params, self.hyper, key, num_envs=num_envs, shuffles=shuffles)
+        return critic_use(with_advantages(self.learner), params, self.hyper, key, num_envs=num_envs, shuffles=shuffles)
 
 
 def train(config: ExperimentConfig, options: RunOptions | None = None) -> Run:

@@ -141,9 +141,83 @@ def test_death():
         assert float(jnp.abs(views[1].observations[1]).sum()) > 0
 
 
+def payoffs(env, first=()):
+    """The last reward by the first two agents' actions at the last step, after the joint actions `first`."""
+    number = env.spec.num_actions
+    last = {
+        pair: play(env, [*first, [*pair, *[1] * (env.num_agents - 2)]])[1][-1]
+        for pair in itertools.product(range(number), repeat=2)
+    }
+    assert all(bool(o.won) == (float(o.reward) == 1.0) for o in last.values())
+    return np.array([[float(last[a, b].reward) for b in range(number)] for a in range(number)])
+
+
+def additive_fit(table):
+    """The sum of two agents' values that is nearest to `table`."""
+    return table.mean(1, keepdims=True) + table.mean(0, keepdims=True) - table.mean()
+
+
+def monotone_fit(table, orders):
+    """The table nearest to `table` that rises with each agent's action in the agent's own order, and its squared error.
+
+    Isotonic regression: at each place the largest, over the sets above, of the least mean over the sets below.
+    """
+    places = list(itertools.product(range(len(table)), repeat=2))
+
+    def below(x, y):
+        return all(order[a] <= order[b] for order, a, b in zip(orders, x, y, strict=True))
+
+    subsets = [{p for i, p in enumerate(places) if bits >> i & 1} for bits in range(1, 2 ** len(places))]
+    above = [s for s in subsets if all(y in s for x in s for y in places if below(x, y))]
+    under = [s for s in subsets if all(y in s for x in s for y in places if below(y, x))]
+    fit = np.zeros(table.shape)
+    for x in places:
+        fit[x] = max(min(np.mean([table[y] for y in u & v]) for v in under if x in v) for u in above if x in u)
+    return fit, np.square(fit - table).sum()
+
+
+@pytest.mark.parametrize("num_agents", [2, 3])
+def test_non_monotone(num_agents):
+    table = payoffs(make("probe/non_monotone", num_agents=num_agents))
+    np.testing.assert_array_equal(table, [[1, -2, -2], [-2, 0, 0], [-2, 0, 0]])
+
+
+def test_the_best_fits_of_the_non_monotone_game():
+    """As the docstring has them, over all orders of the two agents' actions."""
+    for penalty, wins in ((2.0, False), (1.5, True)):
+        table = payoffs(make("probe/non_monotone", penalty=penalty))
+        both, one, none = (5 - 8 * penalty) / 9, (2 - 5 * penalty) / 9, -(1 + 2 * penalty) / 9
+        np.testing.assert_allclose(additive_fit(table), [[both, one, one], [one, none, none], [one, none, none]])
+        orders = [(0, 1, 2), (1, 0, 2), (2, 0, 1)]  # an action's place from the worst; 1 and 2 are alike
+        fits = [monotone_fit(table, (first, second)) for first in orders for second in orders]
+        least = min(error for _, error in fits)
+        for fit, error in fits:
+            if error < least + 1e-9:
+                assert (fit.argmax() == 0) == wins
+                if not wins:
+                    any_0 = (1 - 4 * penalty) / 5
+                    np.testing.assert_allclose(fit, [[any_0] * 3, [any_0, 0, 0], [any_0, 0, 0]], atol=1e-9)
+
+
+def test_two_step():
+    env = make("probe/two_step")
+    np.testing.assert_array_equal(payoffs(env, [[0, 1]]), np.full((2, 2), 0.875))
+    table = payoffs(env, [[1, 0]])
+    np.testing.assert_array_equal(table, [[0, 0.125], [0.125, 1]])
+    np.testing.assert_allclose(additive_fit(table), [[-3 / 16, 5 / 16], [5 / 16, 13 / 16]])
+    _, outcomes = play(env, [[1, 0], [1, 1]])
+    assert discounted(outcomes) == pytest.approx(GAMMA)
+    # The agents see which game it is.
+    seen = [np.asarray(play(env, [[first, 0]])[0][1].observations[1]).tolist() for first in (0, 1)]
+    assert seen[0] != seen[1]
+
+
 @pytest.mark.parametrize("options", [{"num_agents": 0}, {"length": 0}])
 def test_options_out_of_range(options):
     with pytest.raises(UserError, match=next(iter(options))):
         make("probe/delay", **options)
     with pytest.raises(UserError, match="num_agents must be at least 2"):
         make("probe/team", num_agents=1)
+    for name in ("probe/non_monotone", "probe/two_step"):
+        with pytest.raises(UserError, match="num_agents must be at least 2"):
+            make(name, num_agents=1)

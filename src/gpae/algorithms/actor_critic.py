@@ -88,6 +88,8 @@ class ActorCritic:
         """
         config.validate()
         spec = algorithm(config.algorithm)
+        if spec.method is None:
+            raise UserError(f"{spec.name} is not an actor-critic algorithm")
         if config.stop_agent >= env.spec.num_agents:
             raise UserError(
                 f"--stop-agent {config.stop_agent}: the agents of {env.spec.name} are numbered 0 to"

@@ -19,7 +19,7 @@ from gpae.errors import unknown_name
 
 @dataclass(frozen=True)
 class AlgorithmSpec:
-    """What tells one algorithm from another. Everything else is shared."""
+    """What tells one algorithm from another. Everything else is shared by the algorithms of a learner."""
 
     name: str
     summary: str
@@ -27,11 +27,23 @@ class AlgorithmSpec:
     source: str
     """Where it is defined."""
     critic: str
-    """What its critic is shown, in a few words."""
-    method: Callable[[ExperimentConfig, EnvSpec], Method]
-    """Makes the critic and what is made of it, for an experiment."""
+    """What its critic (of a value-based method, its mixer) is shown, in a few words."""
+    method: Callable[[ExperimentConfig, EnvSpec], Method] | None = None
+    """Of an actor-critic algorithm: makes the critic and what is made of it, for an experiment."""
     policy_loss: Literal["clipped", "gradient"] = "clipped"
     """The clipped surrogate of PPO, or the plain policy gradient log pi A."""
+    mixer: Literal["identity", "sum", "monotone"] | None = None
+    """Of a value-based method: how the team's value is made of the agents' (`gpae.networks.mixers`)."""
+
+    def __post_init__(self) -> None:
+        """Checks that it is one of the two kinds."""
+        if (self.method is None) == (self.mixer is None):
+            raise ValueError(f"{self.name}: an algorithm has either a method or a mixer")
+
+    @property
+    def value_based(self) -> bool:
+        """Whether it learns values of actions and not a policy: which learner it is a case of."""
+        return self.mixer is not None
 
 
 _EQ = partial(PerAgent, inputs="joint_action", ratios="own", own_trace="dt")
@@ -116,6 +128,27 @@ for _spec in (
         source="Wang et al. 2021, arXiv 2007.12322; the clip is this project's",
         critic="state, observation",
         method=DOP,
+    ),
+    AlgorithmSpec(
+        name="vdn",
+        summary="Q-learning of a team value that is the sum of the agents' values",
+        source="Sunehag et al. 2018, arXiv 1706.05296",
+        critic="none",
+        mixer="sum",
+    ),
+    AlgorithmSpec(
+        name="qmix",
+        summary="Q-learning of a team value that rises with every agent's value, by weights made from the state",
+        source="Rashid et al. 2018, arXiv 1803.11485",
+        critic="state",
+        mixer="monotone",
+    ),
+    AlgorithmSpec(
+        name="iql",
+        summary="Q-learning by each agent for itself, with the team's reward",
+        source="Tan 1993; recurrent, as the baseline of arXiv 1803.11485",
+        critic="none",
+        mixer="identity",
     ),
 ):
     register(_spec)

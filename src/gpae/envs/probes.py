@@ -32,7 +32,7 @@ class ProbeState:
 
 @dataclass(frozen=True)
 class Probe(ABC):
-    """What the probes have in common: two actions, L steps, a cue of two values, and a state that tells all.
+    """What the probes have in common: two or more actions, L steps, a cue of two values, a state that tells all.
 
     Unless a probe says otherwise each agent observes the global state: one-hot time [L + 1] and one-hot cue [2].
     """
@@ -154,8 +154,7 @@ class Team(Probe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_agents < 2:
-            raise UserError(f"{self.name}: num_agents must be at least 2, not {self.num_agents}")
+        _at_least_two(self)
 
     def right(self, state: ProbeState) -> Array:
         """The right action of every agent but the lazy one, [N - 1] int32."""
@@ -282,5 +281,98 @@ class Death(Probe):
         return (last & (state.cue == 1)).astype(jnp.float32)
 
 
-PROBES = (Constant, Observation, Delay, Team, Memory, TimeLimit, Stay, Death)
+@dataclass(frozen=True)
+class NonMonotone(Probe):
+    """A one-state, one-step matrix game in which an agent's best action depends on what the other one does.
+
+    Three actions; the reward by those of the first two agents (others are of no consequence), p = `penalty`:
+
+               0    1    2
+          0    1   -p   -p
+          1   -p    0    0         best: both play 0, reward 1, a win
+          2   -p    0    0
+
+    A team value that rises with every agent's own cannot have this shape. Under even exploration the best fit, by the
+    number of agents that play 0, is
+
+                                      both            one             none
+          a sum (VDN)                 (5 - 8 p) / 9   (2 - 5 p) / 9   -(1 + 2 p) / 9
+          any monotone one (QMIX)     (1 - 4 p) / 5   (1 - 4 p) / 5   0
+
+    the second where p > 1.73, so that both methods play 1 or 2, for a reward of 0. The pay-offs in use elsewhere, 8 and
+    -12, are p = 1.5: there the monotone fit of least error does have its greatest value where both play 0, and what
+    keeps QMIX from it is only that learning does not find it. If VDN or QMIX wins: its mixer is not what it says.
+
+    Source: Son et al. 2019, arXiv 1905.05408 (QTRAN), with p = 1.5.
+    """
+
+    penalty: float = 2.0
+    name: ClassVar[str] = "probe/non_monotone"
+    has_wins: ClassVar[bool] = True
+    num_actions: ClassVar[int] = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least_two(self)
+
+    def reset(self, key: Array) -> ProbeState:
+        """The one state."""
+        return ProbeState(time=jnp.int32(0), cue=jnp.int32(0))
+
+    def _reward(self, state: ProbeState, actions: Array, last: Array) -> Array:
+        zeros = jnp.sum(actions[:2] == 0)
+        return jnp.select([zeros == 2, zeros == 1], [jnp.float32(1), jnp.float32(-self.penalty)], jnp.float32(0))
+
+    def _won(self, state: ProbeState, actions: Array) -> Array:
+        return jnp.all(actions[:2] == 0)
+
+
+@dataclass(frozen=True)
+class TwoStep(Probe):
+    """Agent 0 chooses at the first step which game is played at the second; all see which.
+
+    If it plays 0 the reward of the second step is 7/8 whatever is done; if 1 it is, by the first two agents' actions,
+
+               0     1
+          0    0    1/8
+          1   1/8    1             best: 1 first, then both 1: reward 1, a win
+
+    This is monotone, and QMIX, whose weights depend on the state, represents it and wins. A sum cannot: under even
+    exploration its best fit of the second game is -3/16, 5/16, 5/16, 13/16, whose greatest is less than 7/8, so that
+    VDN plays 0 first, for a reward of 7/8. If QMIX does: its weights do not depend on the state.
+
+    Source: Rashid et al. 2018, arXiv 1803.11485, section 5 (pay-offs over 8).
+    """
+
+    length: int = 2
+    name: ClassVar[str] = "probe/two_step"
+    has_wins: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least_two(self)
+
+    def reset(self, key: Array) -> ProbeState:
+        """Nothing chosen yet."""
+        return ProbeState(time=jnp.int32(0), cue=jnp.int32(0))
+
+    def step(self, key: Array, state: ProbeState, actions: Array) -> tuple[ProbeState, Outcome]:
+        """One step; the cue keeps what agent 0 did at the first."""
+        following, outcome = super().step(key, state, actions)
+        return replace(following, cue=jnp.where(state.time == 0, actions[0], state.cue)), outcome
+
+    def _reward(self, state: ProbeState, actions: Array, last: Array) -> Array:
+        both = jnp.select([jnp.all(actions[:2] == 1), jnp.any(actions[:2] == 1)], [jnp.float32(1), jnp.float32(0.125)])
+        return jnp.where(last, jnp.where(state.cue == 1, both, jnp.float32(0.875)), jnp.float32(0))
+
+    def _won(self, state: ProbeState, actions: Array) -> Array:
+        return (state.cue == 1) & jnp.all(actions[:2] == 1)
+
+
+PROBES = (Constant, Observation, Delay, Team, Memory, TimeLimit, Stay, Death, NonMonotone, TwoStep)
 """All of them."""
+
+
+def _at_least_two(probe: Probe) -> None:
+    if probe.num_agents < 2:
+        raise UserError(f"{probe.name}: num_agents must be at least 2, not {probe.num_agents}")

@@ -3,13 +3,19 @@
 from gpae.networks.actor import Actor
 from gpae.networks.critics import CRITIC_INPUTS, Critic, CriticInputs, CriticOutputs
 from gpae.networks.decomposed import DecomposedCritic, DecomposedOutputs
+from gpae.networks.mixers import MIXERS, Mixer, make_mixer
+from gpae.networks.utilities import QNetwork
 
 __all__ = [
     "CRITIC_INPUTS",
+    "MIXERS",
     "Actor",
     "Critic",
     "CriticInputs",
     "CriticOutputs",
     "DecomposedCritic",
     "DecomposedOutputs",
+    "Mixer",
+    "QNetwork",
+    "make_mixer",
 ]

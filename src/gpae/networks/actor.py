@@ -22,8 +22,9 @@ class Actor(nn.Module):
     layer_norm: bool = True
     identity: bool = False
     """Whether a one-hot agent index is appended to the observation."""
+    head_scale: float = 0.01
+    """Of the initial weights of the last layer."""
 
-    @nn.compact
     def __call__(
         self, observations: Array, legal_actions: Array, starts: Array, memory: Memory
     ) -> tuple[Array, Memory]:
@@ -38,6 +39,12 @@ class Actor(nn.Module):
         Returns:
           log pi, [T, E, N, A], and memories, [T, E, N, H].
         """
+        logits, memories = self.logits(observations, starts, memory)
+        return log_policy(logits, legal_actions), memories
+
+    @nn.compact
+    def logits(self, observations: Array, starts: Array, memory: Memory) -> tuple[Array, Memory]:
+        """One number per action, legal or not, [T, E, N, A], and the memory after every row, [T, E, N, H]."""
         x = observations
         if self.identity:
             num_agents = x.shape[-2]
@@ -47,8 +54,7 @@ class Actor(nn.Module):
         x = Torso(self.hidden_size, self.num_layers, self.layer_norm)(x)
         x, memories = Core(self.hidden_size, self.recurrent, self.layer_norm)(x, starts, memory)
         x = Torso(self.hidden_size, self.head_layers, self.layer_norm)(x)
-        logits = Dense(self.num_actions, kernel_init=nn.initializers.orthogonal(0.01))(x)
-        return log_policy(logits, legal_actions), memories
+        return Dense(self.num_actions, kernel_init=nn.initializers.orthogonal(self.head_scale))(x), memories
 
     def initial_memory(self, *batch: int) -> Memory:
         """The memory at the start of an episode; `batch` is (E, N)."""

@@ -1,4 +1,4 @@
-"""A categorical policy over the legal actions, as functions of its log-probabilities."""
+"""Policies over the legal actions, softmax or epsilon-greedy, as functions of their log-probabilities."""
 
 from __future__ import annotations
 
@@ -17,6 +17,24 @@ def log_policy(logits: Array, legal_actions: Array) -> Array:
       legal_actions: [..., A] bool; where none is legal the policy is uniform over all (such rows are padding).
     """
     return jax.nn.log_softmax(jnp.where(legal_actions, logits, jnp.finfo(logits.dtype).min), axis=-1)
+
+
+def epsilon_greedy(values: Array, legal_actions: Array, epsilon: Array | float) -> Array:
+    """Log-probabilities of the best legal action, or with probability `epsilon` any legal one, evenly: [..., A].
+
+    Those of actions that are never taken are hugely negative, but finite. Of equal values the first is the best.
+
+    Args:
+      values: [..., A] float.
+      legal_actions: [..., A] bool, at least one.
+      epsilon: in [0, 1]; below 1 the `mode` is the best action.
+    """
+    best = jnp.argmax(jnp.where(legal_actions, values, jnp.finfo(values.dtype).min), axis=-1)
+    legal = legal_actions.astype(values.dtype)
+    even = legal / jnp.maximum(legal.sum(-1, keepdims=True), 1.0)
+    probs = (1.0 - epsilon) * jax.nn.one_hot(best, values.shape[-1], dtype=values.dtype) + epsilon * even
+    taken = probs > 0
+    return jnp.where(taken, jnp.log(jnp.where(taken, probs, jnp.ones_like(probs))), jnp.finfo(values.dtype).min)
 
 
 def sample(key: Array, log_probs: Array) -> Array:

@@ -1,0 +1,307 @@
+"""The value-based learner, stage by stage: targets by hand, schedules, what it may do, what it refuses."""
+
+import dataclasses
+import functools
+import itertools
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gpae
+from gpae import replay
+from gpae.algorithms.actor_critic import hyper_of
+from gpae.algorithms.value_based import ValueBased, one_step_targets
+from gpae.cli import main
+from gpae.config import ExperimentConfig, RunOptions
+from gpae.envs.probes import Death, Stay, Team
+from gpae.errors import UserError
+from gpae.networks import distributions as policies
+from gpae.trainer import Interrupted, _Training
+
+SMALL = ExperimentConfig(
+    algorithm="vdn",
+    num_envs=8,
+    rollout_length=12,
+    total_steps=8 * 12 * 20,
+    epochs=2,
+    minibatches=1,
+    hidden_size=8,
+    embedding_size=8,
+    hypernet_size=8,
+    actor_identity=True,
+    replay_segments=4,
+    replay_sequences=16,
+    target_period=3,
+    reward_scale=2.0,
+    epsilon_fraction=0.5,
+    gamma=0.9,
+)
+DEATH, STAY = Death(length=5), Stay(length=2, prize=0.5)
+EPSILON = 0.7
+
+
+@functools.cache
+def sampled(env, algorithm):
+    """Sequences from two rollouts with parameters that differ from the target's, and what the learner makes of them."""
+    learner = ValueBased.build(dataclasses.replace(SMALL, algorithm=algorithm), env)
+    hyper = hyper_of(learner.config)
+
+    @jax.jit
+    def run(key):
+        state = learner.init(key)
+        leaves, tree = jax.tree.flatten(state.params)
+        noise = jax.random.split(jax.random.key(7), len(leaves))
+        moved = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, noise, strict=True)]
+        state = dataclasses.replace(state, params=jax.tree.unflatten(tree, moved))
+        for i in range(2):
+            state, newest = learner.rollout(state, jnp.float32(EPSILON), jax.random.fold_in(key, i))
+            state = dataclasses.replace(state, buffer=replay.add(state.buffer, newest))
+        segment = replay.sample(state.buffer, key, 24)
+        values = learner.values(state.params.actor, segment)
+        return {
+            "segment": segment,
+            "values": values,
+            "target_values": learner.values(state.target.actor, segment),
+            "targets": learner.targets(state.target, values, segment, hyper),
+            "loss": learner.loss(state.params, state.target, segment, hyper)[0],
+            "log_pi": policies.epsilon_greedy(values, segment.trajectory.legal_actions, EPSILON),
+        }
+
+    return jax.device_get(run(jax.random.key(1)))
+
+
+def by_hand(found, *, ended=None, chosen_by="values"):
+    """The double loop: r + gamma (1 - terminated) sum_i Q'^i(t + 1, best legal action), by row, sequence and agent."""
+    rows = found["segment"].trajectory
+    ended = rows.terminated if ended is None else ended
+    length, sequences, agents, _ = found["values"].shape
+    targets = np.full((length, sequences, agents), np.nan)
+    for t in range(length - 1):
+        for c in range(sequences):
+            for i in range(agents):
+                legal = np.flatnonzero(rows.legal_actions[t + 1, c, i])
+                best = legal[np.argmax(found[chosen_by][t + 1, c, i, legal])]
+                targets[t, c, i] = 0.0 if ended[t, c] else found["target_values"][t + 1, c, i, best]
+    return targets
+
+
+# -- targets -------------------------------------------------------------------------------------------------------
+
+
+def test_targets_across_a_termination_and_a_truncation():
+    """By hand; the third row's final observation is the fourth row. The slip of JaxMARL's scripts gives others."""
+    #                     goes on  ends   cut    shown   starts
+    rewards = np.array([[1.0], [2.0], [3.0], [0.0], [4.0]], np.float32)
+    terminated = np.array([[False], [True], [False], [False], [False]])
+    executed = np.array([True, True, True, False, True])
+    following = np.array([[20.0], [30.0], [40.0], [50.0], [60.0]], np.float32)[..., None]
+    found = np.asarray(one_step_targets(rewards, following, terminated, 0.5))[:, 0, 0]
+    np.testing.assert_array_equal(found[executed], [11.0, 2.0, 23.0, 34.0])
+    # `dones[:-1]` of what is stored as "done before the step": the mask of the row before.
+    before = np.concatenate([[[False]], terminated[:-1]])
+    slip = np.asarray(one_step_targets(rewards, following, before, 0.5))[:, 0, 0]
+    np.testing.assert_array_equal(slip[executed], [11.0, 17.0, 3.0, 34.0])
+
+
+@pytest.mark.parametrize(("env", "algorithm"), [(STAY, "vdn"), (DEATH, "iql")], ids=["stay, vdn", "death, iql"])
+def test_the_learners_targets_are_those_of_a_double_loop(env, algorithm):
+    """Double Q, the legal maximum, the mask at both kinds of end, the last row left out, the rewards' scale."""
+    found = sampled(env, algorithm)
+    rows = found["segment"].trajectory
+    valid = rows.valid
+    assert not valid[-1].any()
+    assert (rows.terminated & valid).any()
+
+    def targets(**how):
+        following = by_hand(found, **how)
+        if algorithm == "vdn":
+            following = following.sum(-1, keepdims=True)
+        return 2.0 * rows.rewards[..., None] + 0.9 * following
+
+    expected = targets()
+    np.testing.assert_allclose(found["targets"][valid], expected[valid], rtol=1e-4, atol=1e-5)
+    done = np.take_along_axis(found["values"], rows.actions[..., None], -1)[..., 0]
+    done = done.sum(-1, keepdims=True) if algorithm == "vdn" else done
+    np.testing.assert_allclose(found["loss"], np.square(done - expected)[valid].mean(), rtol=1e-4)
+    # What others do, knowingly or not, is something else here.
+    before = np.concatenate([np.zeros_like(rows.terminated[:1]), rows.terminated[:-1]])
+    other = {"ended": rows.terminated | rows.truncated} if env is STAY else {"chosen_by": "target_values"}
+    for how in ({"ended": before}, other):
+        assert np.abs(targets(**how) - expected)[valid].max() > 0.05, how
+
+
+def test_a_time_limit_is_valued_and_its_row_counts_nowhere():
+    rows = sampled(STAY, "vdn")["segment"].trajectory
+    shown = ~rows.valid[:-1]
+    assert shown.any()
+    cut = rows.truncated & rows.valid
+    np.testing.assert_array_equal(cut[:-2], shown[1:])  # but for the last two rows, where sequences end
+    assert not rows.terminated[cut].any()
+
+
+@pytest.mark.parametrize("env", [DEATH, STAY], ids=["death", "stay"])
+def test_replayed_sequences_begin_with_their_own_memory(env):
+    """With the parameters unchanged, what was done has the probability that it was done with."""
+    found = sampled(env, "iql" if env is DEATH else "vdn")
+    rows = found["segment"].trajectory
+    log_probs = np.take_along_axis(found["log_pi"], rows.actions[..., None], -1)[..., 0]
+    np.testing.assert_allclose(log_probs, rows.log_probs, atol=1e-4)
+    assert np.abs(found["segment"].actor_memory).max() > 1e-3
+    assert not rows.starts[0].all()
+
+
+# -- acting --------------------------------------------------------------------------------------------------------
+
+
+def test_epsilon_greedy(strict):
+    values = jnp.array([[3.0, 9.0, 5.0, 5.0], [1.0, 2.0, 0.0, 4.0]])
+    legal = jnp.array([[True, False, True, True], [False, True, False, False]])
+    log_pi = policies.epsilon_greedy(values, legal, 0.3)
+    np.testing.assert_allclose(np.exp(log_pi), [[0.1, 0.0, 0.8, 0.1], [0.0, 1.0, 0.0, 0.0]], atol=1e-6)
+    assert np.isfinite(log_pi).all()
+    np.testing.assert_array_equal(policies.mode(log_pi), [2, 1])
+    for epsilon in (0.0, 1.0):
+        drawn = policies.sample(jax.random.key(0), jnp.tile(policies.epsilon_greedy(values, legal, epsilon), (500, 1)))
+        seen = [set(np.asarray(drawn)[row::2].tolist()) for row in (0, 1)]
+        assert seen == [{2} if epsilon == 0 else {0, 2, 3}, {1}]
+
+
+def test_the_dead_and_all_others_do_what_is_legal():
+    rows = sampled(DEATH, "iql")["segment"].trajectory
+    assert not rows.alive.all()
+    assert np.take_along_axis(rows.legal_actions, rows.actions[..., None], -1).all()
+    assert (rows.actions[~rows.alive] == 0).all()
+    assert len(np.unique(rows.actions[rows.alive])) == 2
+
+
+# -- updates -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def updates():
+    """The states before and after each of five updates of two seeds at once, and the metrics. QMIX."""
+    learner = ValueBased.build(dataclasses.replace(SMALL, algorithm="qmix"), DEATH)
+    hyper = hyper_of(learner.config)
+    states = [jax.jit(jax.vmap(learner.init))(jax.random.split(jax.random.key(0), 2))]
+    update = jax.jit(jax.vmap(lambda s: learner.update(s, hyper)))
+    found = []
+    for _ in range(12):
+        state, metrics = update(states[-1])
+        states.append(state)
+        found.append(metrics)
+    return learner, states, jax.device_get(found)
+
+
+def same(x, y):
+    return all(bool((a == b).all()) for a, b in zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True))
+
+
+def test_target_networks_are_copied_on_schedule(updates):
+    _, states, _ = updates
+    for number, (before, after) in enumerate(itertools.pairwise(states), start=1):
+        assert not same(after.params, before.params)
+        assert same(after.target, after.params if number % 3 == 0 else before.target)
+        assert not same(after.params.critic, before.params.critic)  # the mixer learns, and is copied, too
+
+
+def test_exploration_falls_on_schedule(updates):
+    learner, _, metrics = updates
+    assert learner.config.num_updates == 20
+    expected = [1.0 - 0.95 * min(i / 10, 1.0) for i in range(12)]
+    np.testing.assert_allclose([m["epsilon"][0] for m in metrics], expected, atol=1e-6)
+
+
+def test_what_is_measured(updates):
+    _, states, metrics = updates
+    assert set(metrics[0]) == {
+        *("td_loss", "q_mean", "gradient_norm", "learning_rate", "parameter_norm", "epsilon"),
+        *("reward_mean", "alive_fraction", "episodes", "wins"),
+    }
+    for m in metrics:
+        for value in m.values():
+            assert value.shape == (2,)
+            assert np.isfinite(value).all()
+    assert metrics[0]["td_loss"][0] != metrics[0]["td_loss"][1]  # the seeds are on their own
+    assert (states[-1].buffer.added == 12).all()
+    assert states[-1].buffer.segments.trajectory.valid.shape[:2] == (2, 4)
+    assert (states[-1].gradient_steps == 24).all()
+    np.testing.assert_allclose(metrics[-1]["learning_rate"], 1e-3 * (1 - (22 + 23) / 2 / 40), rtol=1e-5)
+
+
+# -- requests ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"window": 2}, "--window 2"),
+        ({"trace": "dt"}, "--trace dt"),
+        ({"bootstrap": "weighted"}, "--bootstrap weighted"),
+        ({"actor_weight": "own-others"}, "--actor-weight"),
+        ({"own_weight": "exact"}, "--own-weight"),
+        ({"stop_agent": 0}, "--stop-agent 0"),
+        ({"chunk_length": 4}, "--rollout-length 4"),
+        ({"rollout_length": 1}, "at least 2"),
+        ({"epsilon_end": 1.0}, "--epsilon-end is 1.0"),
+        ({"epsilon_start": -0.1}, "--epsilon-start is -0.1"),
+        ({"replay_segments": 0}, "--replay-segments is 0"),
+        ({"target_period": 0}, "--target-period is 0"),
+        ({"reward_scale": 0.0}, "--reward-scale is 0.0"),
+        ({"algorithm": "mappo"}, "mappo is not a value-based method"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings, words):
+    with pytest.raises(UserError, match=words):
+        ValueBased.build(dataclasses.replace(SMALL, **settings), Team())
+
+
+def test_presets():
+    for algorithm in ("vdn", "qmix", "iql"):
+        published = gpae.preset("jaxmarl", algorithm)
+        expected = (
+            {"num_envs": 16, "rollout_length": 128, "epochs": 8, "minibatches": 1, "learning_rate": 5e-5}
+            | {"anneal": False, "max_grad_norm": 10.0, "gamma": 0.99, "reward_scale": 10.0, "hidden_size": 512}
+            | {"epsilon_start": 1.0, "epsilon_end": 0.05, "epsilon_fraction": 0.1, "replay_segments": 312}
+            | {"replay_sequences": 32, "target_period": 10, "hypernet_size": 256, "embedding_size": 64}
+            | {"total_steps": 10_000_000, "actor_identity": True, "actor_layers": 1, "timeout_is_termination": True}
+        )
+        assert {name: getattr(published, name) for name in expected} == expected
+        for name in ("jaxmarl", "quickstart"):
+            ValueBased.build(gpae.preset(name, algorithm), Team())
+        with pytest.raises(UserError, match="paper has no settings for"):
+            gpae.preset("paper", algorithm)
+
+
+@pytest.mark.slow
+def test_a_run_is_resumed_bit_for_bit_and_has_no_credit_to_show(tmp_path, monkeypatch, capsys):
+    config = dataclasses.replace(
+        SMALL, env="probe/team", algorithm="qmix", seeds=2, total_steps=8 * 12 * 6, evaluations=2, evaluation_episodes=4
+    )
+    unbroken = gpae.train(config, RunOptions(name="unbroken", runs=tmp_path, quiet=True))
+    log = _Training._log
+
+    def log_then_stop(self, *args):
+        log(self, *args)
+        if self.done == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Training, "_log", log_then_stop)
+        with pytest.raises(Interrupted):
+            gpae.train(config, RunOptions(name="broken", runs=tmp_path, quiet=True))
+    resumed = gpae.train(config, RunOptions(name="broken", runs=tmp_path, quiet=True, resume=True))
+    lines = [[{k: v for k, v in m.items() if k != "seconds"} for m in run.metrics] for run in (unbroken, resumed)]
+    assert lines[0] == lines[1]
+    assert len(lines[0]) == 12
+
+    policy = resumed.policy(agent=0, seed=1)
+    observation, legal = np.array([1.0, 0.0, 1.0, 0.0]), np.array([False, True])
+    assert policy(observation, policy.initial_carry(), legal)[0] == 1
+    for command in ("credit", "critic"):
+        assert main([command, str(resumed.path)]) == 2
+        assert "gpae: qmix learns values of actions" in capsys.readouterr().err
+    assert main(["evaluate", str(resumed.path), "--episodes", "4"]) == 0
