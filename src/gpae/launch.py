@@ -313,9 +313,7 @@ def run_study(
 class _Execution:
     """One call of `run_study`."""
 
-    def __init__(
-        self, study: Study, launcher: Launcher, estimate: Estimate, console: Console, logs: Path, lock: int
-    ):
+    def __init__(self, study: Study, launcher: Launcher, estimate: Estimate, console: Console, logs: Path, lock: int):
         self.study, self.launcher, self.estimate = study, launcher, estimate
         self.console, self.logs, self.lock = console, logs, lock
         self.waiting = [run for run in study.runs if run.state != "finished"]

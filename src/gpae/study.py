@@ -171,7 +171,9 @@ def locate(text: str, key: Sequence[str], value: str | None = None) -> int:
         else:
             continue
         # A table of a deeper name opens all those above it.
-        common = next((i for i, (a, b) in enumerate(zip(found, key, strict=False)) if a != b), min(len(found), len(key)))
+        common = next(
+            (i for i, (a, b) in enumerate(zip(found, key, strict=False)) if a != b), min(len(found), len(key))
+        )
         if (common == len(found) or common == len(key)) and common > best[0]:
             best = (common, number)
     if value is not None:
@@ -237,7 +239,9 @@ class _Reader:
             self.name_of_preset(self.text_of(values, (*key, "preset"), ""), (*key, "preset"))
         only = self.names(values, (*key, "only")) if "only" in values else algorithms
         if other := [name for name in only if name not in algorithms]:
-            raise self.wrong((*key, "only"), str(unknown_name("algorithm of this study", other[0], algorithms)), other[0])
+            raise self.wrong(
+                (*key, "only"), str(unknown_name("algorithm of this study", other[0], algorithms)), other[0]
+            )
         return [name for name in algorithms if name in only]
 
     def for_algorithms(self, values: Mapping[str, Any], key: tuple[str, ...], algorithms: list[str]) -> None:
