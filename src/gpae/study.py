@@ -280,8 +280,8 @@ class _Reader:
             seed=self.whole(data, ("first_seed",), 0, least=0),
             seeds=self.whole(data, ("seeds",), 1),
             total_steps=steps,
-            **self.evaluation(data, steps),
         )
+        config = replace(config, **self.evaluation(data, steps))
         try:
             config.validate()
             # Builds networks and losses, so that settings which do not fit the algorithm are found now; the children
@@ -299,11 +299,11 @@ class _Reader:
             raise self.wrong(key, f"{words} (in {env}, {algorithm_name})") from error
         return config
 
-    def evaluation(self, data: Mapping[str, Any], steps: int) -> dict[str, int]:
+    def evaluation(self, data: Mapping[str, Any], steps: int) -> dict[str, Any]:
         """The evaluation plan, as settings."""
         table = self.table(data, ("evaluation",), {})
         self.known(table, ("evaluation",), _EVALUATION)
-        found = {}
+        found: dict[str, Any] = {}
         if "times" in table and "every" in table:
             raise self.wrong(("evaluation", "every"), "says the same as times: give one of them")
         if "times" in table:

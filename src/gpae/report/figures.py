@@ -14,6 +14,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
+from gpae.report.tables import blocks, made_with
+
 # Okabe and Ito's colours without yellow, which print loses.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _LINES = ("-", "--", "-.", ":")
@@ -36,8 +38,6 @@ def draw_figures(report: Mapping[str, Any], folder: Path) -> list[Path]:
     Returns:
       The files.
     """
-    from gpae.report.study_report import blocks, made_with
-
     numbers, found = styles(report), []
     foot = f"{report['command']}; {made_with(report)}"
     for block in blocks(report):
@@ -126,9 +126,9 @@ def _intervals(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figure:
     for place, entry in enumerate(entries):
         value, low, high = entry[kind]["iqm"]
         number = numbers[entry["method"]]
-        style = {"color": COLOURS[number % len(COLOURS)], "marker": _MARKERS[number % len(_MARKERS)]}
-        axes.plot([low, high], [place, place], color=style["color"], linewidth=6, alpha=0.3, solid_capstyle="butt")
-        axes.plot([value], [place], markersize=7, linestyle="none", **style)
+        colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[number % len(_MARKERS)]
+        axes.plot([low, high], [place, place], color=colour, linewidth=6, alpha=0.3, solid_capstyle="butt")
+        axes.plot([value], [place], color=colour, marker=marker, markersize=7, linestyle="none")
     axes.set_yticks(range(len(entries)), [f"{e['method']}, n = {e['n']}" for e in entries])
     axes.set_ylim(-0.6, len(entries) - 0.4)
     axes.set_xlabel(_called(block))

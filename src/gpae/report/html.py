@@ -1,4 +1,4 @@
-"""report.html: one file without anything from outside, that works offline, with a keyboard, on a phone and in the dark."""
+"""report.html: one file that works offline, with a keyboard, on a phone and in the dark."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
+from gpae.report import tables
 from gpae.report.figures import styles
 
 _COLOURS = 7
@@ -34,42 +35,39 @@ class _Page:
     """One page under construction: counts what needs names of its own."""
 
     def __init__(self, report: Mapping[str, Any], replays: Mapping[str, tuple[str, str, bytes]]):
-        from gpae.report import study_report
-
-        self.report, self.replays, self.tables = report, replays, study_report
+        self.report, self.replays = report, replays
         self.numbers = styles(report)
-        self.blocks = study_report.blocks(dict(report))
+        self.blocks = tables.blocks(report)
         self.count = 0
 
     def text(self) -> str:
-        report, tables = self.report, self.tables
+        report = self.report
         assets = resources.files("gpae.report").joinpath("assets")
         parts = [f"<h1>{_e(report['title'])}</h1>"]
-        parts.append(
-            f'<p class="soft"><code>{_e(report["command"])}</code><br>{_e(tables.made_with(dict(report)))}</p>'
-        )
+        parts.append(f'<p class="soft"><code>{_e(report["command"])}</code><br>{_e(tables.made_with(report))}</p>')
         parts.append(self.contents())
         if beware := [*report["remarks"], *report["differences"]]:
             items = "".join(f"<li>{_e(text)}</li>" for text in beware)
             parts.append(f'<ul class="beware" aria-label="What to beware of">{items}</ul>')
-        parts.append(f'<p class="soft">{_e(tables.explained(dict(report)))}</p>')
+        parts.append(f'<p class="soft">{_e(tables.explained(report))}</p>')
         parts += [self.block(block) for block in self.blocks]
         if report["published"]:
             parts.append('<h2 id="published">Ours and published</h2>')
             parts.append(f'<p class="beware">{_e(report["published"][0]["caution"])}</p>')
             for entry in report["published"]:
-                parts += [f"<h3>{_e(entry['env'])}</h3>", self.table(*tables.published_table(entry), entry["env"])]
+                parts += [
+                    f"<h3>{_e(entry['env'])}</h3>",
+                    self.table(tables.published_table(entry), f"Final win rates in {entry['env']}"),
+                ]
         parts.append('<h2 id="timing">Time and memory</h2>')
         parts.append(
-            '<p class="soft">Seconds are those of whole programs, compilation and evaluations included; a program trains '
-            "all its seeds at once.</p>"
+            '<p class="soft">Seconds are those of whole programs, compilation and evaluations included; '
+            "a program trains all its seeds at once.</p>"
         )
-        parts.append(self.table(*tables.timing_table(dict(report)), "Time and memory of each method"))
+        parts.append(self.table(tables.timing_table(report), "Time and memory of each method"))
         if report["settings"]:
             parts.append('<h2 id="settings">Settings that differ</h2>')
-            parts.append(
-                self.table(*tables.settings_table(dict(report)), "Settings that are not the same in all methods")
-            )
+            parts.append(self.table(tables.settings_table(report), "Settings that are not the same in all methods"))
         parts += ['<h2 id="runs">Runs</h2>', self.runs()]
         return "\n".join(
             [
@@ -93,9 +91,8 @@ class _Page:
 
     def block(self, block: Mapping[str, Any]) -> str:
         """An environment, or all of them together."""
-        tables = self.tables
         parts = [f'<h2 id="{block["key"]}">{_e(block["title"])}</h2>']
-        parts.append(self.table(*tables.aggregate_table(dict(block)), tables.caption(dict(block))))
+        parts.append(self.table(tables.aggregate_table(block), tables.caption(block)))
         curves = {e["method"]: (e["curve"]["x"], e["curve"]) for e in block["methods"] if "curve" in e}
         ns = {e["method"]: e["n"] for e in block["methods"]}
         figures = []
@@ -118,13 +115,13 @@ class _Page:
             )
         )
         parts.append(f'<div class="figures">{"".join(figures)}</div>')
-        steps = tables.steps_table(dict(block))
+        steps = tables.steps_table(block)
         if steps[1]:
-            parts.append(self.table(*steps, "First evaluation at or above a win rate, median over seeds"))
+            parts.append(self.table(steps, "First evaluation at or above a win rate, median over seeds"))
         if block["improvement"]:
             what = f"Probability of improvement, by the {block['compared_by']} metric"
             parts.append(f"<details{' open' if len(block['improvement']) <= 6 else ''}><summary>{what}</summary>")
-            parts.append(self.table(*tables.improvement_table(dict(block)), what) + "</details>")
+            parts.append(self.table(tables.improvement_table(block), what) + "</details>")
         if block["env"] in self.replays:
             method, run, film = self.replays[block["env"]]
             source = "data:image/gif;base64," + base64.b64encode(film).decode()
@@ -135,15 +132,17 @@ class _Page:
             )
         return "\n".join(parts)
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+    def table(self, content: tables.Table, caption: str) -> str:
         """A table that can be sorted and, where it is long, filtered."""
+        header, rows = content
         self.count += 1
         name = f"table{self.count}"
         heads = "".join(f'<th scope="col"><button type="button">{_e(cell)}</button></th>' for cell in header)
         body = []
         for first, *rest in rows:
             cells = "".join(f"<td{' class=tight' if len(cell) < 30 else ''}>{_e(cell)}</td>" for cell in rest)
-            body.append(f'<tr><th scope="row">{_e(first)}</th>{cells}</tr>')
+            tight = " class=tight" if len(first) < 40 else ""
+            body.append(f'<tr><th scope="row"{tight}>{_e(first)}</th>{cells}</tr>')
         field = (
             f'<label class="filter">Filter <input type="search" data-table="{name}"></label>' if len(rows) > 3 else ""
         )
@@ -171,7 +170,7 @@ class _Page:
         x_low, x_high = (min(all_x), max(all_x)) if fraction else (0.0, max(all_x))
         values = [y for _, c in curves.values() for name in ("low", "high", "value") for y in c[name]]
         y_low, y_high = (0.0, 1.0) if percent else (min(values), max(values))
-        y_ticks = [y for y in MaxNLocator(5).tick_values(y_low, y_high)]
+        y_ticks = list(MaxNLocator(5).tick_values(y_low, y_high))
         if not percent:
             y_low, y_high = min(y_low, y_ticks[0]), max(y_high, y_ticks[-1])
 
@@ -213,7 +212,7 @@ class _Page:
             )
             style = f'fill="none" stroke="{colour}" stroke-width="2.2" stroke-dasharray="{dash}"'
             parts.append(
-                f'<g data-of="{name}"><polygon points="{" ".join(upper + lower[::-1])}" fill="{colour}" opacity="0.14"/>'
+                f'<g data-of="{name}"><polygon points="{" ".join(upper + lower[::-1])}" fill="{colour}" opacity=".14"/>'
                 f'<polyline points="{line}" {style}/>{"" if fraction else dots}</g>'
             )
             texts = [
@@ -243,7 +242,8 @@ class _Page:
             f'<div class="plot" data-series="{_e(json.dumps(data, separators=(",", ":")))}">'
             f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" tabindex="0" role="img" aria-label="{_e(label)}">{"".join(parts)}'
             f'<line class="cursor" y1="{_TOP}" y2="{_BOTTOM}"/></svg><div class="tip"></div></div>'
-            f"<figcaption>Shaded: 95 % intervals. {self.origin(block)}{self.values(series, x_name)}</figcaption></figure>"
+            f"<figcaption>Shaded: 95 % intervals. {self.origin(block)}{self.values(series, x_name)}</figcaption>"
+            "</figure>"
         )
 
     def values(self, series: Sequence[Mapping[str, Any]], x_name: str) -> str:
@@ -253,7 +253,7 @@ class _Page:
             [text, *(one["values"][one["x"].index(x)] if x in one["x"] else "" for one in series)]
             for x, text in sorted(shown.items())
         ]
-        table = self.table([x_name, *(one["method"] for one in series)], rows, "Values of the plot")
+        table = self.table(([x_name, *(one["method"] for one in series)], rows), "Values of the plot")
         return f"<details><summary>values</summary>{table}</details>"
 
     def origin(self, block: Mapping[str, Any]) -> str:
@@ -264,7 +264,7 @@ class _Page:
             if block["env"] is None or any(env == block["env"] for env, _ in run["methods"])
         ]
         commands = "".join(f"<li><code>{_e(run['command'] or run['name'])}</code></li>" for run in runs)
-        made = self.tables.made_with({**self.report, "runs": runs})
+        made = tables.made_with({**self.report, "runs": runs})
         return f"<details><summary>made by {len(runs)} runs</summary>{_e(made)}<ul>{commands}</ul></details>"
 
     def runs(self) -> str:
@@ -275,7 +275,7 @@ class _Page:
             machine = ", ".join(f"{name} {value}" for name, value in run["machine"].items())
             what = "; ".join(f"{method} in {env}" for env, method in run["methods"])
             rows.append([run["name"], what, run["command"] or "not said", told or "not said", machine or "not said"])
-        return self.table(["run", "what", "command", "versions", "hardware"], rows, "What made each run")
+        return self.table((["run", "what", "command", "versions", "hardware"], rows), "What made each run")
 
 
 def _short(x: float) -> str:

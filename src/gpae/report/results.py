@@ -1,4 +1,4 @@
-"""What runs have found, read from their folders or from any file in the marl-eval schema, and whether it can be compared."""
+"""What runs have found, read from their folders or from files in the marl-eval schema, and whether it is comparable."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ def _seed_result(seed: str, steps: Mapping[str, Any], source: Source) -> SeedRes
         return None
     names = [n for n in evaluations[0] if n not in _NOT_METRICS and all(n in e for e in evaluations)]
     curves = {n: tuple(_mean(n, e[n]) for e in evaluations) for n in names}
-    absolute = next((s for n, s in steps.items() if n.startswith("absolute")), {})
+    absolute: Mapping[str, Any] = next((s for n, s in steps.items() if n.startswith("absolute")), {})
     episodes = max((_count(evaluations[0][n]) for n in names), default=0)
     return SeedResult(
         seed=seed,

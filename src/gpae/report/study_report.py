@@ -16,7 +16,7 @@ import csv
 import importlib.metadata
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,11 @@ from gpae.report.html import page
 from gpae.report.published import CAUTION, published
 from gpae.report.results import Result, differences, load, metric_of, settings_that_differ
 from gpae.report.statistics import FEW, Bootstrap, Interval, first_reached, median_reached
+from gpae.report.tables import KINDS, REACHED, latex, markdown, timing
 from gpae.run_directory import clear_disk_errors, write_json
 
-REACHED = (0.5, 0.8, 0.9)
-"""Win rates whose first reaching is told."""
 TAUS = tuple(round(0.05 * i, 2) for i in range(20))
 """Thresholds of the performance profiles, for scores in [0, 1]."""
-KINDS = ("final", "absolute")
-"""The last evaluation of training; and that of the best parameters, on more episodes."""
 _DIGITS = 6
 
 
@@ -266,7 +263,7 @@ def _published(by_env: dict[str, list[Result]], metrics: dict[str, str], bootstr
 
 def _timing(result: Result, metric: str) -> dict[str, Any]:
     """Seconds are those of whole programs, which train all their seeds together."""
-    programs = {}
+    programs: dict[str, dict[str, Any]] = {}
     for seed in result.seeds:
         entry = programs.setdefault(
             seed.source.name, {"seconds": 0.0, "steps": 0, "memory": seed.source.peak_memory_mb}
@@ -338,203 +335,6 @@ def _rounded(aggregates: dict[str, Interval]) -> dict[str, Any]:
 
 def _columns(intervals: Sequence[Interval]) -> dict[str, list[float | None]]:
     return {name: [_number(getattr(i, name)) for i in intervals] for name in Interval._fields}
-
-
-# -- tables ----------------------------------------------------------------------------------------------------------
-
-
-def percent(metric: str) -> Callable[[Sequence[float] | None], str]:
-    """How a table shows a value and its interval: win rates in per cent."""
-    if "win_rate" in metric:
-        return lambda x: "" if x is None else f"{100 * x[0]:.1f} [{100 * x[1]:.1f}, {100 * x[2]:.1f}]"
-    return lambda x: "" if x is None else f"{x[0]:.4g} [{x[1]:.4g}, {x[2]:.4g}]"
-
-
-def blocks(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """The environments, and what they have in common, in one shape."""
-    found = [{**block, "title": block["env"], "key": _key(block["env"])} for block in report["environments"]]
-    aggregate = report["aggregate"]
-    if aggregate is not None:
-        title = f"all {len(aggregate['environments'])} environments"
-        # Returns are scaled to [0, 1] there, so that all scores can be shown like win rates.
-        found.insert(0, {**aggregate, "title": title, "key": "all", "metric": "win_rate", "env": None})
-    return found
-
-
-def _key(env: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in env)
-
-
-def aggregate_table(block: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: method, n, and each statistic of final and absolute metric."""
-    show = percent(block["metric"])
-    header = ["method", "seeds"] + [f"{kind} {name}" for kind in KINDS for name in ("IQM", "mean", "median")]
-    rows = []
-    for entry in block["methods"]:
-        n = f"{entry['n']}{' (too few)' if entry['few'] else ''}"
-        cells = [show((entry[kind] or {}).get(name)) for kind in KINDS for name in ("iqm", "mean", "median")]
-        rows.append([entry["method"], n, *cells])
-    return header, rows
-
-
-def steps_table(block: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: steps until each win rate, median over seeds."""
-    header = ["method", "seeds", *(f"steps to {rate:.0%}" for rate in REACHED)]
-    rows = [
-        [e["method"], str(e["n"]), *(shown_reached(e["steps_to"][str(rate)], "{:,.0f}") for rate in REACHED)]
-        for e in block["methods"]
-        if "steps_to" in e
-    ]
-    return header, rows
-
-
-def shown_reached(found: dict[str, Any], form: str) -> str:
-    """When something was reached, and by how many seeds."""
-    when = "not reached" if found["median"] is None else form.format(found["median"])
-    return when if found["reached"] == found["n"] else f"{when} ({found['reached']} of {found['n']} seeds)"
-
-
-def improvement_table(block: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: method, other, probability."""
-    rows = [[e["method"], e["over"], "{:.2f} [{:.2f}, {:.2f}]".format(*e["probability"])] for e in block["improvement"]]
-    return ["method", "over", "probability of improvement"], rows
-
-
-def published_table(entry: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: ours, then what others have published in the same environment."""
-    header = ["whose", "method", "final win rate, %", "seeds", "steps", "environment", "source"]
-    rows = []
-    for ours in entry["ours"]:
-        mean, low, high = ours["win_percent"]
-        rows.append(
-            ["ours", ours["method"], f"{mean:.1f} [{low:.1f}, {high:.1f}]", str(ours["n"]), f"{ours['steps']:,}"]
-            + [ours["environment_version"], "this report, mean"]
-        )
-    for other in entry["others"]:
-        spread = f" ± {other['spread']:g}" if other["spread"] is not None else ""
-        note = f" ({other['note']})" if "note" in other else ""
-        rows.append(
-            ["published", other["method"], f"{other['win_percent']:g}{spread}", str(other["seeds"] or "not known")]
-            + [f"{other['steps']:,}", other["environment_version"], other["source"] + note]
-        )
-    return header, rows
-
-
-def timing_table(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: seconds, speed, memory."""
-    header = ["environment", "method", "seeds", "programs", "seconds", "steps/s", "peak memory, MB"]
-    header += [f"seconds to {rate:.0%}" for rate in REACHED]
-    rows = []
-    for e in report["timing"]:
-        to = [shown_reached(e["seconds_to"][str(r)], "{:,.0f}") if e["seconds_to"] else "" for r in REACHED]
-        shown = ["" if e[k] is None else f"{e[k]:,.0f}" for k in ("seconds", "steps_per_second", "peak_memory_mb")]
-        rows.append([e["env"], e["method"], str(e["n"]), str(e["programs"]), *shown, *to])
-    return header, rows
-
-
-def settings_table(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: the settings that are not the same in all methods."""
-    methods = list(dict.fromkeys(m for by_method in report["settings"].values() for m in by_method))
-    rows = [[name, *(values.get(m, "") for m in methods)] for name, values in report["settings"].items()]
-    return ["setting", *methods], rows
-
-
-def caption(block: dict[str, Any]) -> str:
-    """What a table's figures are."""
-    if block["env"] is None:
-        scaled = f"; returns of {', '.join(block['scaled'])} scaled to [0, 1]" if block["scaled"] else ""
-        without = f"; not run in all of them: {', '.join(block['left_out'])}" if block["left_out"] else ""
-        return f"Scores over {', '.join(block['environments'])}, in %{scaled}{without}"
-    return "Greedy win rate, in %" if "win_rate" in block["metric"] else f"{block['metric'].replace('_', ' ')}"
-
-
-def explained(report: dict[str, Any]) -> str:
-    """What the brackets mean."""
-    s = report["statistics"]
-    return (
-        f"Brackets: 95 % intervals of a bootstrap over seeds, stratified by environment ({s['resamples']:,} resamples, seed "
-        f"{s['seed']}, rliable {s['rliable']}). Final: the last evaluation of training. Absolute: the best parameters, "
-        "evaluated on new episodes."
-    )
-
-
-def markdown(report: dict[str, Any]) -> str:
-    """tables.md: all but what depends on the clock."""
-    parts = [f"# {report['title']}", f"`{report['command']}`", explained(report)]
-    if beware := report["remarks"] + report["differences"]:
-        parts.append("\n".join(f"- {text}" for text in beware))
-    for block in blocks(report):
-        parts += [f"## {block['title']}", f"{caption(block)}.", _markdown_table(*aggregate_table(block))]
-        if (steps := steps_table(block))[1]:
-            parts += ["Median over seeds of the first evaluation at or above a win rate:", _markdown_table(*steps)]
-        if block["improvement"]:
-            parts += [f"By the {block['compared_by']} metric:", _markdown_table(*improvement_table(block))]
-    for entry in report["published"]:
-        parts += [f"## {entry['env']}: ours and published", entry["caution"], _markdown_table(*published_table(entry))]
-    if report["settings"]:
-        parts += ["## Settings that differ", _markdown_table(*settings_table(report))]
-    return "\n\n".join(parts) + "\n"
-
-
-def timing(report: dict[str, Any]) -> str:
-    """timing.md."""
-    words = (
-        "Seconds are those of whole programs, compilation and evaluations included; a program trains all its seeds at "
-        "once, and `seconds to` is when it got there with all of them."
-    )
-    machines = sorted({_machine(run) for run in report["runs"]})
-    hardware = f"Made on: {'; '.join(machines)}."
-    return f"# {report['title']}: time and memory\n\n{words} {hardware}\n\n{_markdown_table(*timing_table(report))}\n"
-
-
-def _machine(run: dict[str, Any]) -> str:
-    versions, machine = run["versions"], run["machine"]
-    device = versions.get("device_kind", "a device not said")
-    cores = f", {machine['cores']} cores ({machine['machine']})" if machine else ""
-    return f"{device}{cores}"
-
-
-def made_with(report: dict[str, Any]) -> str:
-    """Versions and hardware of all runs, in a line."""
-    found = []
-    for name, shown in (("gpae", "gpae"), ("jax", "JAX"), ("jaxmarl", "JaxMARL"), ("python", "Python")):
-        values = sorted({str(run["versions"][name]) for run in report["runs"] if name in run["versions"]})
-        found += [f"{shown} {' and '.join(values)}"] if values else []
-    return ", ".join([*found, *sorted({_machine(run) for run in report["runs"]})])
-
-
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    return "\n".join([line(header), line(["---"] * len(header)), *map(line, rows)])
-
-
-def latex(report: dict[str, Any]) -> str:
-    """tables.tex: the aggregates, with booktabs."""
-    parts = [f"% {report['command']}", "% \\usepackage{booktabs}"]
-    for block in blocks(report):
-        header, rows = aggregate_table(block)
-        parts += [
-            "\\begin{table}",
-            "\\centering",
-            f"\\caption{{{_tex(block['title'])}. {_tex(caption(block))}. {_tex(explained(report))}}}",
-            f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
-            "\\toprule",
-            " & ".join(map(_tex, header)) + " \\\\",
-            "\\midrule",
-            *(" & ".join(map(_tex, row)) + " \\\\" for row in rows),
-            "\\bottomrule",
-            "\\end{tabular}",
-            "\\end{table}",
-            "",
-        ]
-    return "\n".join(parts)
-
-
-def _tex(text: str) -> str:
-    special = {c: "\\" + c for c in "&%$#_{}"} | {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\\": "/"}
-    return "".join(special.get(c, c) for c in text)
 
 
 def _csv(results: Sequence[Result]) -> str:
