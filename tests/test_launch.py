@@ -1,9 +1,10 @@
-"""Carrying out a study: order, failures, signals and resumption, with a stand-in for `gpae train`; and once for real."""
+"""Carrying out a study: order, failures, signals, resumption, with a stand-in for `gpae train`; and for real."""
 
 import dataclasses
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -153,6 +154,7 @@ def test_the_live_table(make):
     study = make(a={"sleep": 1.2}, b={"do": "fail"}, c={"sleep": 0.6})
     code, said = carry_out(study, terminal=True)
     assert code == 1
+    said = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", said)
     assert "1 running, 2 waiting, 0 done, 0 failed" in said
     assert all(word in said for word in ("run ", "state", "done", "time left", "running", "waiting", "failed"))
     assert "left" in said

@@ -90,7 +90,7 @@ def test_the_arguments_of_each_run_give_its_settings(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(gpae.trainer, "train", lambda config, options: seen.append((config, options)))
     text = TEXT.replace(
-        "[all]\n", '[all]\nenv_options = ["length=3"]\nown_cap = 2.0\ntrace = "others"\nlayer_norm = false\n'
+        "[all]\n", '[all]\nenv_options = ["length=3"]\nown_cap = 2.0\ntrace = "it"\nlayer_norm = false\n'
     )
     for run in read(tmp_path, text).runs:
         assert main(run.arguments()) == 0
@@ -131,7 +131,7 @@ def test_what_a_folder_holds(tmp_path):
         ('"probe/memory"', '"probe/memori"', 3, "environments: unknown environment 'probe/memori'"),
         ('preset = "paper"', 'preset = "papr"', 27, "unknown preset 'papr'; did you mean 'paper'"),
         ('preset = "quickstart"', 'preset = "quick"', 2, "unknown preset 'quick'; did you mean 'quickstart'"),
-        ("window = 2", "window = 3", 25, "num_envs = 32 is not divisible by window = 3"),
+        ("window = 2", "window = 3", 30, "for.gpae.num_envs: num_envs = 32 is not divisible by window = 3"),
         ("window = 2", 'window = "2"', 25, "must be a whole number, not '2'"),
         ("gamma = 0.5", "gamma = 2", 20, "for.mappo.gamma: --gamma is 2.0; it must be between 0 and 1"),
         ("anneal = false", "anneal = 0", 16, "all.anneal: must be true or false, not 0"),

@@ -110,10 +110,9 @@ class Browser:
         path.write_bytes(base64.b64decode(data))
 
     def _middle(self, selector, share=0.5):
-        found = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
-            " e.scrollIntoView({block: 'center'}); const b = e.getBoundingClientRect(); return [b.left, b.top, b.width, b.height]; })()"
-        )
+        element = f"document.querySelector({json.dumps(selector)})"
+        self.run(f"{element}.scrollIntoView({{block: 'center'}})")
+        found = self.run(f"(b => [b.left, b.top, b.width, b.height])({element}.getBoundingClientRect())")
         left, top, width, height = found
         return left + share * width, top + height / 2
 
