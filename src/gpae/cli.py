@@ -323,6 +323,7 @@ def _study(arguments: Sequence[str]) -> int:
         "Trains everything that a study's file names; finished runs are kept, others continue.",
         arguments,
     )
+    import jax
     from rich.console import Console
 
     from gpae.launch import Estimate, Launcher, LocalLauncher, SubmititLauncher, run_study, show_plan
@@ -330,6 +331,8 @@ def _study(arguments: Sequence[str]) -> int:
 
     if not 0 < flags.steps_per_second < float("inf"):
         raise UserError(f"--steps-per-second is {flags.steps_per_second}; it must be greater than 0")
+    # The trainings need the accelerator's memory: this process keeps off it.
+    jax.config.update("jax_platforms", "cpu")
     study = read_study(flags.file, flags.runs)
     parameters: dict[str, Any] = {}
     for option in flags.slurm:

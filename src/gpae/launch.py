@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -431,10 +431,10 @@ class _Execution:
             now = ", ".join(f"{run.name} {run.progress[0] / run.steps:.0%}" for run in list(self.jobs)[:4])
             self.say(f"{self.counts()}; about {duration(self.time_left())} left; {now}")
 
-    def table(self) -> Table:
+    def table(self) -> Group:
         """What runs, what has failed, and what came last; the rest is counted."""
-        table = Table(box=None, header_style="bold", title_justify="left")
-        table.title = f"{self.study.name}: {self.counts()}; about {duration(self.time_left())} left"
+        title = f"{self.study.name}: {self.counts()}; about {duration(self.time_left())} left"
+        table = Table(box=None, header_style="bold")
         for name in ("run", "state", "done", "time left"):
             table.add_column(name, justify="left" if name in ("run", "state") else "right", no_wrap=True)
         room = max(3, self.console.height - 6)
@@ -449,7 +449,7 @@ class _Execution:
             table.add_row(name, state, done, left, style=style)
         if len(rows) > room:
             table.add_row(f"... and {len(rows) - room} more", "", "", "", style="dim")
-        return table
+        return Group(Text(title), table)
 
     def summary(self) -> None:
         self.say(f"{self.study.name}: {self.counts()}")

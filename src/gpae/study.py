@@ -284,11 +284,7 @@ class _Reader:
         config = replace(config, **self.evaluation(data, steps))
         try:
             config.validate()
-            # Builds networks and losses, so that settings which do not fit the algorithm are found now; the children
-            # need the accelerator, so that this process keeps off it.
-            import jax
-
-            jax.config.update("jax_platforms", "cpu")
+            # Builds networks and losses, so that settings which do not fit the algorithm are found now.
             from gpae.trainer import Experiment
 
             Experiment(config)

@@ -6,8 +6,12 @@ import pytest
 from gpae.config import ExperimentConfig
 from gpae.errors import UserError
 from gpae.report.results import differences, load, metric_of, settings_that_differ
-from reference.runs import write_run
+from gpae.report.statistics import Bootstrap
+from gpae.report.study_report import build
+from gpae.report.tables import markdown
+from reference.runs import VERSIONS, write_run
 
+pytest.importorskip("rliable", reason="the extra `report` is not installed")
 CONFIG = ExperimentConfig(env="smax/3m", total_steps=8192, evaluation_episodes=4)
 
 
@@ -62,6 +66,11 @@ def test_any_file_in_the_marl_eval_schema(tmp_path):
     assert seed.steps == (10, 20)
     assert seed.curves["win_rate"] == (0.25, 0.75)  # per cent are read as such
     assert seed.absolute == {}
+    report = build([result], [], Bootstrap(10), title="", command="")
+    assert report["timing"][0]["seconds"] is report["timing"][0]["seconds_to"] is None  # the file does not say
+    assert report["environments"][0]["compared_by"] == "final"
+    assert report["environments"][0]["methods"][0]["absolute"] is None
+    assert "| theirs | 1 (too few) | 75.0 [75.0, 75.0] | 75.0 [75.0, 75.0] | 75.0 [75.0, 75.0] |  |" in markdown(report)
     file.write_text('{"a": {"b": {"c": 3}}}')
     with pytest.raises(UserError, match="not in the marl-eval schema"):
         load([file])
@@ -90,6 +99,13 @@ def test_what_cannot_be_compared_is_said(tmp_path):
     assert "timeout_is_termination differs: False (gpae); True (mappo)" in said
     assert "jaxmarl differs: 0.2.0 (gpae); 0.1.0 (mappo)" in said
     assert differences(results[:1]) == []
+
+
+def test_a_run_resumed_with_other_versions_is_named(tmp_path):
+    same, other = dict(VERSIONS), VERSIONS | {"jax": "0.11.2"}
+    write_run(tmp_path / "a", config(), [[0.5]], [0.5], resumed=[same, other])
+    results, _ = load([tmp_path])
+    assert differences(results) == ["a was resumed with other versions: jax 0.10.2 to 0.11.2"]
 
 
 def test_rounding_of_steps_is_told_apart(tmp_path):

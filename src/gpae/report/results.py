@@ -171,6 +171,12 @@ def differences(results: Sequence[Result]) -> list[str]:
         values = _by_value(results, lambda s, name=name: str(s.source.versions.get(name, "not said")))
         if len(values) > 1:
             said.append(f"{name} differs: {_listed(values)}")
+    for source in {s.name: s for result in results for s in result.sources}.values():
+        for later in source.versions.get("resumed", []):
+            changed = [n for n in _VERSIONS if n in source.versions and later.get(n) != source.versions[n]]
+            if changed:
+                changes = ", ".join(f"{n} {source.versions[n]} to {later.get(n)}" for n in changed)
+                said.append(f"{source.name} was resumed with other versions: {changes}")
     return said
 
 

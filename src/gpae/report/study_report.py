@@ -55,7 +55,7 @@ def write_report(paths: Sequence[Path], output: Path | None = None, *, resamples
         output = next((p / "report" for p in paths if p.is_dir()), Path("report"))
     bootstrap = Bootstrap(resamples, seed)
     results, remarks = load(paths)
-    report = build(results, remarks, bootstrap, title=paths[0].resolve().stem, command=_command(paths))
+    report = build(results, remarks, bootstrap, title=_title(paths[0].resolve()), command=_command(paths))
     with clear_disk_errors(output):
         (output / "figures").mkdir(parents=True, exist_ok=True)
         write_json(output / "report.json", report)
@@ -273,7 +273,8 @@ def _timing(result: Result, metric: str) -> dict[str, Any]:
     seconds, steps = sum(p["seconds"] for p in programs.values()), sum(p["steps"] for p in programs.values())
     memories = [p["memory"] for p in programs.values() if p["memory"]]
     to = None
-    if "win_rate" in metric:
+    known = all(math.isfinite(t) for s in result.seeds for t in s.seconds)
+    if known and "win_rate" in metric:
         to = {
             str(rate): _reached([first_reached(s.seconds, s.curves[metric], rate) for s in result.seeds])
             for rate in REACHED
@@ -283,8 +284,8 @@ def _timing(result: Result, metric: str) -> dict[str, Any]:
         "method": result.method,
         "programs": len(programs),
         "n": len(result.seeds),
-        "seconds": _number(seconds),
-        "steps_per_second": _number(steps / seconds) if seconds > 0 else None,
+        "seconds": _number(seconds) if known else None,
+        "steps_per_second": _number(steps / seconds) if known and seconds > 0 else None,
         "peak_memory_mb": max(memories) if memories else None,
         "seconds_to": to,
     }
@@ -357,6 +358,10 @@ def _csv(results: Sequence[Result]) -> str:
 def _cell(value: float) -> str:
     number = _number(value)
     return "" if number is None else f"{number:g}" if number == int(number) else repr(number)
+
+
+def _title(path: Path) -> str:
+    return path.stem if path.is_file() else path.name
 
 
 def _command(paths: Sequence[Path]) -> str:
