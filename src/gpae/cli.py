@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -107,6 +107,38 @@ class GapFlags:
     """Run directories, trained with --stop-agent."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("gap.png")
     """The picture to write."""
+
+
+@dataclass(frozen=True)
+class StudyFlags:
+    """Flags of `gpae study`."""
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """The study, a TOML file."""
+    runs: Path = RunOptions.runs
+    """Folder of all studies' folders."""
+    dry_run: bool = False
+    """Show the plan, and start nothing."""
+    launcher: Literal["local", "slurm"] = "local"
+    """Where to run: on this machine, one process per GPU or one at a time; or as jobs of a SLURM cluster."""
+    slurm: tuple[str, ...] = ()
+    """Options of the cluster's jobs, each as name=value, such as slurm_partition=gpu, gpus_per_node=1."""
+    steps_per_second: float = 2500.0
+    """Assumed for the estimate of time until a run of the study has finished."""
+
+
+@dataclass(frozen=True)
+class ReportFlags:
+    """Flags of `gpae report`."""
+
+    paths: Annotated[list[Path], tyro.conf.Positional]
+    """Folders of runs, such as a study's, or JSON files in the marl-eval schema."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """Folder to write; default `report` in the first folder."""
+    resamples: int = 2000
+    """Bootstrap samples of each interval."""
+    seed: int = 0
+    """Seed of the bootstrap."""
 
 
 @dataclass(frozen=True)
@@ -283,6 +315,57 @@ def _verify(arguments: Sequence[str]) -> int:
     return 0 if report.holds else 1
 
 
+def _study(arguments: Sequence[str]) -> int:
+    """Train everything that a file names: gpae study studies/quick.toml"""
+    flags = _parse(
+        StudyFlags,
+        "study",
+        "Trains everything that a study's file names; finished runs are kept, others continue.",
+        arguments,
+    )
+    import jax
+    from rich.console import Console
+
+    from gpae.launch import Estimate, Launcher, LocalLauncher, SubmititLauncher, run_study, show_plan
+    from gpae.study import read_study
+
+    if not 0 < flags.steps_per_second < float("inf"):
+        raise UserError(f"--steps-per-second is {flags.steps_per_second}; it must be greater than 0")
+    # The trainings need the accelerator's memory: this process keeps off it.
+    jax.config.update("jax_platforms", "cpu")
+    study = read_study(flags.file, flags.runs)
+    parameters: dict[str, Any] = {}
+    for option in flags.slurm:
+        name, equals, text = option.partition("=")
+        if not equals:
+            raise UserError(f"--slurm {option}: an option is name=value")
+        parameters[name] = int(text) if text.isdigit() else text
+    console = Console(highlight=False, soft_wrap=True)
+    estimate = Estimate.of(study, flags.steps_per_second)
+    local = LocalLauncher()
+    show_plan(study, estimate, local.slots if flags.launcher == "local" else SubmititLauncher.slots, console)
+    if flags.dry_run:
+        return 0
+    launcher: Launcher = (
+        local if flags.launcher == "local" else SubmititLauncher(study.path / "slurm", parameters=parameters)
+    )
+    return run_study(study, launcher, estimate=estimate, console=console)
+
+
+def _report(arguments: Sequence[str]) -> int:
+    """Tables, plots and a web page of what runs have found: gpae report runs/quick"""
+    flags = _parse(
+        ReportFlags, "report", "Compares runs: statistics with intervals, plots, tables and a web page.", arguments
+    )
+    _at_least(1, "--resamples", flags.resamples)
+    _at_least(0, "--seed", flags.seed)
+    from gpae.report.study_report import write_report
+
+    with _patience("resampling and drawing"):
+        print(write_report(flags.paths, flags.output, resamples=flags.resamples, seed=flags.seed))
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
@@ -293,6 +376,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "critic": _critic,
     "gap": _gap,
     "verify": _verify,
+    "study": _study,
+    "report": _report,
 }
 
 

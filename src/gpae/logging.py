@@ -131,7 +131,7 @@ class Progress:
         parts = [f"{self._steps / self._total:4.0%}", f"{self._steps:,} / {self._total:,} steps"]
         speed, left = self.steps_per_second, self.seconds_left
         if speed is not None and left is not None:
-            parts += [f"{speed:,.0f} steps/s", f"{_duration(left)} left"]
+            parts += [f"{speed:,.0f} steps/s", f"{duration(left)} left"]
         parts += [self._score] if self._score else []
         if self._phase is not None and self._live is not None:
             name, began = self._phase
@@ -267,7 +267,8 @@ def _missing(what: str, extra: str) -> UserError:
     return UserError(f"{what} is not installed; it comes with `pip install gpae[{extra}]`")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

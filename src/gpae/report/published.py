@@ -1,0 +1,18 @@
+"""What others have published, to stand beside ours. The figures, with their sources, are in published.json."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+CAUTION = (
+    "Published figures come from SMAX before JaxMARL 0.2.0, which changed it: dead units no longer block, two features "
+    "are scaled. Compare orderings and shapes, not figures."
+)
+
+
+def published(env: str) -> list[dict[str, Any]]:
+    """The published results in an environment: algorithm, method, win_percent, spread, seeds, steps, source, ..."""
+    data = json.loads(resources.files("gpae.report").joinpath("published.json").read_text())
+    return [entry for entry in data["entries"] if entry["env"] == env]

@@ -1,0 +1,210 @@
+"""The tables of a report, as header and rows, and as Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+KINDS = ("final", "absolute")
+"""The last evaluation of training; and that of the best parameters, on more episodes."""
+REACHED = (0.5, 0.8, 0.9)
+"""Win rates whose first reaching is told."""
+
+Table = tuple[list[str], list[list[str]]]
+"""Header and rows."""
+
+
+def percent(metric: str) -> Callable[[Sequence[float] | None], str]:
+    """How a table shows a value and its interval: win rates in per cent."""
+    if "win_rate" in metric:
+        return lambda x: "" if x is None else f"{100 * x[0]:.1f} [{100 * x[1]:.1f}, {100 * x[2]:.1f}]"
+    return lambda x: "" if x is None else f"{x[0]:.4g} [{x[1]:.4g}, {x[2]:.4g}]"
+
+
+def blocks(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The environments, and what they have in common, in one shape."""
+    found = [{**block, "title": block["env"], "key": _key(block["env"])} for block in report["environments"]]
+    aggregate = report["aggregate"]
+    if aggregate is not None:
+        title = f"all {len(aggregate['environments'])} environments"
+        # Returns are scaled to [0, 1] there, so that all scores can be shown like win rates.
+        found.insert(0, {**aggregate, "title": title, "key": "all", "metric": "win_rate", "env": None})
+    return found
+
+
+def _key(env: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in env)
+
+
+def aggregate_table(block: Mapping[str, Any]) -> Table:
+    """Header and rows: method, n, and each statistic of final and absolute metric."""
+    show = percent(block["metric"])
+    header = ["method", "seeds"] + [f"{kind} {name}" for kind in KINDS for name in ("IQM", "mean", "median")]
+    rows = []
+    for entry in block["methods"]:
+        n = f"{entry['n']}{' (too few)' if entry['few'] else ''}"
+        cells = [show((entry[kind] or {}).get(name)) for kind in KINDS for name in ("iqm", "mean", "median")]
+        rows.append([entry["method"], n, *cells])
+    return header, rows
+
+
+def steps_table(block: Mapping[str, Any]) -> Table:
+    """Header and rows: steps until each win rate, median over seeds."""
+    header = ["method", "seeds", *(f"steps to {rate:.0%}" for rate in REACHED)]
+    rows = [
+        [e["method"], str(e["n"]), *(shown_reached(e["steps_to"][str(rate)], "{:,.0f}") for rate in REACHED)]
+        for e in block["methods"]
+        if "steps_to" in e
+    ]
+    return header, rows
+
+
+def shown_reached(found: Mapping[str, Any], form: str) -> str:
+    """When something was reached, and by how many seeds."""
+    when = "not reached" if found["median"] is None else form.format(found["median"])
+    return when if found["reached"] == found["n"] else f"{when} ({found['reached']} of {found['n']} seeds)"
+
+
+def improvement_table(block: Mapping[str, Any]) -> Table:
+    """Header and rows: method, other, probability."""
+    rows = [[e["method"], e["over"], "{:.2f} [{:.2f}, {:.2f}]".format(*e["probability"])] for e in block["improvement"]]
+    return ["method", "over", "probability of improvement"], rows
+
+
+def published_table(entry: Mapping[str, Any]) -> Table:
+    """Header and rows: ours, then what others have published in the same environment."""
+    header = ["whose", "method", "final win rate, %", "seeds", "steps", "environment", "source"]
+    rows = []
+    for ours in entry["ours"]:
+        mean, low, high = ours["win_percent"]
+        rows.append(
+            ["ours", ours["method"], f"{mean:.1f} [{low:.1f}, {high:.1f}]", str(ours["n"]), f"{ours['steps']:,}"]
+        )
+        rows[-1] += [ours["environment_version"], "this report, mean"]
+    for other in entry["others"]:
+        spread = f" ± {other['spread']:g}" if other["spread"] is not None else ""
+        note = f" ({other['note']})" if "note" in other else ""
+        rows.append(
+            ["published", other["method"], f"{other['win_percent']:g}{spread}", str(other["seeds"] or "not known")]
+        )
+        rows[-1] += [f"{other['steps']:,}", other["environment_version"], other["source"] + note]
+    return header, rows
+
+
+def timing_table(report: Mapping[str, Any]) -> Table:
+    """Header and rows: seconds, speed, memory."""
+    header = ["environment", "method", "seeds", "programs", "seconds", "steps/s", "peak memory, MB"]
+    header += [f"seconds to {rate:.0%}" for rate in REACHED]
+    rows = []
+    for e in report["timing"]:
+        to = [shown_reached(e["seconds_to"][str(r)], "{:,.0f}") if e["seconds_to"] else "" for r in REACHED]
+        shown = ["" if e[k] is None else f"{e[k]:,.0f}" for k in ("seconds", "steps_per_second", "peak_memory_mb")]
+        rows.append([e["env"], e["method"], str(e["n"]), str(e["programs"]), *shown, *to])
+    return header, rows
+
+
+def settings_table(report: Mapping[str, Any]) -> Table:
+    """Header and rows: the settings that are not the same in all methods."""
+    methods = list(dict.fromkeys(m for by_method in report["settings"].values() for m in by_method))
+    rows = [[name, *(values.get(m, "") for m in methods)] for name, values in report["settings"].items()]
+    return ["setting", *methods], rows
+
+
+def caption(block: Mapping[str, Any]) -> str:
+    """What a table's figures are."""
+    if block["env"] is None:
+        scaled = f"; returns of {', '.join(block['scaled'])} scaled to [0, 1]" if block["scaled"] else ""
+        without = f"; not run in all of them: {', '.join(block['left_out'])}" if block["left_out"] else ""
+        return f"Scores over {', '.join(block['environments'])}, in %{scaled}{without}"
+    return "Greedy win rate, in %" if "win_rate" in block["metric"] else f"{block['metric'].replace('_', ' ')}"
+
+
+def explained(report: Mapping[str, Any]) -> str:
+    """What the brackets mean."""
+    s = report["statistics"]
+    return (
+        f"Brackets: 95 % intervals of a bootstrap over seeds, stratified by environment ({s['resamples']:,} resamples, "
+        f"seed {s['seed']}, rliable {s['rliable']}). Final: the last evaluation of training. Absolute: the best "
+        "parameters, evaluated on new episodes."
+    )
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """tables.md: all but what depends on the clock."""
+    parts = [f"# {report['title']}", f"`{report['command']}`", explained(report)]
+    if beware := report["remarks"] + report["differences"]:
+        parts.append("\n".join(f"- {text}" for text in beware))
+    for block in blocks(report):
+        parts += [f"## {block['title']}", f"{caption(block)}.", _markdown_table(aggregate_table(block))]
+        if (steps := steps_table(block))[1]:
+            parts += ["Median over seeds of the first evaluation at or above a win rate:", _markdown_table(steps)]
+        if block["improvement"]:
+            parts += [f"By the {block['compared_by']} metric:", _markdown_table(improvement_table(block))]
+    for entry in report["published"]:
+        parts += [f"## {entry['env']}: ours and published", entry["caution"], _markdown_table(published_table(entry))]
+    if report["settings"]:
+        parts += ["## Settings that differ", _markdown_table(settings_table(report))]
+    return "\n\n".join(parts) + "\n"
+
+
+def timing(report: Mapping[str, Any]) -> str:
+    """timing.md."""
+    words = (
+        "Seconds are those of whole programs, compilation and evaluations included; a program trains all its seeds at "
+        "once, and `seconds to` is when it got there with all of them."
+    )
+    machines = sorted({_machine(run) for run in report["runs"]})
+    hardware = f"Made on: {'; '.join(machines)}."
+    return f"# {report['title']}: time and memory\n\n{words} {hardware}\n\n{_markdown_table(timing_table(report))}\n"
+
+
+def _machine(run: Mapping[str, Any]) -> str:
+    versions, machine = run["versions"], run["machine"]
+    device = versions.get("device_kind", "a device not said")
+    cores = f", {machine['cores']} core{'s' * (machine['cores'] != 1)} ({machine['machine']})" if machine else ""
+    return f"{device}{cores}"
+
+
+def made_with(report: Mapping[str, Any]) -> str:
+    """Versions and hardware of all runs, in a line."""
+    found = []
+    for name, shown in (("gpae", "gpae"), ("jax", "JAX"), ("jaxmarl", "JaxMARL"), ("python", "Python")):
+        values = sorted({str(run["versions"][name]) for run in report["runs"] if name in run["versions"]})
+        found += [f"{shown} {' and '.join(values)}"] if values else []
+    return ", ".join([*found, *sorted({_machine(run) for run in report["runs"]})])
+
+
+def _markdown_table(table: Table) -> str:
+    header, rows = table
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    return "\n".join([line(header), line(["---"] * len(header)), *map(line, rows)])
+
+
+def latex(report: Mapping[str, Any]) -> str:
+    """tables.tex: the aggregates, with booktabs."""
+    parts = [f"% {report['command']}", "% \\usepackage{booktabs}"]
+    for block in blocks(report):
+        header, rows = aggregate_table(block)
+        parts += [
+            "\\begin{table}",
+            "\\centering",
+            f"\\caption{{{_tex(block['title'])}. {_tex(caption(block))}. {_tex(explained(report))}}}",
+            f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+            "\\toprule",
+            " & ".join(map(_tex, header)) + " \\\\",
+            "\\midrule",
+            *(" & ".join(map(_tex, row)) + " \\\\" for row in rows),
+            "\\bottomrule",
+            "\\end{tabular}",
+            "\\end{table}",
+            "",
+        ]
+    return "\n".join(parts)
+
+
+def _tex(text: str) -> str:
+    special = {c: "\\" + c for c in "&%$#_{}"} | {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\\": "/"}
+    return "".join(special.get(c, c) for c in text)

@@ -1,0 +1,70 @@
+"""Run directories as `gpae train` leaves them, with made-up curves, for tests of what reads them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gpae.config import ExperimentConfig, as_dict
+
+VERSIONS = {
+    "gpae": "0.1.0",
+    "python": "3.11.7",
+    "jax": "0.10.2",
+    "jaxmarl": "0.2.0",
+    "platform": "cpu",
+    "device_kind": "cpu",
+    "device_count": 1,
+    "commit": None,
+    "command": ["gpae", "train", "--env", "smax/3m"],
+}
+
+
+def write_run(path: Path, config: ExperimentConfig, curves, absolute=None, seconds=100.0, film=False, **versions):
+    """A run whose greedy win rate, or return without wins, is curves[seed][evaluation].
+
+    Args:
+      path: the run directory.
+      config: its settings; the number of seeds is that of the curves.
+      curves: [seeds, evaluations].
+      absolute: [seeds]; None leaves the run unfinished.
+      seconds: of training.
+      film: write a replay.
+      versions: what differs from `VERSIONS`.
+    """
+    path.mkdir(parents=True)
+    metric = "return" if config.env.startswith("mpe") else "win_rate"
+    episodes = config.evaluation_episodes
+    curves = np.asarray(curves, float)
+    of_seeds = {}
+    for i, curve in enumerate(curves):
+        steps = {
+            f"step_{k}": {
+                "step_count": config.num_steps * (k + 1) // len(curve),
+                "elapsed_time": seconds * (k + 1) / len(curve),
+                metric: _episodes(value, episodes, metric),
+            }
+            for k, value in enumerate(curve)
+        }
+        if absolute is not None:
+            steps["absolute_metrics"] = {metric: _episodes(absolute[i], 10 * episodes, metric)}
+        of_seeds[f"seed_{config.seed + i}"] = steps
+    family, _, task = config.env.partition("/")
+    (path / "evaluations.json").write_text(json.dumps({family: {task: {config.algorithm: of_seeds}}}))
+    (path / "config.json").write_text(json.dumps(as_dict(config) | {"seeds": len(curves)}))
+    (path / "versions.json").write_text(json.dumps(VERSIONS | versions))
+    line = {"update": 1, "env_steps": config.num_steps, "seed": config.seed, "seconds": seconds}
+    (path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    if film:
+        pictures = [Image.new("RGB", (320, 240), (20 * k, 90, 160)) for k in range(6)]
+        pictures[0].save(path / "replay.gif", save_all=True, append_images=pictures[1:], duration=200)
+    return path
+
+
+def _episodes(value, number, metric):
+    """So many episodes with that mean, as near as wins allow."""
+    if metric == "return":
+        return [float(value)] * number
+    wins = round(value * number)
+    return [1.0] * wins + [0.0] * (number - wins)

@@ -1,0 +1,152 @@
+import csv
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gpae.cli import main
+from gpae.config import ExperimentConfig
+from gpae.report.published import published
+from gpae.report.study_report import write_report
+from reference.runs import write_run
+
+pytest.importorskip("rliable", reason="the extra `report` is not installed")
+CONFIG = ExperimentConfig(total_steps=8192, evaluation_episodes=8)
+
+
+def write_study(path, film=False):
+    """Two methods in two environments, one of them published, with four seeds; MAPPO with three in one."""
+    runs = {}
+    for env, shift in (("smax/2s3z", 0.0), ("smax/3m", 0.25)):
+        for algorithm, gain in (("gpae", 0.25), ("mappo", 0.0)):
+            seeds = 3 if (algorithm, env) == ("mappo", "smax/3m") else 4
+            config = dataclasses.replace(CONFIG, env=env, algorithm=algorithm, window=2)
+            final = np.array([0.0, 0.25, 0.5, 0.5])[:seeds] + shift + gain
+            name = f"{env.replace('/', '-')}-{algorithm}"
+            curves = np.stack([final / 2, final], axis=1)
+            write_run(path / name, config, curves, final, film=film)
+            runs[name] = {"method": f"{algorithm} (off-policy)", "peak_memory_mb": 500.0}
+    machine = {"cores": 2, "machine": "x86_64", "system": "Linux"}
+    (path / "study.json").write_text(json.dumps({"name": "small", "machine": machine, "runs": runs}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    path = write_study(tmp_path_factory.mktemp("study") / "small", film=True)
+    said = write_report([path], resamples=100)
+    return path / "report", said, json.loads((path / "report" / "report.json").read_text())
+
+
+def test_statistics_of_each_environment(made):
+    _, _, report = made
+    first, second = report["environments"]
+    assert (first["env"], second["env"]) == ("smax/2s3z", "smax/3m")
+    gpae, mappo = first["methods"]
+    assert (gpae["method"], gpae["algorithm"], gpae["n"], gpae["few"]) == ("gpae (off-policy)", "gpae", 4, True)
+    # 0.25, 0.5, 0.75, 0.75
+    assert gpae["final"]["iqm"][0] == pytest.approx(0.625)
+    assert gpae["final"]["mean"][0] == pytest.approx(0.5625)
+    assert gpae["absolute"]["median"][0] == pytest.approx(0.625)
+    assert gpae["final"]["iqm"][1] < 0.625 < gpae["final"]["iqm"][2]
+    assert gpae["curve"]["x"] == [4096, 8192]
+    assert gpae["curve"]["value"] == pytest.approx([0.3125, 0.625], abs=0.07)  # wins are whole numbers
+    assert gpae["steps_to"]["0.5"] == {"median": 8192.0, "reached": 3, "n": 4}
+    assert gpae["steps_to"]["0.9"] == {"median": None, "reached": 0, "n": 4}
+    (pair,) = first["improvement"]
+    # 0.25, 0.5, 0.75, 0.75 against 0, 0.25, 0.5, 0.5: 1.5, 3, 4 and 4 of 4
+    assert pair["probability"][0] == pytest.approx(12.5 / 16)
+    profile = dict(zip(first["profile"]["x"], first["profile"]["methods"]["gpae (off-policy)"]["value"], strict=True))
+    assert (profile[0.2], profile[0.5], profile[0.75]) == (1.0, 0.5, 0.0)
+    assert mappo["seeds"]["seed_1"] == {"final": 0.25, "absolute": 0.25}
+
+
+def test_statistics_over_environments(made):
+    _, _, report = made
+    everywhere = report["aggregate"]
+    gpae, mappo = everywhere["methods"]
+    assert (gpae["n"], mappo["n"]) == (4, 3)
+    assert mappo["absolute"]["mean"][0] == pytest.approx((0.25 + 0.5) / 2)  # the first three seeds of both
+    assert "curve" in gpae
+    assert everywhere["left_out"] == []
+
+
+def test_what_to_beware_of_is_said(made):
+    _, said, report = made
+    assert any("fewer than 5 seeds, which is too few" in text for text in report["remarks"])
+    assert report["differences"] == [
+        "smax/3m: seeds differ: 0, 1, 2, 3 (gpae (off-policy)); 0, 1, 2 (mappo (off-policy))"
+    ]
+    assert "beware: smax/3m: seeds differ" in said
+
+
+def test_tables(made):
+    folder, _, report = made
+    text = (folder / "tables.md").read_text()
+    assert "| gpae (off-policy) | 4 (too few) | 62.5 [" in text
+    assert "not reached (0 of 4 seeds)" in text
+    assert "JaxMARL before 0.2.0" in text
+    assert "elapsed" not in text
+    tex = (folder / "tables.tex").read_text()
+    assert tex.count("\\toprule") == 3
+    assert "smax/3m" in tex
+    assert "in \\%" in tex
+    rows = list(csv.DictReader((folder / "evaluations.csv").open()))
+    assert len(rows) == 15 * 3
+    assert rows[0] == {
+        "environment": "smax/2s3z",
+        "method": "gpae (off-policy)",
+        "algorithm": "gpae",
+        "seed": "seed_0",
+        "kind": "evaluation",
+        "steps": "4096",
+        "seconds": "50",
+        "win_rate": "0.125",
+    }
+    assert "| smax/3m | gpae (off-policy) | 4 | 1 | 100 | 328 | 500 |" in (folder / "timing.md").read_text()
+    assert report["timing"][0]["seconds_to"]["0.5"]["median"] == 100.0
+
+
+def test_figures(made):
+    folder, _, _ = made
+    names = {f"{env}-{kind}" for env in ("all", "smax-2s3z", "smax-3m") for kind in ("curve", "intervals", "profile")}
+    for name in names | {"smax-3m-improvement"}:
+        image = np.asarray(Image.open(folder / "figures" / f"{name}.png").convert("L"))
+        assert image.shape[1] >= 900
+        assert image.std() > 5
+        assert "</svg>" in (folder / "figures" / f"{name}.svg").read_text()
+
+
+def test_ours_stand_beside_the_published(made):
+    _, _, report = made
+    (entry,) = report["published"]
+    assert entry["env"] == "smax/2s3z"
+    assert "before JaxMARL 0.2.0" in entry["caution"]
+    assert entry["ours"][0]["win_percent"][0] == pytest.approx(56.25)
+    assert entry["ours"][0]["environment_version"] == "JaxMARL 0.2.0"
+    assert {other["algorithm"] for other in entry["others"]} == {"ippo", "mappo"}
+    headline = published("smax/5m_vs_6m")[0]
+    assert (headline["win_percent"], headline["spread"], headline["steps"]) == (93.7, 1.0, 10_000_000)
+
+
+def test_the_same_runs_give_the_same_bytes(made, tmp_path):
+    folder, _, _ = made
+    before = {p.relative_to(folder): hashlib.sha256(p.read_bytes()).digest() for p in folder.rglob("*") if p.is_file()}
+    write_report([folder.parent], resamples=100)
+    after = {p.relative_to(folder): hashlib.sha256(p.read_bytes()).digest() for p in folder.rglob("*") if p.is_file()}
+    assert before == after
+
+
+def test_from_the_shell(tmp_path, capsys):
+    write_run(tmp_path / "run", dataclasses.replace(CONFIG, env="mpe/simple_spread"), [[-4.0, -2.0]], [-1.0])
+    assert main(["report", str(tmp_path / "run"), "-o", str(tmp_path / "out"), "--resamples", "10"]) == 0
+    assert "report.html: 1 runs, 1 environments" in capsys.readouterr().out
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["aggregate"] is None
+    assert report["environments"][0]["metric"] == "return"
+    assert report["environments"][0]["methods"][0]["final"]["iqm"] == [-2.0, -2.0, -2.0]
+    assert main(["report", str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.startswith("gpae: there is no ")
