@@ -14,6 +14,7 @@ import gpae
 import gpae.envs
 from gpae import trainer
 from gpae.checkpoint import Checkpoints
+from gpae.cli import main
 from gpae.config import ExperimentConfig, RunOptions
 from gpae.errors import UserError
 from gpae.trainer import Diverged, Experiment, Interrupted, _Training
@@ -107,18 +108,23 @@ def test_an_existing_run_is_refused_unless_resumed_or_replaced(run):
         gpae.train(CONFIG, options(run.path.parent / "elsewhere", resume=True))
 
 
+def stop_after(updates, monkeypatch):
+    """A SIGTERM at the end of that update."""
+    log = _Training._log
+
+    def log_then_stop(self, *args):
+        log(self, *args)
+        if self.done == updates:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(_Training, "_log", log_then_stop)
+
+
 @pytest.mark.parametrize("how", ["signal", "crash"])
 def test_a_resumed_run_equals_the_unbroken_one(run, how, tmp_path, monkeypatch):
     """Bit for bit, with no line lost or doubled; also where it died between a metrics line and the checkpoint."""
     if how == "signal":
-        log = _Training._log
-
-        def log_then_stop(self, *args):
-            log(self, *args)
-            if self.done == 10:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        monkeypatch.setattr(_Training, "_log", log_then_stop)
+        stop_after(10, monkeypatch)
         with pytest.raises(Interrupted) as stop:
             gpae.train(CONFIG, options(tmp_path))
         assert stop.value.exit_code == 143
@@ -153,6 +159,40 @@ def test_a_resumed_run_equals_the_unbroken_one(run, how, tmp_path, monkeypatch):
     # Resumed once more, there is nothing left to train.
     gpae.train(CONFIG, options(tmp_path, resume=True))
     assert len(resumed.metrics) == 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["qmix", "dop", "dae"])
+def test_methods_with_a_replay_or_a_second_model_are_resumed_too(algorithm, tmp_path, monkeypatch, capsys):
+    settings = {"algorithm": algorithm, "window": 1, "updates_per_call": 1, "seeds": 2, "total_steps": 8 * 4 * 6} | {
+        "replay_sequences": 8,
+        "replay_segments": 4,
+        "evaluations": 2,
+        "evaluation_episodes": 4,
+    }
+    config = dataclasses.replace(CONFIG, **settings)
+    unbroken = gpae.train(config, options(tmp_path / "unbroken"))
+    with monkeypatch.context() as patched:
+        stop_after(4, patched)
+        with pytest.raises(Interrupted):
+            gpae.train(config, options(tmp_path))
+    resumed = gpae.train(config, options(tmp_path, resume=True))
+    assert same_but_for_time(resumed.metrics) == same_but_for_time(unbroken.metrics)
+    assert len(resumed.metrics) == 12
+
+    policy = resumed.policy(agent=0, seed=1)
+    observation, legal = np.array([1.0, 0.0, 1.0, 0.0]), np.array([False, True])
+    assert policy(observation, policy.initial_carry(), legal)[0] == 1
+    assert main(["evaluate", str(resumed.path), "--episodes", "4"]) == 0
+    credit = main(["credit", str(resumed.path), "-o", str(tmp_path / "credit.png")])
+    if algorithm == "qmix":
+        assert credit == 2
+        assert "gpae: qmix learns values of actions" in capsys.readouterr().err
+    else:
+        assert credit == 0
+        assert (tmp_path / "credit.png").exists()
+    assert main(["critic", str(resumed.path)]) == 2
+    assert algorithm in capsys.readouterr().err
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_good_checkpoint_stays(run, tmp_path, monkeypatch):

@@ -31,7 +31,8 @@ class ExperimentConfig:
     algorithm: str = "gpae"
     """Algorithm, as listed by `gpae algorithms`."""
     preset: str = "none"
-    """Named settings that other flags change from: quickstart, paper, jaxmarl, mava (in Python: `gpae.preset`)."""
+    """Named settings that other flags change from: quickstart, tuned, paper, jaxmarl, mava, authors (in Python:
+    `gpae.preset`)."""
     seed: int = 0
     """First random seed."""
     seeds: int = 1

@@ -123,6 +123,31 @@ _QUICKSTART_Q: dict[str, Any] = {
     "actor_identity": True,
 }
 
+_AUTHORS: dict[str, Any] = _PUBLISHED | {
+    # What the presets of baselines' own authors have in common.
+    "minibatches": 1,
+    "learning_rate": 5e-4,
+    "anneal": False,
+    "entropy": 0.0,
+    "hidden_size": 64,
+    "embedding_size": 64,
+    "actor_layers": 1,
+    "critic_layers": 1,
+    "head_layers": 0,
+    "layer_norm": False,
+    "actor_identity": True,
+    "timeout_is_termination": False,
+    "mask_dead": True,
+}
+
+_PLAIN_GRADIENT: dict[str, Any] = {
+    # One step per batch on advantages as they are, which is what "no clip" needs.
+    "epochs": 1,
+    "normalise_advantages": False,
+    "clip_values": False,
+    "lambda_": 0.8,
+}
+
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "quickstart": (
         "learns to win smax/2s3z in a few minutes on two CPU cores",
@@ -131,6 +156,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "paper": ("the settings released by the authors of GPAE for SMAX, 10 M steps", _PAPER),
     "jaxmarl": ("JaxMARL's recurrent MAPPO (for ippo: its IPPO) for SMAX, 10 M steps", _JAXMARL),
     "mava": ("Mava's recurrent MAPPO, 10 M steps", _MAVA),
+    "authors": ("those of the algorithm's own authors: coma-q (PyMARL), dae, dop; 10 M steps", _AUTHORS),
 }
 """Name -> one line, and the fields that it sets."""
 
@@ -155,6 +181,28 @@ _OF_ALGORITHM: dict[str, dict[str, dict[str, Any]]] = {
         "qmix": _JAXMARL_Q,
         "iql": _JAXMARL_Q,
     },
+    "authors": {
+        "coma-q": _PLAIN_GRADIENT | {"num_envs": 8, "rollout_length": 128, "max_grad_norm": 10.0},
+        "dae": {
+            "num_envs": 8,
+            "rollout_length": 400,
+            "chunk_length": 10,
+            "epochs": 15,
+            "entropy": 0.01,
+            "max_grad_norm": 10.0,
+            "value_coefficient": 1.0,
+        },
+        "dop": _PLAIN_GRADIENT
+        | {
+            "num_envs": 16,
+            "rollout_length": 128,
+            "max_grad_norm": 20.0,
+            "replay_segments": 256,
+            "replay_sequences": 32,
+            "tree_lambda": 0.93,
+            "tree_steps": 5,
+        },
+    },
     "mava": {"gpae": _TWO_EMBEDDINGS, "gpae-state": _TWO_EMBEDDINGS, "coma": _TWO_EMBEDDINGS},
 }
 """What a preset sets otherwise for an algorithm."""
@@ -169,7 +217,7 @@ def preset(name: str, algorithm_name: str = "gpae") -> ExperimentConfig:
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
     spec = algorithm(algorithm_name)
-    if spec.value_based and spec.name not in _OF_ALGORITHM.get(name, {}):
+    if (spec.value_based or name == "authors") and spec.name not in _OF_ALGORITHM.get(name, {}):
         fits = [n for n in PRESETS if spec.name in _OF_ALGORITHM.get(n, {})]
         raise UserError(f"preset {name} has no settings for {spec.name}; those that do: {', '.join(fits)}")
     values = PRESETS[name][1] | _OF_ALGORITHM.get(name, {}).get(spec.name, {})

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from gpae.envs.base import Environment, Outcome, Running, View, advance
+from gpae.losses import masked_mean
 from gpae.types import Trajectory
 
 
@@ -70,3 +72,15 @@ def unroll(
 
     (running, memory), trajectory = jax.lax.scan(row, (running, memory), jax.random.split(key, num_rows))
     return running, memory, trajectory
+
+
+def measure_rollout(newest: Trajectory) -> dict[str, Array]:
+    """Facts about a rollout, each [] float32 (docs/metrics.md)."""
+    ended = newest.valid & (newest.terminated | newest.truncated)
+    executed = jnp.broadcast_to(newest.valid[..., None], newest.alive.shape)
+    return {
+        "reward_mean": masked_mean(newest.rewards, newest.valid),
+        "alive_fraction": masked_mean(newest.alive * 1.0, executed),
+        "episodes": jnp.sum(ended).astype(jnp.float32),
+        "wins": jnp.sum(newest.won & newest.valid).astype(jnp.float32),
+    }

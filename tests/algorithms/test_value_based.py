@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import os
-import signal
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +13,10 @@ import gpae
 from gpae import replay
 from gpae.algorithms.actor_critic import hyper_of
 from gpae.algorithms.value_based import ValueBased, one_step_targets
-from gpae.cli import main
-from gpae.config import ExperimentConfig, RunOptions
+from gpae.config import ExperimentConfig
 from gpae.envs.probes import Death, Stay, Team
 from gpae.errors import UserError
 from gpae.networks import distributions as policies
-from gpae.trainer import Interrupted, _Training
 
 SMALL = ExperimentConfig(
     algorithm="vdn",
@@ -274,34 +270,3 @@ def test_presets():
             ValueBased.build(gpae.preset(name, algorithm), Team())
         with pytest.raises(UserError, match="paper has no settings for"):
             gpae.preset("paper", algorithm)
-
-
-@pytest.mark.slow
-def test_a_run_is_resumed_bit_for_bit_and_has_no_credit_to_show(tmp_path, monkeypatch, capsys):
-    config = dataclasses.replace(
-        SMALL, env="probe/team", algorithm="qmix", seeds=2, total_steps=8 * 12 * 6, evaluations=2, evaluation_episodes=4
-    )
-    unbroken = gpae.train(config, RunOptions(name="unbroken", runs=tmp_path, quiet=True))
-    log = _Training._log
-
-    def log_then_stop(self, *args):
-        log(self, *args)
-        if self.done == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(_Training, "_log", log_then_stop)
-        with pytest.raises(Interrupted):
-            gpae.train(config, RunOptions(name="broken", runs=tmp_path, quiet=True))
-    resumed = gpae.train(config, RunOptions(name="broken", runs=tmp_path, quiet=True, resume=True))
-    lines = [[{k: v for k, v in m.items() if k != "seconds"} for m in run.metrics] for run in (unbroken, resumed)]
-    assert lines[0] == lines[1]
-    assert len(lines[0]) == 12
-
-    policy = resumed.policy(agent=0, seed=1)
-    observation, legal = np.array([1.0, 0.0, 1.0, 0.0]), np.array([False, True])
-    assert policy(observation, policy.initial_carry(), legal)[0] == 1
-    for command in ("credit", "critic"):
-        assert main([command, str(resumed.path)]) == 2
-        assert "gpae: qmix learns values of actions" in capsys.readouterr().err
-    assert main(["evaluate", str(resumed.path), "--episodes", "4"]) == 0

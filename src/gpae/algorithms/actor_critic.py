@@ -29,7 +29,7 @@ from gpae.estimators import advantage_gap
 from gpae.networks import Actor, CriticInputs
 from gpae.networks import distributions as policies
 from gpae.replay import Buffer, Segment, Window
-from gpae.rollout import Policy, observe, unroll
+from gpae.rollout import Policy, measure_rollout, observe, unroll
 from gpae.types import Targets, Trajectory
 
 __all__ = ["ActorCritic", "Experience", "Hyper", "LearnerState", "Networks", "hyper_of", "make_actor"]
@@ -401,18 +401,12 @@ class ActorCritic:
         evaluation, targets = experience.evaluation, experience.targets
         acting = self.acting(trajectory)
         valued = jnp.broadcast_to(trajectory.valid[..., None], acting.shape)
-        ended = newest.valid & (newest.terminated | newest.truncated)
         metrics = {
             "explained_variance": losses.explained_variance(evaluation.values, targets.critic_targets, valued),
             "value_mean": losses.masked_mean(evaluation.values, valued),
             "advantage_std": jnp.sqrt(losses.masked_mean(jnp.square(targets.advantages), acting)),
-            "reward_mean": losses.masked_mean(newest.rewards, newest.valid),
-            "alive_fraction": losses.masked_mean(
-                newest.alive * 1.0, jnp.broadcast_to(newest.valid[..., None], newest.alive.shape)
-            ),
-            "episodes": jnp.sum(ended).astype(jnp.float32),
-            "wins": jnp.sum(newest.won & newest.valid).astype(jnp.float32),
         }
+        metrics |= measure_rollout(newest)
         metrics |= self.method.measure(trajectory, evaluation, acting, hyper)
         if self.config.stop_agent >= 0:
             metrics |= self._diagnose_stop(experience, hyper)

@@ -36,8 +36,7 @@ from gpae.errors import UserError
 from gpae.networks import Mixer, QNetwork, make_mixer
 from gpae.networks import distributions as policies
 from gpae.replay import Buffer, Segment
-from gpae.rollout import Policy, observe, unroll
-from gpae.types import Trajectory
+from gpae.rollout import Policy, measure_rollout, observe, unroll
 
 _ONLY_ACTOR_CRITIC = ("window", "trace", "own_weight", "own_cap", "bootstrap", "actor_weight", "stop_agent")
 """Settings that ask for something that a value-based method does not have."""
@@ -164,7 +163,7 @@ class ValueBased:
         updates = state.updates + 1
         copied = updates % self.config.target_period == 0
         target = jax.tree.map(lambda new, old: jnp.where(copied, new, old), state.params, state.target)
-        metrics |= {"epsilon": epsilon} | self.diagnose(newest.trajectory)
+        metrics |= {"epsilon": epsilon} | measure_rollout(newest.trajectory)
         return replace(state, target=target, updates=updates), metrics
 
     def epsilon(self, updates: Array) -> Array:
@@ -272,17 +271,6 @@ class ValueBased:
         return replace(light, buffer=held), metrics | {"parameter_norm": optax.tree.norm(light.params)}
 
     # -- what is measured ------------------------------------------------------------------------------------------
-
-    def diagnose(self, newest: Trajectory) -> Metrics:
-        """Facts about the newest rollout."""
-        ended = newest.valid & (newest.terminated | newest.truncated)
-        executed = jnp.broadcast_to(newest.valid[..., None], newest.alive.shape)
-        return {
-            "reward_mean": losses.masked_mean(newest.rewards, newest.valid),
-            "alive_fraction": losses.masked_mean(newest.alive * 1.0, executed),
-            "episodes": jnp.sum(ended).astype(jnp.float32),
-            "wins": jnp.sum(newest.won & newest.valid).astype(jnp.float32),
-        }
 
 
 def one_step_targets(rewards: Array, following: Array, terminated: Array, gamma: Array | float) -> Array:
