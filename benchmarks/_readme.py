@@ -5,10 +5,13 @@ python benchmarks/_readme.py
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
 from statistics import mean
+
+from gpae.algorithms.registry import ALGORITHMS
 
 ROOT = Path(__file__).parents[1]
 
@@ -181,8 +184,87 @@ def critic():
     ]
 
 
+def algorithms():
+    rows = [[f"`{a.name}`", a.summary, a.source] for a in ALGORITHMS.values()]
+    return markdown(["`--algorithm`", "", "source"], rows)
+
+
+def evaluations(study):
+    """Of every method: its evaluations, [(steps, seconds, win rates of the seeds)], and the absolute win rates."""
+    found = {}
+    with (ROOT / "results" / study / "evaluations.csv").open() as file:
+        for row in csv.DictReader(file):
+            during, absolute = found.setdefault(row["method"], ({}, []))
+            if row["kind"] == "absolute":
+                absolute.append(float(row["win_rate"]))
+            else:
+                of_step = during.setdefault(int(row["steps"]), (float(row["seconds"]), []))
+                of_step[1].append(float(row["win_rate"]))
+    return {
+        method: ([(steps, *x) for steps, x in sorted(during.items())], absolute)
+        for method, (during, absolute) in found.items()
+    }
+
+
+def baselines():
+    found, report = evaluations("baselines"), load("baselines/report.json")
+    shortest = min(during[-1][1] for during, _ in found.values())
+    rows = []
+    for method, (during, absolute) in found.items():
+        steps, seconds, last = during[-1]
+        in_time = [rates for _, spent, rates in during if spent <= shortest]
+        rows.append(
+            [
+                f"`{method}`",
+                f"{mean(last):.0%} ({min(last):.0%} to {max(last):.0%})",
+                f"{mean(in_time[-1]):.0%}" if in_time else "none yet",
+                f"{mean(absolute):.0%}",
+                f"{seconds:.0f} s",
+            ]
+        )
+    rows.sort(key=lambda row: -mean(found[row[0].strip("`")][0][-1][2]))
+    seeds = len(last)
+    columns = [
+        "smax/3m",
+        f"greedy win rate after {steps:,} steps",
+        f"after {shortest:.0f} s",
+        "best parameters",
+        "time",
+    ]
+    run = report["runs"][0]
+    versions = ", ".join(f"{name} {run['versions'][name]}" for name in ("gpae", "jax", "jaxmarl", "python"))
+    return [
+        *markdown(columns, rows),
+        "",
+        f"Means over {seeds} seeds, which train in one program, and their range; {seeds} are few. Time is that of all seeds, with "
+        "compilation and evaluations. `gpae study studies/baselines.toml`, `gpae report runs/baselines -o results/baselines`; "
+        f"{versions}, 2 CPU cores.",
+    ]
+
+
+def sweep():
+    rows = [
+        [f"`{method}`", *(f"{rates[0]:.0%}" for _, _, rates in during[1::2]), f"{absolute[0]:.0%}"]
+        for method, (during, absolute) in evaluations("tune").items()
+    ]
+    during, _ = next(iter(evaluations("tune").values()))
+    return [
+        *markdown(["", *(f"{steps:,} steps" for steps, *_ in during[1::2]), "best parameters"], rows),
+        "",
+        "Greedy win rate on `smax/3m`, seed 100, 64 episodes each (best parameters: 640). `gpae study studies/tune.toml`, `gpae report "
+        "runs/tune -o results/tune`.",
+    ]
+
+
 DOCUMENTS = {
-    "README.md": {"quickstart": quickstart, "printed": printed, "benchmarks": benchmarks},
+    "README.md": {
+        "quickstart": quickstart,
+        "printed": printed,
+        "benchmarks": benchmarks,
+        "algorithms": algorithms,
+        "baselines": baselines,
+    },
+    "docs/presets.md": {"sweep": sweep},
     "docs/theory.md": {
         "bias": bias,
         "named": lambda: verified("Named games", columns=(0, 1, 2, 3, 5)),
