@@ -236,8 +236,9 @@ def baselines():
     return [
         *markdown(columns, rows),
         "",
-        f"Means over {seeds} seeds, which train in one program, and their range; {seeds} are few. Time is that of all seeds, with "
-        "compilation and evaluations. `gpae study studies/baselines.toml`, `gpae report runs/baselines -o results/baselines`; "
+        f"Means over {seeds} seeds, which train in one program, and their range; {seeds} are few. Time is that of all "
+        "seeds, with compilation and evaluations. `gpae study studies/baselines.toml`, `gpae report runs/baselines -o "
+        "results/baselines`; "
         f"{versions}, 2 CPU cores.",
     ]
 
@@ -251,8 +252,8 @@ def sweep():
     return [
         *markdown(["", *(f"{steps:,} steps" for steps, *_ in during[1::2]), "best parameters"], rows),
         "",
-        "Greedy win rate on `smax/3m`, seed 100, 64 episodes each (best parameters: 640). `gpae study studies/tune.toml`, `gpae report "
-        "runs/tune -o results/tune`.",
+        "Greedy win rate on `smax/3m`, seed 100, 64 episodes each (best parameters: 640). "
+        "`gpae study studies/tune.toml`, `gpae report runs/tune -o results/tune`.",
     ]
 
 
