@@ -180,7 +180,7 @@ def test_time_is_estimated_from_the_most_similar_runs(make):
     a, b, c = study.runs
     estimate = Estimate.of(study, 1000.0)
     assert estimate.rate(a) == 1000.0
-    assert estimate.seconds_left(a) == pytest.approx(a.steps / 1000)
+    assert estimate.seconds_left(a) == pytest.approx(a.steps / 1000 + 60)
     estimate.rates = {a: 10.0, b: 30.0}
     assert (estimate.rate(a), estimate.rate(b), estimate.rate(c)) == (10.0, 30.0, 20.0)
     assert estimate.source == "measured on 2 finished runs of this study"
