@@ -209,7 +209,8 @@ def devices_here() -> list[str]:
 
 def machine() -> dict[str, Any]:
     """The hardware, for the record."""
-    return {"cores": len(os.sched_getaffinity(0)), "machine": platform.machine(), "system": platform.system()}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cores": cores, "machine": platform.machine(), "system": platform.system()}
 
 
 @dataclass
@@ -238,7 +239,6 @@ class Estimate:
     def rate(self, run: StudyRun) -> float:
         """Steps per second of a run: the mean of the most similar ones that have finished."""
         for like in (
-            lambda r: (r.config.env, r.config.algorithm, r.setting),
             lambda r: (r.config.env, r.setting),
             lambda r: r.config.env,
             lambda r: None,
