@@ -180,9 +180,11 @@ def test_time_is_estimated_from_the_most_similar_runs(make):
     a, b, c = study.runs
     estimate = Estimate.of(study, 1000.0)
     assert estimate.rate(a) == 1000.0
-    assert estimate.seconds_left(a) == pytest.approx(a.steps / 1000)
-    estimate.rates = {a: 10.0, b: 30.0}
-    assert (estimate.rate(a), estimate.rate(b), estimate.rate(c)) == (10.0, 30.0, 20.0)
+    assert estimate.seconds_left(a) == pytest.approx(a.steps / 1000 + 60)
+    estimate.rates = {a: 10.0, dataclasses.replace(b, setting="off-policy"): 30.0}
+    assert estimate.rate(c) == 10.0  # of the same setting
+    assert estimate.rate(dataclasses.replace(c, setting="other")) == 20.0
+    assert estimate.seconds_left(c) == pytest.approx(c.steps / 10)
     assert estimate.source == "measured on 2 finished runs of this study"
 
 

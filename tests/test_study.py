@@ -191,8 +191,8 @@ def test_the_plan_is_shown_and_nothing_started(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "probe-memory-gpae-off-policy" in printed
     # 1,000 steps are 16 updates of 64, off-policy also; two seeds, six runs
-    assert "small: 6 runs, 0 finished; 12,288 steps to do, 1 at once: about 0:05" in printed
-    assert "assuming 2,500 steps/s, since no run of this study has finished" in printed
+    assert "small: 6 runs, 0 finished; 12,288 steps to do, 1 at once: about 6:05" in printed
+    assert "assuming 2,500 steps/s and a minute per run to compile: no run of this study has finished" in printed
     assert not (tmp_path / "runs").exists()
     run = read(tmp_path).runs[0]
     write_run(run.path, run.config, [[0.5], [0.5]], [0.5, 0.5], seconds=20.48)  # 100 steps/s

@@ -31,6 +31,8 @@ from gpae.study import STUDY, Study, StudyRun, recorded
 
 STEPS_PER_SECOND = 2500.0
 """Assumed until a run of the study has finished: about that of small SMAX maps on two CPU cores."""
+STARTUP = 60.0
+"""Seconds that each run compiles, assumed likewise; measured speeds contain it."""
 _TAIL = 6
 """Lines shown of a failed run's log."""
 _PATIENCE = 60.0
@@ -207,7 +209,8 @@ def devices_here() -> list[str]:
 
 def machine() -> dict[str, Any]:
     """The hardware, for the record."""
-    return {"cores": len(os.sched_getaffinity(0)), "machine": platform.machine(), "system": platform.system()}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cores": cores, "machine": platform.machine(), "system": platform.system()}
 
 
 @dataclass
@@ -236,7 +239,6 @@ class Estimate:
     def rate(self, run: StudyRun) -> float:
         """Steps per second of a run: the mean of the most similar ones that have finished."""
         for like in (
-            lambda r: (r.config.env, r.config.algorithm, r.setting),
             lambda r: (r.config.env, r.setting),
             lambda r: r.config.env,
             lambda r: None,
@@ -248,14 +250,18 @@ class Estimate:
 
     def seconds_left(self, run: StudyRun) -> float:
         """Of a run that may have begun."""
-        return max(0, run.steps - run.progress[0]) / self.rate(run) if run.state != "finished" else 0.0
+        if run.state == "finished":
+            return 0.0
+        return max(0, run.steps - run.progress[0]) / self.rate(run) + (0.0 if self.rates else STARTUP)
 
     @property
     def source(self) -> str:
         """Where the estimate comes from."""
         if self.rates:
             return f"measured on {len(self.rates)} finished run{'s' * (len(self.rates) != 1)} of this study"
-        return f"assuming {self.assumed:,.0f} steps/s, since no run of this study has finished"
+        return (
+            f"assuming {self.assumed:,.0f} steps/s and a minute per run to compile: no run of this study has finished"
+        )
 
 
 def show_plan(study: Study, estimate: Estimate, slots: int, console: Console) -> None:

@@ -7,14 +7,16 @@ from PIL import Image
 
 from gpae.report.study_report import write_report
 from reference.browser import CHROMIUM, Browser
-from report.test_study_report import write_study
+from reference.runs import write_study
 
 pytest.importorskip("rliable", reason="the extra `report` is not installed")
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    path = write_study(tmp_path_factory.mktemp("page") / "small", film=True)
+    path = write_study(
+        tmp_path_factory.mktemp("page") / "small", film=True, commit="0123456789" * 4
+    )  # a word too long for a phone
     write_report([path], resamples=50)
     return path / "report" / "report.html"
 

@@ -11,27 +11,10 @@ from gpae.cli import main
 from gpae.config import ExperimentConfig
 from gpae.report.published import published
 from gpae.report.study_report import write_report
-from reference.runs import write_run
+from reference.runs import write_run, write_study
 
 pytest.importorskip("rliable", reason="the extra `report` is not installed")
 CONFIG = ExperimentConfig(total_steps=8192, evaluation_episodes=8)
-
-
-def write_study(path, film=False):
-    """Two methods in two environments, one of them published, with four seeds; MAPPO with three in one."""
-    runs = {}
-    for env, shift in (("smax/2s3z", 0.0), ("smax/3m", 0.25)):
-        for algorithm, gain in (("gpae", 0.25), ("mappo", 0.0)):
-            seeds = 3 if (algorithm, env) == ("mappo", "smax/3m") else 4
-            config = dataclasses.replace(CONFIG, env=env, algorithm=algorithm, window=2)
-            final = np.array([0.0, 0.25, 0.5, 0.5])[:seeds] + shift + gain
-            name = f"{env.replace('/', '-')}-{algorithm}"
-            curves = np.stack([final / 2, final], axis=1)
-            write_run(path / name, config, curves, final, film=film)
-            runs[name] = {"method": f"{algorithm} (off-policy)", "peak_memory_mb": 500.0}
-    machine = {"cores": 2, "machine": "x86_64", "system": "Linux"}
-    (path / "study.json").write_text(json.dumps({"name": "small", "machine": machine, "runs": runs}))
-    return path
 
 
 @pytest.fixture(scope="module")

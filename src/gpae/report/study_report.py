@@ -63,7 +63,9 @@ def write_report(paths: Sequence[Path], output: Path | None = None, *, resamples
         (output / "tables.tex").write_text(latex(report))
         (output / "timing.md").write_text(timing(report))
         (output / "evaluations.csv").write_text(_csv(results), newline="")
-        draw_figures(report, output / "figures")
+        drawn = draw_figures(report, output / "figures")
+        for older in {*(output / "figures").glob("*.png"), *(output / "figures").glob("*.svg")} - set(drawn):
+            older.unlink()
         (output / "report.html").write_text(page(report, _replays(results, report)))
     lines = [f"{output / 'report.html'}: {len(report['runs'])} runs, {len(report['environments'])} environments"]
     return "\n".join(lines + [f"beware: {remark}" for remark in report["remarks"] + report["differences"]])
