@@ -83,8 +83,9 @@ def test_the_plain_gradient_needs_exploration_and_time():
     assert (wins_of_seeds(config, 4) == 1.0).all()
 
 
-def test_memory_is_learnt():
-    learner, state, _ = learn(Memory(), 100, chunk_length=4)
+@pytest.mark.parametrize("algorithm", ["gpae", "coma-q", "dae", "dop-clip"])
+def test_memory_is_learnt_from_a_delayed_reward(algorithm):
+    learner, state, _ = learn(Memory(), 100, chunk_length=4, algorithm=algorithm)
     assert greedy_wins(learner, state) == 1.0
 
 
