@@ -63,7 +63,7 @@ def test_shuffling_the_others_actions_hurts_a_critic_that_uses_them_by_as_much_a
 
 def test_a_critic_that_is_not_shown_the_actions_is_refused():
     learner = ActorCritic.build(dataclasses.replace(CONFIG, algorithm="mappo"), Team())
-    with pytest.raises(UserError, match="not shown the actions"):
+    with pytest.raises(UserError, match="nothing to shuffle"):
         critic_use(learner, None, None, jax.random.key(0))
 
 

@@ -208,8 +208,10 @@ def test_shipped_studies(file, tmp_path):
     assert study.name == file.stem
     names = [run.name for run in study.runs]
     assert len(set(names)) == len(names)
-    # The control that tells credit from reuse stands in every study.
-    assert any(run.config.algorithm == "mappo" and run.config.window > 1 for run in study.runs)
+    # The control that tells credit from reuse stands beside every GPAE that reuses.
+    reusing = {(run.config.env, run.config.algorithm, run.config.window) for run in study.runs if run.config.window > 1}
+    for env, algorithm, window in reusing:
+        assert (env, "mappo", window) in reusing, (env, algorithm, window)
     for env in {run.config.env for run in study.runs}:
         here = [run.config for run in study.runs if run.config.env == env]
         steps = {config.num_steps for config in here}

@@ -92,7 +92,7 @@ class ExperimentConfig:
     current policies, or an expected value of its own."""
     actor_weight: ActorWeight = "own"
     """Weight of a sample in the policy's loss: the agent's own ratio, or own-others, times min(eta, the others')."""
-    beta: float = 0.5
+    beta: float = 0.3
     """dae: how much of the expected rewards its advantages subtract, per step of delay; 0 is mappo."""
     ensemble: int = 2
     """dae: reward models, of which the mean is used."""
