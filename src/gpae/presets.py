@@ -164,6 +164,8 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 
 _WINDOW_OF_PAPER = {"window": 4}
 """B of GPAE's off-policy results. It is not published ("a short buffer"); this is our choice."""
+_ONE_EMBEDDING = {"embedding_size": 128}
+"""Of the state alone: the critic's first layer has the full width."""
 _TWO_EMBEDDINGS = {"embedding_size": 64}
 """Of state and of joint action: side by side as wide as MAPPO's one."""
 
@@ -180,12 +182,16 @@ _OF_ALGORITHM: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
         "gpae": _WINDOW_OF_PAPER,
         "gpae-state": _WINDOW_OF_PAPER,
-        "mappo": {"embedding_size": 128},  # its critic's first layer has the full width
+        "mappo": _ONE_EMBEDDING,
+        "dae": _ONE_EMBEDDING,
     },
     "jaxmarl": {
         "gpae": _TWO_EMBEDDINGS,
         "gpae-state": _TWO_EMBEDDINGS,
         "coma": _TWO_EMBEDDINGS,
+        "coma-q": _TWO_EMBEDDINGS,
+        "dop": _TWO_EMBEDDINGS,
+        "dop-clip": _TWO_EMBEDDINGS,
         "ippo": {"learning_rate": 4e-3, "clip": 0.05, "entropy": 0.01},
         "vdn": _JAXMARL_Q,
         "qmix": _JAXMARL_Q,
@@ -213,7 +219,14 @@ _OF_ALGORITHM: dict[str, dict[str, dict[str, Any]]] = {
             "tree_steps": 5,
         },
     },
-    "mava": {"gpae": _TWO_EMBEDDINGS, "gpae-state": _TWO_EMBEDDINGS, "coma": _TWO_EMBEDDINGS},
+    "mava": {
+        "gpae": _TWO_EMBEDDINGS,
+        "gpae-state": _TWO_EMBEDDINGS,
+        "coma": _TWO_EMBEDDINGS,
+        "coma-q": _TWO_EMBEDDINGS,
+        "dop": _TWO_EMBEDDINGS,
+        "dop-clip": _TWO_EMBEDDINGS,
+    },
 }
 """What a preset sets otherwise for an algorithm."""
 
