@@ -173,7 +173,7 @@ _OF_ALGORITHM: dict[str, dict[str, dict[str, Any]]] = {
     "quickstart": {"vdn": _QUICKSTART_Q, "qmix": _QUICKSTART_Q, "iql": _QUICKSTART_Q},
     "tuned": {
         "coma-q": {"lambda_": 0.8},
-        "dop": _TUNED_DOP | {"normalise_advantages": False, "clip_values": False, "entropy": 0.01},
+        "dop": _TUNED_DOP | {"normalise_advantages": False, "clip_values": False, "entropy": 0.01, "lambda_": 0.8},
         "dop-clip": _TUNED_DOP,
         "vdn": _QUICKSTART_Q,
         "qmix": _QUICKSTART_Q,

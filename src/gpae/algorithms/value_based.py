@@ -28,7 +28,7 @@ from flax import struct
 from jax import Array
 
 from gpae import losses, replay
-from gpae.algorithms.method import Hyper, Metrics, Networks
+from gpae.algorithms.method import Hyper, Metrics, Networks, adam, of_taken
 from gpae.algorithms.registry import AlgorithmSpec, algorithm
 from gpae.config import ExperimentConfig, flag
 from gpae.envs.base import Environment, Running, View, begin
@@ -130,7 +130,7 @@ class ValueBased:
             params=params,
             # A copy, since the state is donated whole: one array cannot be given away twice.
             target=jax.tree.map(jnp.copy, params),
-            optimiser=self._optimiser(jnp.float32(1.0)).init(params),
+            optimiser=adam(self.config, jnp.float32(1.0)).init(params),
             running=running,
             memory=memory,
             buffer=None,  # type: ignore[arg-type]  # its shapes are a rollout's, which follow
@@ -142,10 +142,6 @@ class ValueBased:
         # No more is allocated than training can fill.
         capacity = min(self.config.replay_segments, self.config.num_updates)
         return replace(state, buffer=replay.buffer(example, capacity))
-
-    def _optimiser(self, max_grad_norm: Array) -> optax.GradientTransformation:
-        """Adam on the clipped gradient of both networks together; the step size is applied apart."""
-        return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.scale_by_adam(eps=self.config.adam_epsilon))
 
     # -- one update ------------------------------------------------------------------------------------------------
 
@@ -231,7 +227,7 @@ class ValueBased:
         rows = segment.trajectory
         # Double Q-learning: today's parameters choose, those of some updates ago say what the choice is worth.
         chosen = jnp.argmax(jnp.where(rows.legal_actions, values, jnp.finfo(values.dtype).min), axis=-1)
-        worth = self.mix(target.critic, _of(self.values(target.actor, segment), chosen), rows.states)
+        worth = self.mix(target.critic, of_taken(self.values(target.actor, segment), chosen), rows.states)
         following = jnp.concatenate([worth[1:], jnp.zeros_like(worth[:1])])
         return one_step_targets(self.config.reward_scale * rows.rewards, following, rows.terminated, hyper.gamma)
 
@@ -239,7 +235,7 @@ class ValueBased:
         """The squared error of the values of what was done, a mean over all executed rows."""
         rows = segment.trajectory
         values = self.values(params.actor, segment)
-        mixed = self.mix(params.critic, _of(values, rows.actions), rows.states)
+        mixed = self.mix(params.critic, of_taken(values, rows.actions), rows.states)
         targets = jax.lax.stop_gradient(self.targets(target, jax.lax.stop_gradient(values), segment, hyper))
         counted = jnp.broadcast_to(rows.valid[..., None], mixed.shape)
         loss = losses.masked_mean(jnp.square(mixed - targets), counted)
@@ -251,7 +247,7 @@ class ValueBased:
         if self.config.anneal:
             step_size = step_size * (1.0 - state.gradient_steps.astype(jnp.float32) / hyper.gradient_steps)
         gradient, metrics = jax.grad(self.loss, has_aux=True)(state.params, state.target, segment, hyper)
-        direction, optimiser = self._optimiser(hyper.max_grad_norm).update(gradient, state.optimiser, state.params)
+        direction, optimiser = adam(self.config, hyper.max_grad_norm).update(gradient, state.optimiser, state.params)
         params = jax.tree.map(lambda p, d: p - step_size * d, state.params, direction)
         metrics |= {"learning_rate": step_size, "gradient_norm": optax.tree.norm(gradient)}
         return replace(state, params=params, optimiser=optimiser, gradient_steps=state.gradient_steps + 1), metrics
@@ -269,8 +265,6 @@ class ValueBased:
         metrics = jax.tree.map(lambda x: x.mean(0), metrics)
         # A norm is finite only if every parameter is.
         return replace(light, buffer=held), metrics | {"parameter_norm": optax.tree.norm(light.params)}
-
-    # -- what is measured ------------------------------------------------------------------------------------------
 
 
 def one_step_targets(rewards: Array, following: Array, terminated: Array, gamma: Array | float) -> Array:
@@ -297,8 +291,3 @@ def make_actor(config: ExperimentConfig, num_actions: int) -> QNetwork:
         identity=config.actor_identity,
         epsilon=config.epsilon_end,
     )
-
-
-def _of(values: Array, actions: Array) -> Array:
-    """The values [..., A] of `actions` [...]."""
-    return jnp.take_along_axis(values, actions[..., None], axis=-1)[..., 0]
