@@ -8,7 +8,18 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from gpae.algorithms.method import Batch, Evaluation, Hyper, Judgement, Method, Metrics, Seen, of_taken, without_last
+from gpae.algorithms.method import (
+    Batch,
+    Evaluation,
+    Hyper,
+    Judgement,
+    Method,
+    Metrics,
+    Seen,
+    critic_sizes,
+    of_taken,
+    without_last,
+)
 from gpae.estimators import counterfactual_advantages, gae
 from gpae.networks import Critic, CriticInputs
 from gpae.types import Targets, Trajectory
@@ -32,27 +43,12 @@ class ComaQ(Method):
     @property
     def critic(self) -> Critic:
         """The network."""
-        config = self.config
         return Critic(
             inputs="others_actions",
             num_agents=self.env.num_agents,
             outputs=self.env.num_actions,
-            hidden_size=config.hidden_size,
-            embedding_size=config.embedding_size,
-            num_layers=config.critic_layers,
-            head_layers=config.head_layers,
-            recurrent=config.recurrent,
-            layer_norm=config.layer_norm,
-            identity=config.critic_identity,
+            **critic_sizes(self.config),
         )
-
-    def init(self, key: Array, inputs: CriticInputs, starts: Array, memory: Any) -> Any:
-        """The critic's first parameters."""
-        return self.critic.init(key, inputs, starts, memory)
-
-    def initial_memory(self, num_envs: int) -> Any:
-        """[E, N, H]."""
-        return self.critic.initial_memory(num_envs)
 
     def action_values(self, params: Any, inputs: CriticInputs, starts: Array, memory: Any) -> tuple[Array, Any]:
         """Q^i of every own action, [L, C, N, A], and the memory after each row."""

@@ -11,7 +11,7 @@ import optax
 from jax import Array
 
 from gpae import losses
-from gpae.algorithms.method import Batch, Evaluation, Hyper, Judgement, Metrics, Seen, adam, of_taken
+from gpae.algorithms.method import Batch, Evaluation, Hyper, Judgement, Metrics, Seen, adam, critic_sizes, of_taken
 from gpae.algorithms.per_agent import PerAgent
 from gpae.estimators import dae
 from gpae.estimators.traces import Scheme
@@ -41,18 +41,11 @@ class DAE(PerAgent):
     @property
     def reward_model(self) -> Critic:
         """One network of the ensemble: the reward for every own action, given state and the others' actions."""
-        config = self.config
         return Critic(
             inputs="others_actions",
             num_agents=self.env.num_agents,
             outputs=self.env.num_actions,
-            hidden_size=config.hidden_size,
-            embedding_size=config.embedding_size,
-            num_layers=config.critic_layers,
-            head_layers=config.head_layers,
-            recurrent=config.recurrent,
-            layer_norm=config.layer_norm,
-            identity=config.critic_identity,
+            **critic_sizes(self.config),
         )
 
     def init(self, key: Array, inputs: CriticInputs, starts: Array, memory: Any) -> Any:

@@ -9,7 +9,17 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gpae.algorithms.method import Batch, Evaluation, Hyper, Judgement, Method, Metrics, Seen, without_last
+from gpae.algorithms.method import (
+    Batch,
+    Evaluation,
+    Hyper,
+    Judgement,
+    Method,
+    Metrics,
+    Seen,
+    critic_sizes,
+    without_last,
+)
 from gpae.errors import UserError
 from gpae.estimators import counterfactual_advantages, gae, tree_backup
 from gpae.networks import CriticInputs, DecomposedCritic, DecomposedOutputs
@@ -53,26 +63,11 @@ class DOP(Method):
     @property
     def critic(self) -> DecomposedCritic:
         """The network."""
-        config = self.config
         return DecomposedCritic(
             num_agents=self.env.num_agents,
             num_actions=self.env.num_actions,
-            hidden_size=config.hidden_size,
-            embedding_size=config.embedding_size,
-            num_layers=config.critic_layers,
-            head_layers=config.head_layers,
-            recurrent=config.recurrent,
-            layer_norm=config.layer_norm,
-            identity=config.critic_identity,
+            **critic_sizes(self.config),
         )
-
-    def init(self, key: Array, inputs: CriticInputs, starts: Array, memory: Any) -> Any:
-        """The critic's first parameters."""
-        return self.critic.init(key, inputs, starts, memory)
-
-    def initial_memory(self, num_envs: int) -> Any:
-        """[E, N, H]."""
-        return self.critic.initial_memory(num_envs)
 
     def criticise(self, params: Any, inputs: CriticInputs, starts: Array, memory: Any) -> DecomposedOutputs:
         """The critic over rows [L, C, ...]."""

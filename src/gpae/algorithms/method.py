@@ -165,13 +165,18 @@ class Method(ABC):
                 f"--window {self.config.window}: {self.config.algorithm} has no correction for old experience: use 1"
             )
 
+    @property
     @abstractmethod
+    def critic(self) -> Any:
+        """The network: `apply(params, inputs, starts, memory)`, `init` alike, and `initial_memory(num_envs)`."""
+
     def init(self, key: Array, inputs: CriticInputs, starts: Array, memory: Any) -> Any:
         """The critic's first parameters; `inputs` [1, E, ...] are an example."""
+        return self.critic.init(key, inputs, starts, memory)
 
-    @abstractmethod
     def initial_memory(self, num_envs: int) -> Any:
         """The critic's memory at the start of an episode, each array [E, ...]."""
+        return self.critic.initial_memory(num_envs)
 
     @abstractmethod
     def evaluate(self, params: Any, seen: Seen, key: Array) -> Judgement:
@@ -203,6 +208,19 @@ class Method(ABC):
         return losses.masked_mean(
             losses.value_error(values, batch.old_values, batch.critic_targets, clip), batch.valued
         )
+
+
+def critic_sizes(config: ExperimentConfig) -> dict[str, Any]:
+    """The settings that all critics have in common, by the names of `gpae.networks.Critic`."""
+    return {
+        "hidden_size": config.hidden_size,
+        "embedding_size": config.embedding_size,
+        "num_layers": config.critic_layers,
+        "head_layers": config.head_layers,
+        "recurrent": config.recurrent,
+        "layer_norm": config.layer_norm,
+        "identity": config.critic_identity,
+    }
 
 
 def adam(config: ExperimentConfig, max_grad_norm: Array) -> optax.GradientTransformation:

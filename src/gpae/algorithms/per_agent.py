@@ -10,7 +10,18 @@ import jax.numpy as jnp
 from jax import Array
 
 from gpae import losses, replay
-from gpae.algorithms.method import Batch, Evaluation, Hyper, Judgement, Method, Metrics, Seen, others, without_last
+from gpae.algorithms.method import (
+    Batch,
+    Evaluation,
+    Hyper,
+    Judgement,
+    Method,
+    Metrics,
+    Seen,
+    critic_sizes,
+    others,
+    without_last,
+)
 from gpae.errors import UserError
 from gpae.estimators import gpae, importance_traces
 from gpae.estimators.traces import Scheme
@@ -59,27 +70,12 @@ class PerAgent(Method):
     @property
     def critic(self) -> Critic:
         """The network."""
-        config = self.config
         return Critic(
             inputs=self.inputs,
             num_agents=self.env.num_agents,
-            hidden_size=config.hidden_size,
-            embedding_size=config.embedding_size,
-            num_layers=config.critic_layers,
-            head_layers=config.head_layers,
-            recurrent=config.recurrent,
-            layer_norm=config.layer_norm,
-            identity=config.critic_identity,
-            expected=config.bootstrap == "expected",
+            **critic_sizes(self.config),
+            expected=self.config.bootstrap == "expected",
         )
-
-    def init(self, key: Array, inputs: CriticInputs, starts: Array, memory: Any) -> Any:
-        """The critic's first parameters."""
-        return self.critic.init(key, inputs, starts, memory)
-
-    def initial_memory(self, num_envs: int) -> Any:
-        """[E, M, H]."""
-        return self.critic.initial_memory(num_envs)
 
     def criticise(self, params: Any, inputs: CriticInputs, starts: Array, memory: Any) -> CriticOutputs:
         """The critic over rows [L, C, ...]."""
