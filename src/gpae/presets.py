@@ -150,6 +150,7 @@ _PLAIN_GRADIENT: dict[str, Any] = {
 
 _QUICKSTART: dict[str, Any] = {"chunk_length": 16, "minibatches": 4, "learning_rate": 3e-3}
 
+_TUNED_Q: dict[str, Any] = _QUICKSTART_Q | {"learning_rate": 1e-3, "epsilon_fraction": 0.25}
 _TUNED_DOP: dict[str, Any] = {"replay_segments": 16, "replay_sequences": 64}
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -175,9 +176,9 @@ _OF_ALGORITHM: dict[str, dict[str, dict[str, Any]]] = {
         "coma-q": {"lambda_": 0.8},
         "dop": _TUNED_DOP | {"normalise_advantages": False, "clip_values": False, "entropy": 0.01, "lambda_": 0.8},
         "dop-clip": _TUNED_DOP,
-        "vdn": _QUICKSTART_Q,
-        "qmix": _QUICKSTART_Q,
-        "iql": _QUICKSTART_Q,
+        "vdn": _TUNED_Q,
+        "qmix": _TUNED_Q | {"learning_rate": 5e-4},
+        "iql": _TUNED_Q,
     },
     "paper": {
         "gpae": _WINDOW_OF_PAPER,
