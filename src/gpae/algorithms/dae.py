@@ -51,7 +51,9 @@ class DAE(PerAgent):
     def init(self, key: Array, inputs: CriticInputs, starts: Array, memory: Any) -> Any:
         """First parameters; those of the value are MAPPO's for the same key."""
         keys = jax.random.split(jax.random.fold_in(key, 1), self.config.ensemble)
-        models = jax.vmap(self.reward_model.init, (0, None, None, 1))(keys, inputs, starts, memory["rewards"])
+        one = jax.tree.map(lambda x: x[:, 0], memory["rewards"])
+        # Not vmap: see `Experiment.init`.
+        models = jax.lax.map(lambda key: self.reward_model.init(key, inputs, starts, one), keys)
         return {"value": super().init(key, inputs, starts, memory["value"]), "rewards": models}
 
     def initial_memory(self, num_envs: int) -> Any:
