@@ -4,6 +4,8 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -233,6 +235,20 @@ def test_seeds_in_one_run_are_those_trained_alone(run, tmp_path):
         policy = both.policy(agent=0, seed=seed)
         for x, y in zip(jax.tree.leaves(policy._params), jax.tree.leaves(items["state"].params.actor), strict=True):
             np.testing.assert_array_equal(x, y[seed])
+
+
+@pytest.mark.slow
+def test_several_seeds_begin_on_two_cores():
+    """Where XLA has two threads, decompositions in a batch and the program that waits for them took both for ever."""
+    program = (
+        "import os; os.environ.pop('XLA_FLAGS', None)\n"
+        "if hasattr(os, 'sched_setaffinity'): os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:2])\n"
+        "import jax; from gpae.config import ExperimentConfig; from gpae.trainer import Experiment\n"
+        "for name in ('gpae', 'dae'):\n"
+        "    config = ExperimentConfig(env='probe/team', algorithm=name, seeds=3, num_envs=8, rollout_length=4)\n"
+        "    jax.block_until_ready(Experiment(config).init())"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
 
 
 def test_the_best_parameters_are_kept_for_each_seed(tmp_path, monkeypatch):
