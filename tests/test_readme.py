@@ -56,7 +56,7 @@ def test_the_algorithm_of_ones_own(tmp_path, monkeypatch):
             actor_identity=True,
         )
         run = gpae.train(config, gpae.RunOptions(quiet=True))
-        assert np.mean(run.evaluations["seed_0"]["step_1"]["win_rate"]) == 1.0
+        assert np.mean(run.evaluations["seed_0"]["step_0"]["win_rate"]) == 1.0
         assert run.metrics[-1]["value_loss"] < run.metrics[0]["value_loss"]
     finally:
         ALGORITHMS.pop("wonderful-life", None)
