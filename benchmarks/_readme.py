@@ -243,6 +243,11 @@ def baselines():
     ]
 
 
+def studied():
+    lines = (ROOT / "results" / "baselines" / "study.log").read_text().splitlines()
+    return ["```", *lines[:7], "...", "```"]
+
+
 def sweep():
     rows = [
         [f"`{method}`", *(f"{rates[0]:.0%}" for _, _, rates in during[1::2]), f"{absolute[0]:.0%}"]
@@ -264,6 +269,7 @@ DOCUMENTS = {
         "benchmarks": benchmarks,
         "algorithms": algorithms,
         "baselines": baselines,
+        "studied": studied,
     },
     "docs/presets.md": {"sweep": sweep},
     "docs/theory.md": {

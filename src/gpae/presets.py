@@ -106,7 +106,7 @@ _JAXMARL_Q: dict[str, Any] = {
 }
 
 _QUICKSTART_Q: dict[str, Any] = {
-    # Chosen among a handful on smax/3m (docs/algorithms/value-based.md).
+    # A first guess for smaller machines; studies/tune.toml tried three learning rates and explorations of it.
     "num_envs": 16,
     "rollout_length": 32,
     "chunk_length": 0,

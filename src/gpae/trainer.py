@@ -136,7 +136,7 @@ class Experiment:
         if self.config.seeds == 1:
             return jax.jit(self.learner.init)(self._keys(0))
         # One seed after the other: batched decompositions (of orthogonal weights) share XLA's threads with the program
-        # that waits for them, and where there are only two all of them can come to wait for ever (jaxlib 0.10).
+        # that waits for them, and where there are only two all of them came to wait for ever (jaxlib 0.10.2).
         return jax.jit(lambda keys: jax.lax.map(self.learner.init, keys))(self._keys(0))
 
     @cached_property

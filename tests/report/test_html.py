@@ -24,7 +24,7 @@ def page(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     if CHROMIUM is None:
-        pytest.skip("chromium is not installed: the report's page is not opened")
+        pytest.skip("no chromium on this machine (.ci/run installs it): the page cannot be opened")
     with Browser(tmp_path_factory.mktemp("profile")) as found:
         yield found
 

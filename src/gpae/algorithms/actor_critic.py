@@ -20,7 +20,19 @@ from flax import struct
 from jax import Array
 
 from gpae import losses, replay
-from gpae.algorithms.method import Batch, Evaluation, Hyper, Method, Metrics, Networks, Seen, adam, hyper_of, others
+from gpae.algorithms.method import (
+    Batch,
+    Evaluation,
+    Hyper,
+    Method,
+    Metrics,
+    Networks,
+    Seen,
+    actor_sizes,
+    adam,
+    hyper_of,
+    others,
+)
 from gpae.algorithms.registry import AlgorithmSpec, algorithm
 from gpae.config import ExperimentConfig
 from gpae.envs.base import Environment, Running, View, begin
@@ -430,15 +442,7 @@ class ActorCritic:
 
 def make_actor(config: ExperimentConfig, num_actions: int) -> Actor:
     """The actor that `config` describes."""
-    return Actor(
-        num_actions=num_actions,
-        hidden_size=config.hidden_size,
-        num_layers=config.actor_layers,
-        head_layers=config.head_layers,
-        recurrent=config.recurrent,
-        layer_norm=config.layer_norm,
-        identity=config.actor_identity,
-    )
+    return Actor(num_actions=num_actions, **actor_sizes(config))
 
 
 def _row(tree: Any) -> Any:

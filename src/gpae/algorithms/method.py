@@ -210,6 +210,18 @@ class Method(ABC):
         )
 
 
+def actor_sizes(config: ExperimentConfig) -> dict[str, Any]:
+    """The settings of the network that acts, by the names of `gpae.networks.Actor`."""
+    return {
+        "hidden_size": config.hidden_size,
+        "num_layers": config.actor_layers,
+        "head_layers": config.head_layers,
+        "recurrent": config.recurrent,
+        "layer_norm": config.layer_norm,
+        "identity": config.actor_identity,
+    }
+
+
 def critic_sizes(config: ExperimentConfig) -> dict[str, Any]:
     """The settings that all critics have in common, by the names of `gpae.networks.Critic`."""
     return {

@@ -28,7 +28,7 @@ from flax import struct
 from jax import Array
 
 from gpae import losses, replay
-from gpae.algorithms.method import Hyper, Metrics, Networks, adam, of_taken
+from gpae.algorithms.method import Hyper, Metrics, Networks, actor_sizes, adam, of_taken
 from gpae.algorithms.registry import AlgorithmSpec, algorithm
 from gpae.config import ExperimentConfig, flag
 from gpae.envs.base import Environment, Running, View, begin
@@ -281,13 +281,4 @@ def one_step_targets(rewards: Array, following: Array, terminated: Array, gamma:
 
 def make_actor(config: ExperimentConfig, num_actions: int) -> QNetwork:
     """The agents' network that `config` describes."""
-    return QNetwork(
-        num_actions=num_actions,
-        hidden_size=config.hidden_size,
-        num_layers=config.actor_layers,
-        head_layers=config.head_layers,
-        recurrent=config.recurrent,
-        layer_norm=config.layer_norm,
-        identity=config.actor_identity,
-        epsilon=config.epsilon_end,
-    )
+    return QNetwork(num_actions=num_actions, epsilon=config.epsilon_end, **actor_sizes(config))
