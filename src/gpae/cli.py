@@ -139,6 +139,8 @@ class ReportFlags:
     """Bootstrap samples of each interval."""
     seed: int = 0
     """Seed of the bootstrap."""
+    against: Path | None = None
+    """A report.json of the same study, made before, such as results/quick/report.json: says what came out otherwise."""
 
 
 @dataclass(frozen=True)
@@ -362,7 +364,9 @@ def _report(arguments: Sequence[str]) -> int:
     from gpae.report.study_report import write_report
 
     with _patience("resampling and drawing"):
-        print(write_report(flags.paths, flags.output, resamples=flags.resamples, seed=flags.seed))
+        print(
+            write_report(flags.paths, flags.output, resamples=flags.resamples, seed=flags.seed, against=flags.against)
+        )
     return 0
 
 

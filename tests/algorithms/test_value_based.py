@@ -12,7 +12,7 @@ import pytest
 import gpae
 from gpae import replay
 from gpae.algorithms.actor_critic import hyper_of
-from gpae.algorithms.value_based import ValueBased, one_step_targets
+from gpae.algorithms.value_based import ValueBased, q_targets
 from gpae.config import ExperimentConfig
 from gpae.envs.probes import Death, Stay, Team
 from gpae.errors import UserError
@@ -35,6 +35,7 @@ SMALL = ExperimentConfig(
     reward_scale=2.0,
     epsilon_fraction=0.5,
     gamma=0.9,
+    lambda_=0.6,
 )
 DEATH, STAY = Death(length=5), Stay(length=2, prize=0.5)
 EPSILON = 0.7
@@ -70,18 +71,25 @@ def sampled(env, algorithm):
     return jax.device_get(run(jax.random.key(1)))
 
 
-def by_hand(found, *, ended=None, chosen_by="values"):
-    """The double loop: r + gamma (1 - terminated) sum_i Q'^i(t + 1, best legal action), by row, sequence and agent."""
+def by_hand(found, team, *, ended=None, chosen_by="values", lambda_=0.6):
+    """The double loop: what follows is worth sum_i Q'^i(t + 1, best legal action), the next row's target in part."""
     rows = found["segment"].trajectory
     ended = rows.terminated if ended is None else ended
     length, sequences, agents, _ = found["values"].shape
-    targets = np.full((length, sequences, agents), np.nan)
-    for t in range(length - 1):
+    worth = np.zeros((length, sequences, agents))
+    for t, c, i in itertools.product(range(length), range(sequences), range(agents)):
+        legal = np.flatnonzero(rows.legal_actions[t, c, i])
+        best = legal[np.argmax(found[chosen_by][t, c, i, legal])]
+        worth[t, c, i] = found["target_values"][t, c, i, best]
+    if team:
+        worth = worth.sum(-1, keepdims=True)
+    targets = np.zeros(worth.shape)
+    for t in reversed(range(length - 1)):
         for c in range(sequences):
-            for i in range(agents):
-                legal = np.flatnonzero(rows.legal_actions[t + 1, c, i])
-                best = legal[np.argmax(found[chosen_by][t + 1, c, i, legal])]
-                targets[t, c, i] = 0.0 if ended[t, c] else found["target_values"][t + 1, c, i, best]
+            following = worth[t + 1, c]
+            if not rows.truncated[t, c] and not ended[t, c]:
+                following = (1 - lambda_) * following + lambda_ * targets[t + 1, c]
+            targets[t, c] = 2.0 * rows.rewards[t, c] + (0.0 if ended[t, c] else 0.9 * following)
     return targets
 
 
@@ -90,44 +98,43 @@ def by_hand(found, *, ended=None, chosen_by="values"):
 
 def test_targets_across_a_termination_and_a_truncation():
     """By hand; the third row's final observation is the fourth row. The slip of JaxMARL's scripts gives others."""
-    #                     goes on  ends   cut    shown   starts
-    rewards = np.array([[1.0], [2.0], [3.0], [0.0], [4.0]], np.float32)
-    terminated = np.array([[False], [True], [False], [False], [False]])
-    executed = np.array([True, True, True, False, True])
-    following = np.array([[20.0], [30.0], [40.0], [50.0], [60.0]], np.float32)[..., None]
-    found = np.asarray(one_step_targets(rewards, following, terminated, 0.5))[:, 0, 0]
-    np.testing.assert_array_equal(found[executed], [11.0, 2.0, 23.0, 34.0])
+    #                     goes on  ends   cut    shown   starts   shown
+    rewards = np.array([[1.0], [2.0], [3.0], [0.0], [4.0], [0.0]], np.float32)
+    terminated = np.array([[False], [True], [False], [False], [False], [False]])
+    truncated = np.array([[False], [False], [True], [False], [True], [False]])
+    executed = np.array([True, True, True, False, True, False])
+    worth = np.array([[10.0], [20.0], [30.0], [40.0], [50.0], [60.0]], np.float32)[..., None]
+
+    def found(terminated, lambda_):
+        targets = q_targets(rewards, worth, terminated, truncated, gamma=0.5, lambda_=lambda_)
+        return np.asarray(targets)[executed, 0, 0]
+
+    np.testing.assert_allclose(found(terminated, 0.0), [11.0, 2.0, 23.0, 34.0])
+    np.testing.assert_allclose(found(terminated, 0.5), [1.0 + 0.5 * (10.0 + 1.0), 2.0, 23.0, 34.0])
+    np.testing.assert_allclose(found(terminated, 1.0), [1.0 + 0.5 * 2.0, 2.0, 23.0, 34.0])
     # `dones[:-1]` of what is stored as "done before the step": the mask of the row before.
     before = np.concatenate([[[False]], terminated[:-1]])
-    slip = np.asarray(one_step_targets(rewards, following, before, 0.5))[:, 0, 0]
-    np.testing.assert_array_equal(slip[executed], [11.0, 17.0, 3.0, 34.0])
+    np.testing.assert_allclose(found(before, 0.0), [11.0, 17.0, 3.0, 34.0])
 
 
 @pytest.mark.parametrize(("env", "algorithm"), [(STAY, "vdn"), (DEATH, "iql")], ids=["stay, vdn", "death, iql"])
 def test_the_learners_targets_are_those_of_a_double_loop(env, algorithm):
     """Double Q, the legal maximum, the mask at both kinds of end, the last row left out, the rewards' scale."""
-    found = sampled(env, algorithm)
+    found, team = sampled(env, algorithm), algorithm == "vdn"
     rows = found["segment"].trajectory
     valid = rows.valid
     assert not valid[-1].any()
     assert (rows.terminated & valid).any()
-
-    def targets(**how):
-        following = by_hand(found, **how)
-        if algorithm == "vdn":
-            following = following.sum(-1, keepdims=True)
-        return 2.0 * rows.rewards[..., None] + 0.9 * following
-
-    expected = targets()
+    expected = by_hand(found, team)
     np.testing.assert_allclose(found["targets"][valid], expected[valid], rtol=1e-4, atol=1e-5)
     done = np.take_along_axis(found["values"], rows.actions[..., None], -1)[..., 0]
-    done = done.sum(-1, keepdims=True) if algorithm == "vdn" else done
+    done = done.sum(-1, keepdims=True) if team else done
     np.testing.assert_allclose(found["loss"], np.square(done - expected)[valid].mean(), rtol=1e-4)
     # What others do, knowingly or not, is something else here.
     before = np.concatenate([np.zeros_like(rows.terminated[:1]), rows.terminated[:-1]])
     other = {"ended": rows.terminated | rows.truncated} if env is STAY else {"chosen_by": "target_values"}
-    for how in ({"ended": before}, other):
-        assert np.abs(targets(**how) - expected)[valid].max() > 0.05, how
+    for how in ({"ended": before}, {"lambda_": 0.0}, other):
+        assert np.abs(by_hand(found, team, **how) - expected)[valid].max() > 0.05, how
 
 
 def test_a_time_limit_is_valued_and_its_row_counts_nowhere():

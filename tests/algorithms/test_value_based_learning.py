@@ -28,6 +28,7 @@ BASE = ExperimentConfig(
     max_grad_norm=10.0,
     actor_identity=True,
     gamma=0.9,
+    lambda_=0.0,
     epsilon_fraction=0.5,
     replay_segments=100,
     replay_sequences=32,

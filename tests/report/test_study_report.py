@@ -123,6 +123,33 @@ def test_the_same_runs_give_the_same_bytes(made, tmp_path):
     assert before == after
 
 
+def test_a_study_made_again_is_held_against_the_first(made, tmp_path):
+    folder, _, report = made
+    again = write_study(tmp_path / "small", jax="0.11.2")
+    said = write_report([again], resamples=100, against=folder / "report.json")
+    assert f"every score is as in {folder / 'report.json'}" in said
+    repeated = json.loads((again / "report" / "report.json").read_text())
+    assert not any("other than" in text for text in repeated["differences"])
+    # One battle more that is won, by one seed, halfway.
+    evaluations = again / "smax-3m-mappo" / "evaluations.json"
+    content = json.loads(evaluations.read_text())
+    battles = content["smax"]["3m"]["mappo"]["seed_1"]["step_0"]["win_rate"]
+    battles[battles.index(0.0)] = 1.0
+    evaluations.write_text(json.dumps(content))
+    said = write_report([again], resamples=100, against=folder / "report.json")
+    assert "every score" not in said
+    changed = [line for line in said.splitlines() if "other than in" in line]
+    assert len(changed) == 2
+    assert "smax/3m, mappo (off-policy): final mean" in changed[0]
+    assert "jax 0.11.2" in changed[1]
+    assert "other than in" in (again / "report" / "tables.md").read_text()
+    # A method that was not there.
+    del report["environments"][0]["methods"][1]
+    (tmp_path / "less.json").write_text(json.dumps(report))
+    said = write_report([folder.parent], tmp_path / "out", resamples=100, against=tmp_path / "less.json")
+    assert "smax/2s3z, mappo (off-policy) is not there" in said
+
+
 def test_from_the_shell(tmp_path, capsys):
     write_run(tmp_path / "run", dataclasses.replace(CONFIG, env="mpe/simple_spread"), [[-4.0, -2.0]], [-1.0])
     assert main(["report", str(tmp_path / "run"), "-o", str(tmp_path / "out"), "--resamples", "10"]) == 0

@@ -5,9 +5,13 @@
 The agents' values Q^i(tau^i, a^i) come from one recurrent network, and a mixer makes the team's value of them
 (`gpae.networks.mixers`). With theta the parameters and theta' their copy of some updates ago,
 
-    a'^i = argmax over legal a of Q^i_theta(tau^i_{t+1}, a)
-    y_t = c r_t + gamma (1 - terminated_t) Q_tot,theta'(t + 1, a')
+    a'^i_t = argmax over legal a of Q^i_theta(tau^i_t, a)
+    v_t = Q_tot,theta'(t, a'_t)
+    y_t = c r_t + gamma (1 - terminated_t) [ (1 - lambda) v_{t+1} + lambda y_{t+1} ]
     loss = mean over executed rows of (Q_tot,theta(t, a_t) - y_t)^2
+
+With lambda = 0 it is Q-learning; otherwise Peng's Q(lambda), which looks further ahead, does not correct for the
+actions that were explored, and learns faster from rewards that come late (Peng and Williams 1996).
 
 What follows row t is row t + 1, also at a time limit (`gpae.types`), so that the target of a truncated step values the
 episode's final observation, and `terminated_t` is that of the step itself. Shifted by one row it would bootstrap from
@@ -26,6 +30,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from jax import Array
+from jax.typing import ArrayLike
 
 from gpae import losses, replay
 from gpae.algorithms.method import Hyper, Metrics, Networks, actor_sizes, adam, of_taken
@@ -33,6 +38,7 @@ from gpae.algorithms.registry import AlgorithmSpec, algorithm
 from gpae.config import ExperimentConfig, flag
 from gpae.envs.base import Environment, Running, View, begin
 from gpae.errors import UserError
+from gpae.estimators import gae
 from gpae.networks import Mixer, QNetwork, make_mixer
 from gpae.networks import distributions as policies
 from gpae.replay import Buffer, Segment
@@ -222,14 +228,14 @@ class ValueBased:
           target: the parameters of some updates ago.
           values: Q^i of all actions with today's, [T, C, N, A].
           segment: the sequences.
-          hyper: gamma.
+          hyper: gamma and lambda.
         """
         rows = segment.trajectory
         # Double Q-learning: today's parameters choose, those of some updates ago say what the choice is worth.
         chosen = jnp.argmax(jnp.where(rows.legal_actions, values, jnp.finfo(values.dtype).min), axis=-1)
         worth = self.mix(target.critic, of_taken(self.values(target.actor, segment), chosen), rows.states)
-        following = jnp.concatenate([worth[1:], jnp.zeros_like(worth[:1])])
-        return one_step_targets(self.config.reward_scale * rows.rewards, following, rows.terminated, hyper.gamma)
+        rewards = self.config.reward_scale * rows.rewards
+        return q_targets(rewards, worth, rows.terminated, rows.truncated, gamma=hyper.gamma, lambda_=hyper.lambda_)
 
     def loss(self, params: Networks, target: Networks, segment: Segment, hyper: Hyper) -> tuple[Array, Metrics]:
         """The squared error of the values of what was done, a mean over all executed rows."""
@@ -267,16 +273,26 @@ class ValueBased:
         return replace(light, buffer=held), metrics | {"parameter_norm": optax.tree.norm(light.params)}
 
 
-def one_step_targets(rewards: Array, following: Array, terminated: Array, gamma: Array | float) -> Array:
-    """y_t = r_t + gamma (1 - terminated_t) Q(t + 1), [T, ..., M].
+def q_targets(
+    rewards: Array, worth: Array, terminated: Array, truncated: Array, *, gamma: ArrayLike, lambda_: ArrayLike
+) -> Array:
+    """y_t = r_t + gamma (1 - terminated_t) [ (1 - lambda) v_{t+1} + lambda y_{t+1} ], [T, ..., M].
+
+    At a truncation lambda is 0: row t + 1 shows what is left to value, and nothing follows it. The last row's target is
+    meaningless, and no other needs it if the row before is an end (`replay.sample` makes it one).
 
     Args:
       rewards: of each row's step, [T, ...].
-      following: the value of what follows each row, [T, ..., M].
+      worth: v_t, the value of the best actions in each row, [T, ..., M].
       terminated: the episode came to its end by the row's own step, [T, ...] bool.
+      truncated: it was cut off after the row's step, [T, ...] bool.
       gamma: discount.
+      lambda_: how far ahead.
+
+    Source: Peng and Williams 1996, "Incremental multi-step Q-learning"; for QMIX, Hu et al. 2021 (arXiv 2102.03479).
     """
-    return rewards[..., None] + gamma * jnp.where(terminated[..., None], jnp.zeros_like(following), following)
+    following = jnp.concatenate([worth[1:], jnp.zeros_like(worth[:1])])
+    return gae(rewards, worth, following, terminated, truncated, gamma=gamma, lambda_=lambda_).critic_targets
 
 
 def make_actor(config: ExperimentConfig, num_actions: int) -> QNetwork:

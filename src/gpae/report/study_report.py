@@ -16,7 +16,7 @@ import csv
 import importlib.metadata
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,22 @@ from gpae.report.html import page
 from gpae.report.published import CAUTION, published
 from gpae.report.results import Result, differences, load, metric_of, settings_that_differ
 from gpae.report.statistics import FEW, Bootstrap, Interval, first_reached, median_reached
-from gpae.report.tables import KINDS, REACHED, latex, markdown, timing
-from gpae.run_directory import clear_disk_errors, write_json
+from gpae.report.tables import KINDS, REACHED, latex, markdown, percent, timing
+from gpae.run_directory import clear_disk_errors, read_json, write_json
 
 TAUS = tuple(round(0.05 * i, 2) for i in range(20))
 """Thresholds of the performance profiles, for scores in [0, 1]."""
 _DIGITS = 6
 
 
-def write_report(paths: Sequence[Path], output: Path | None = None, *, resamples: int = 2000, seed: int = 0) -> str:
+def write_report(
+    paths: Sequence[Path],
+    output: Path | None = None,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    against: Path | None = None,
+) -> str:
     """Reads runs and writes their report.
 
     Args:
@@ -43,9 +50,10 @@ def write_report(paths: Sequence[Path], output: Path | None = None, *, resamples
       output: folder to write; default `report` in the first folder.
       resamples: bootstrap samples of each interval.
       seed: of the bootstrap.
+      against: report.json of the same study, made before; the report says in what it is another.
 
     Returns:
-      What to tell: where the report is, and what to beware of.
+      What to tell: where the report is, what to beware of, and whether it is as `against`.
 
     Raises:
       UserError: there is nothing to report, or the extra `report` is not installed.
@@ -56,6 +64,11 @@ def write_report(paths: Sequence[Path], output: Path | None = None, *, resamples
     bootstrap = Bootstrap(resamples, seed)
     results, remarks = load(paths)
     report = build(results, remarks, bootstrap, title=_title(paths[0].resolve()), command=_command(paths))
+    repeated = []
+    if against is not None:
+        changed = changes(report, read_json(against))
+        report["differences"] += [f"other than in {against}: {text}" for text in changed]
+        repeated = [] if changed else [f"every score is as in {against}"]
     with clear_disk_errors(output):
         (output / "figures").mkdir(parents=True, exist_ok=True)
         write_json(output / "report.json", report)
@@ -68,7 +81,9 @@ def write_report(paths: Sequence[Path], output: Path | None = None, *, resamples
             older.unlink()
         (output / "report.html").write_text(page(report, _replays(results, report)))
     lines = [f"{output / 'report.html'}: {len(report['runs'])} runs, {len(report['environments'])} environments"]
-    return "\n".join(lines + [f"beware: {remark}" for remark in report["remarks"] + report["differences"]])
+    return "\n".join(
+        [*lines, *repeated, *(f"beware: {remark}" for remark in report["remarks"] + report["differences"])]
+    )
 
 
 def build(
@@ -101,6 +116,43 @@ def build(
         "timing": [_timing(result, metrics[result.env]) for result in results],
         "runs": _runs(results),
     }
+
+
+def changes(report: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
+    """What a study found otherwise than in an earlier report of it, and what may have made the difference.
+
+    Nothing where every evaluation of every seed is the same, whatever it was made with.
+    """
+    now, then = _evaluations(report), _evaluations(earlier)
+    said = []
+    for env, method in dict.fromkeys([*now, *then]):
+        here, there = now.get((env, method)), then.get((env, method))
+        if here is None or there is None:
+            said.append(f"{env}, {method} is {'not here' if here is None else 'not there'}")
+        elif here != there:
+            shown = percent(here["metric"])
+            kinds = [k for k in KINDS if here[k] and there[k]]
+            means = (f"{k} mean {shown(here[k]['mean'])}, there {shown(there[k]['mean'])}" for k in kinds)
+            said.append(f"{env}, {method}: {'; '.join(means)}")
+    if said:
+        made = [{_made(run) for run in r["runs"]} for r in (report, earlier)]
+        if made[0] != made[1]:
+            said += [f"made with {'; '.join(sorted(made[0]))}; there with {'; '.join(sorted(made[1]))}"]
+    return said
+
+
+def _evaluations(report: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(environment, method) -> what its seeds reached, and when."""
+    return {
+        (block["env"], entry["method"]): {"metric": block["metric"]}
+        | {name: entry.get(name) for name in (*KINDS, "seeds", "curve", "steps_to")}
+        for block in report["environments"]
+        for entry in block["methods"]
+    }
+
+
+def _made(run: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in (run["versions"] | run["machine"]).items())
 
 
 # -- statistics ------------------------------------------------------------------------------------------------------
