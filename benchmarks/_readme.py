@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean
 
 from gpae.algorithms.registry import ALGORITHMS
+from gpae.report.tables import shown_reached
 
 ROOT = Path(__file__).parents[1]
 
@@ -248,18 +249,93 @@ def studied():
     return ["```", *lines[:7], "...", "```"]
 
 
-def sweep():
+def sweep(study):
     rows = [
         [f"`{method}`", *(f"{rates[0]:.0%}" for _, _, rates in during[1::2]), f"{absolute[0]:.0%}"]
-        for method, (during, absolute) in evaluations("tune").items()
+        for method, (during, absolute) in evaluations(study).items()
     ]
-    during, _ = next(iter(evaluations("tune").values()))
+    during, _ = next(iter(evaluations(study).values()))
     return [
         *markdown(["", *(f"{steps:,} steps" for steps, *_ in during[1::2]), "best parameters"], rows),
         "",
         "Greedy win rate on `smax/3m`, seed 100, 64 episodes each (best parameters: 640). "
-        "`gpae study studies/tune.toml`, `gpae report runs/tune -o results/tune`.",
+        f"`gpae study studies/{study}.toml`, `gpae report runs/{study} -o results/{study}`.",
     ]
+
+
+def percent(interval):
+    value, low, high = (f"{100 * x:.0f}" for x in interval)
+    return f"{value} [{low}, {high}]"
+
+
+def made_in(study, *more):
+    """How the tables of a study's report were made."""
+    report = load(f"{study}/report.json")
+    versions = report["runs"][0]["versions"]
+    folders = " ".join(f"runs/{name}" for name in (study, *more))
+    studies = ", ".join(f"`gpae study studies/{name}.toml`" for name in (study, *more))
+    return [
+        "",
+        f"{studies}, `gpae report {folders} -o results/{study}`; {made_with(versions, '2 CPU cores')}.",
+    ]
+
+
+def scores(study, rates=("0.5", "0.8")):
+    """Of each environment: final and absolute win rates, and the steps to some, of every method."""
+    report, lines = load(f"{study}/report.json"), []
+    columns = ["seeds", "final mean", "best parameters, mean", *(f"steps to {float(r):.0%}" for r in rates)]
+    for block in report["environments"]:
+        rows = []
+        for entry in block["methods"]:
+            reached = [entry["steps_to"][rate] for rate in rates]
+            rows.append(
+                [
+                    f"`{entry['method']}`",
+                    str(entry["n"]),
+                    percent(entry["final"]["mean"]),
+                    percent(entry["absolute"]["mean"]),
+                    *(shown_reached(found, "{:,.0f}") for found in reached),
+                ]
+            )
+        lines += [*markdown([block["env"], *columns], rows), ""]
+    few = report["environments"][0]["methods"][0]["n"]
+    lines.append(
+        f"Greedy win rates in %, with the 95 % bootstrap intervals of {few} seeds, which are few: they come out too narrow."
+    )
+    return lines
+
+
+def improvements(study, pairs):
+    """Probabilities that one method beats another, environment by environment."""
+    report = load(f"{study}/report.json")
+    rows = []
+    for env in report["environments"]:
+        found = {(e["method"], e["over"]): e["probability"] for e in env["improvement"]}
+        for better, than in pairs:
+            if (better, than) in found:
+                shown = "{:.2f} [{:.2f}, {:.2f}]".format(*found[better, than])
+            elif (than, better) in found:
+                value, low, high = found[than, better]
+                shown = f"{1 - value:.2f} [{1 - high:.2f}, {1 - low:.2f}]"
+            else:
+                continue
+            rows.append([env["env"], f"`{better}`", f"`{than}`", shown])
+    return markdown(["", "probability that", "beats", "with its interval"], rows)
+
+
+def costs(study):
+    """Time and memory of each method."""
+    rows = [
+        [
+            e["env"],
+            f"`{e['method']}`",
+            f"{e['seconds']:,.0f} s",
+            f"{e['steps_per_second']:,.0f}",
+            f"{e['peak_memory_mb']:,.0f} MB",
+        ]
+        for e in load(f"{study}/report.json")["timing"]
+    ]
+    return markdown(["", "method", "time of all seeds", "steps/s", "peak memory"], rows)
 
 
 DOCUMENTS = {
@@ -271,7 +347,7 @@ DOCUMENTS = {
         "baselines": baselines,
         "studied": studied,
     },
-    "docs/presets.md": {"sweep": sweep},
+    "docs/presets.md": {"sweep": lambda: sweep("tune"), "sweep-values": lambda: sweep("tune-values")},
     "docs/theory.md": {
         "bias": bias,
         "named": lambda: verified("Named games", columns=(0, 1, 2, 3, 5)),
