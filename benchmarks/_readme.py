@@ -338,6 +338,15 @@ def costs(study):
     return markdown(["", "method", "time of all seeds", "steps/s", "peak memory"], rows)
 
 
+PAIRS = (
+    ("gpae (on-policy)", "mappo (on-policy)"),
+    ("gpae (off-policy)", "mappo (off-policy)"),
+    ("gpae (off-policy)", "gpae (on-policy)"),
+    ("mappo (off-policy)", "mappo (on-policy)"),
+    ("gpae (on-policy)", "coma (on-policy)"),
+    ("gpae (on-policy)", "dae (on-policy)"),
+)
+
 DOCUMENTS = {
     "README.md": {
         "quickstart": quickstart,
@@ -346,6 +355,14 @@ DOCUMENTS = {
         "algorithms": algorithms,
         "baselines": baselines,
         "studied": studied,
+        "results": lambda: [*scores("quick"), *made_in("quick")],
+    },
+    "docs/results.md": {
+        "quick": lambda: [*scores("quick", rates=("0.5", "0.8", "0.9")), *made_in("quick")],
+        "quick-pairs": lambda: improvements("quick", PAIRS),
+        "quick-costs": lambda: costs("quick"),
+        "2s3z": lambda: [*scores("baselines-2s3z", rates=("0.5", "0.8", "0.9")), *made_in("baselines-2s3z", "quick")],
+        "2s3z-costs": lambda: costs("baselines-2s3z"),
     },
     "docs/presets.md": {"sweep": lambda: sweep("tune"), "sweep-values": lambda: sweep("tune-values")},
     "docs/theory.md": {
