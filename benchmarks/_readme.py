@@ -53,7 +53,8 @@ def printed():
 
 
 def benchmarks():
-    smax, overhead, speed = load("smax_step.json"), load("estimator_overhead.json"), load("training_speed.json")
+    smax, overhead = load("smax_step.json"), load("estimator_overhead.json")
+    speeds = load("training_speed.json"), load("training_speed_27m.json")
     hardware = f"{smax['hardware']['cpus']} CPU cores ({smax['hardware']['machine']})"
     lines = [
         "| SMAX step with automatic reset, 128 environments | ours | JaxMARL | JaxMARL / ours |",
@@ -81,22 +82,26 @@ def benchmarks():
         + ". `python benchmarks/estimator_overhead.py`",
         "",
         "| whole training, hidden 128, 128 environments x 128 steps, 4 epochs x 4 minibatches, JaxMARL's layers "
-        "| steps/s | over JaxMARL's | rollout / values / optimisation | peak memory |",
+        "| steps/s | over JaxMARL's | rollout / values / optimisation | peak memory, of that an update's arrays |",
         "|---|---|---|---|---|",
     ]
-    for name, algorithms in speed["results"].items():
+    for name, algorithms in (pair for speed in speeds for pair in speed["results"].items()):
         for algorithm, found in algorithms.items():
             seconds = found["seconds"]
             parts = " / ".join(f"{seconds[p]:.2f} s" for p in ("rollout", "values", "optimise") if p in seconds)
-            peak = f"{found['peak_megabytes'] / 1000:.1f} GB"
+            peak = f"{found['peak_megabytes'] / 1000:.1f} GB, {found['temporary_megabytes']:,.0f} MB"
             who = "the same work as JaxMARL does it" if algorithm == "jaxmarl" else algorithm
             lines.append(
                 f"| {name}, {who} | {found['steps_per_second']:,} | {found['speed / jaxmarl']:.2f} | {parts} | {peak} |"
             )
-    maps, rounds = " ".join(speed["results"]), speed["settings"]["rounds"]
+    commands = (
+        f"`python benchmarks/training_speed.py --maps {' '.join(speed['results'])} "
+        f"--rounds {speed['settings']['rounds']} --updates {speed['settings']['updates']}`"
+        for speed in speeds
+    )
     lines += [
         "",
-        f"`python benchmarks/training_speed.py --maps {maps} --rounds {rounds}`",
+        ", ".join(commands),
         "",
         "All: " + made_with(smax["versions"], hardware) + ".",
     ]
@@ -300,7 +305,8 @@ def scores(study, rates=("0.5", "0.8")):
         lines += [*markdown([block["env"], *columns], rows), ""]
     few = report["environments"][0]["methods"][0]["n"]
     lines.append(
-        f"Greedy win rates in %, with the 95 % bootstrap intervals of {few} seeds, which are few: they come out too narrow."
+        f"Greedy win rates in %, with the 95 % bootstrap intervals of {few} seeds, which are few: they come out too "
+        "narrow."
     )
     return lines
 

@@ -1,15 +1,19 @@
 """Settings shared by all tests: CPU, four faked devices, compiled programs kept between runs."""
 
-import importlib.metadata
 import os
+from importlib.metadata import version
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile much and run little: without optimisation the suite is several times as fast.
-FLAGS = ["--xla_force_host_platform_device_count=4", "--xla_backend_optimization_level=0"]
-if importlib.metadata.version("jaxlib").startswith("0.10."):
-    # The older code generator compiles in half the time. Later versions do not have it, and refuse the flag.
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS]).strip()
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=4",
+        "--xla_backend_optimization_level=0",
+        # The older code generator compiles in half the time. Later versions do not have it, and refuse the flag.
+        *(["--xla_cpu_use_fusion_emitters=false"] if version("jaxlib").startswith("0.10.") else []),
+    ]
+).strip()
 
 import jax
 import pytest
