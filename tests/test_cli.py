@@ -181,7 +181,7 @@ def test_presets_hold_the_published_settings():
 def test_a_run_from_the_shell_stopped_resumed_and_evaluated(tmp_path):
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "COLUMNS": "200"}
     command = [sys.executable, "-m", "gpae.cli"]
-    long = ["train", *TINY, "--total-steps", "100000", "--name", "run"]
+    long = ["train", *TINY, "--total-steps", "100001", "--name", "run"]
     with subprocess.Popen(
         [*command, *long], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -193,6 +193,7 @@ def test_a_run_from_the_shell_stopped_resumed_and_evaluated(tmp_path):
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
+    assert "100,001 steps asked for, 100,032 run: whole updates" in printed
     assert "compiling update" in printed
     assert "--resume" in errors
     assert "Traceback" not in errors

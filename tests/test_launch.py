@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,14 @@ def test_runs_go_in_turn_and_finished_ones_are_not_repeated(make):
     assert record["runs"]["b"]["method"] == "mappo"
     assert record["runs"]["a"]["peak_memory_mb"] > 1  # kept when the study is called again
     assert record["machine"]["cores"] >= 1
+    # Of a run with several processes the largest stays; not that of an earlier one of the same name.
+    record["runs"]["a"]["peak_memory_mb"] = record["runs"]["b"]["peak_memory_mb"] = 1e6
+    (study.path / "study.json").write_text(json.dumps(record))
+    shutil.rmtree(study.path / "b")
+    assert carry_out(study)[0] == 0
+    record = json.loads((study.path / "study.json").read_text())
+    assert record["runs"]["a"]["peak_memory_mb"] == 1e6
+    assert 1 < record["runs"]["b"]["peak_memory_mb"] < 1e6
 
 
 def test_a_failure_is_reported_and_the_rest_go_on(make):

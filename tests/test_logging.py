@@ -194,7 +194,7 @@ def test_wandb_errors_are_one_line(tmp_path, wandb):
 def test_missing_extras_are_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match=r"pip install gpae\[tensorboard\]"):
+    with pytest.raises(UserError, match=r"pip install -e '.\[tensorboard\]'"):
         TensorBoard(tmp_path)
-    with pytest.raises(UserError, match=r"pip install gpae\[wandb\]"):
+    with pytest.raises(UserError, match=r"pip install -e '.\[wandb\]'"):
         WeightsAndBiases(tmp_path, config={})

@@ -234,6 +234,19 @@ def test_full_disk_is_named(run):
     assert [line["update"] for line in read_metrics(run.path)] == [2]
 
 
+def test_full_disk_is_named_when_a_run_is_resumed(run, monkeypatch):
+    run.close()
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_directory.os, "getpid", full)  # which is what the lock holds
+        with pytest.raises(UserError, match="the disk is full"):
+            RunDirectory.resume(run.path)
+    RunDirectory.resume(run.path).close()
+
+
 def test_full_disk_keeps_the_file_before(run, monkeypatch):
     evaluate(run, 100, win_rate=[1])
     before = (run.path / "evaluations.json").read_bytes()

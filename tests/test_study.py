@@ -86,6 +86,19 @@ def test_without_settings_there_is_one_run_of_each(tmp_path):
     assert study.runs[0].label == "gpae"
 
 
+def test_seeds_can_be_shared_out(tmp_path):
+    study = read(tmp_path, TEXT.replace("seeds = 2", "seeds = 5\nfirst_seed = 10\nseeds_at_once = 2"))
+    assert len(study.runs) == 3 * 6
+    first = [run for run in study.runs if run.config.env == "probe/team" and run.label == "gpae (on-policy)"]
+    assert [run.name.removeprefix("probe-team-gpae-on-policy-") for run in first] == [
+        "seeds10-11",
+        "seeds12-13",
+        "seeds14-14",
+    ]
+    assert [(run.config.seed, run.config.seeds) for run in first] == [(10, 2), (12, 2), (14, 1)]
+    assert len({run.path for run in study.runs}) == len(study.runs)
+
+
 def test_the_arguments_of_each_run_give_its_settings(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(gpae.trainer, "train", lambda config, options: seen.append((config, options)))
@@ -216,7 +229,12 @@ def test_shipped_studies(file, tmp_path):
         here = [run.config for run in study.runs if run.config.env == env]
         steps = {config.num_steps for config in here}
         assert max(steps) - min(steps) <= 0.02 * max(steps)
-        assert len({(c.seeds, c.evaluations, c.evaluation_episodes) for c in here}) == 1
+        assert len({(c.evaluations, c.evaluation_episodes) for c in here}) == 1
+        seeds: dict[str, set[int]] = {}
+        for run in study.runs:
+            if run.config.env == env:
+                seeds.setdefault(run.label, set()).update(range(run.config.seed, run.config.seed + run.config.seeds))
+        assert len({frozenset(of_method) for of_method in seeds.values()}) == 1
 
 
 def test_every_setting_can_be_set():

@@ -17,8 +17,10 @@ import gpae.envs
 from gpae import trainer
 from gpae.checkpoint import Checkpoints
 from gpae.cli import main
-from gpae.config import ExperimentConfig, RunOptions
+from gpae.config import ExperimentConfig, RunOptions, as_dict
 from gpae.errors import UserError
+from gpae.logging import Progress
+from gpae.run_directory import RunDirectory, read_metrics
 from gpae.trainer import Diverged, Experiment, Interrupted, _Training
 
 CONFIG = ExperimentConfig(
@@ -122,11 +124,11 @@ def stop_after(updates, monkeypatch):
     monkeypatch.setattr(_Training, "_log", log_then_stop)
 
 
-@pytest.mark.parametrize("how", ["signal", "crash"])
+@pytest.mark.parametrize("how", ["signal", "signal at the last update", "crash"])
 def test_a_resumed_run_equals_the_unbroken_one(run, how, tmp_path, monkeypatch):
     """Bit for bit, with no line lost or doubled; also where it died between a metrics line and the checkpoint."""
-    if how == "signal":
-        stop_after(10, monkeypatch)
+    if how != "crash":
+        stop_after(10 if how == "signal" else 20, monkeypatch)
         with pytest.raises(Interrupted) as stop:
             gpae.train(CONFIG, options(tmp_path))
         assert stop.value.exit_code == 143
@@ -272,6 +274,28 @@ def test_the_best_parameters_are_kept_for_each_seed(tmp_path, monkeypatch):
         np.testing.assert_array_equal(x[0], second[0])
         np.testing.assert_array_equal(x[1], third[1])  # of equals, the one trained longer
         np.testing.assert_array_equal(x, used)
+    # Trap 12: what is evaluated are the parameters after the update.
+    for x, y in zip(jax.tree.leaves(items["state"].params.actor), jax.tree.leaves(seen[2]), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_evaluations_have_keys_of_their_own():
+    experiment = Experiment(CONFIG)
+    keys = [(0, 0), *((1, number) for number in range(20)), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0)]
+    assert len({tuple(np.asarray(jax.random.key_data(experiment._keys(*key)))) for key in keys}) == len(keys)
+
+
+def test_a_mean_over_no_finished_episode_is_absent(tmp_path):
+    """Trap 10."""
+    config = dataclasses.replace(CONFIG, updates_per_call=2)
+    with RunDirectory.create(tmp_path / "run", as_dict(config)) as directory:
+        with Checkpoints(directory.checkpoints) as checkpoints:
+            training = _Training(Experiment(config), directory, checkpoints, options(tmp_path))
+            metrics = {"episodes": np.array([0.0, 4.0]), "wins": np.array([0.0, 1.0])}
+            training._log(metrics, [], Progress(config.num_steps, quiet=True))
+        first, second = read_metrics(directory.path)
+    assert "train_win_rate" not in first
+    assert second["train_win_rate"] == 0.25
 
 
 def test_greedy_and_sampled_episodes_are_labelled_as_such(run):

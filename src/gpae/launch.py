@@ -145,7 +145,7 @@ class SubmititLauncher:
         try:
             import submitit
         except ImportError as error:
-            raise UserError("submitit is not installed; it comes with `pip install gpae[slurm]`") from error
+            raise UserError("submitit is not installed; it comes with `pip install -e '.[slurm]'`") from error
         try:
             self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
             self._executor.update_parameters(**{"name": "gpae", "timeout_min": 24 * 60} | (parameters or {}))
@@ -366,10 +366,11 @@ class _Execution:
     def settle(self, run: StudyRun, job: Job, code: int) -> None:
         _, began, _ = self.jobs.pop(run)
         took = duration(time.monotonic() - began)
+        if job.memory:
+            self.record({run.name: job.memory})
         if code == 0 and run.state == "finished":
             self.done.append(run)
             self.estimate.learn(run)
-            self.record({run.name: {"peak_memory_mb": job.memory}} if job.memory else {})
             self.say(f"{self.place(run)} {run.name}: done in {took}")
         elif self.stopped:
             self.say(f"{self.place(run)} {run.name}: stopped")
@@ -379,20 +380,25 @@ class _Execution:
             for line in _tail(self.log(run)):
                 self.say(f"    {line}")
 
-    def record(self, measured: dict[str, dict[str, Any]] | None = None) -> None:
-        """Writes down what the report has to know, besides what the runs say themselves."""
-        before = recorded(self.study.path)
-        of_runs = {
-            run.name: {
+    def record(self, measured: dict[str, float] | None = None) -> None:
+        """Writes down what the report has to know, besides what the runs say themselves.
+
+        Args:
+          measured: the peak memory in MB of runs whose process has just ended; of a run's several, the largest stays.
+        """
+        before, of_runs = recorded(self.study.path).get("runs", {}), {}
+        for run in self.study.runs:
+            known = [(measured or {}).get(run.name)]
+            if run.state != "new":
+                known.append(before.get(run.name, {}).get("peak_memory_mb"))
+            memory = max((x for x in known if x), default=None)
+            of_runs[run.name] = {
                 "env": run.config.env,
                 "algorithm": run.config.algorithm,
                 "setting": run.setting,
                 "method": run.label,
-                **{k: v for k, v in before.get("runs", {}).get(run.name, {}).items() if k == "peak_memory_mb"},
-                **(measured or {}).get(run.name, {}),
+                **({"peak_memory_mb": memory} if memory else {}),
             }
-            for run in self.study.runs
-        }
         write_json(self.study.path / STUDY, {"name": self.study.name, "machine": machine(), "runs": of_runs})
 
     # -- what is shown -------------------------------------------------------------------------------------------

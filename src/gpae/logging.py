@@ -264,7 +264,7 @@ class WeightsAndBiases:
 
 
 def _missing(what: str, extra: str) -> UserError:
-    return UserError(f"{what} is not installed; it comes with `pip install gpae[{extra}]`")
+    return UserError(f"{what} is not installed; it comes with `pip install -e '.[{extra}]'`")
 
 
 def duration(seconds: float) -> str:

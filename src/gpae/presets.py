@@ -145,7 +145,9 @@ _AUTHORS: dict[str, Any] = _PUBLISHED | {
 }
 
 _PLAIN_GRADIENT: dict[str, Any] = {
-    # One step per batch on advantages as they are, which is what "no clip" needs.
+    # One step per batch on advantages as they are, which is what "no clip" needs. The bonus stands for the authors'
+    # exploration, a share of random actions.
+    "entropy": 0.01,
     "epochs": 1,
     "normalise_advantages": False,
     "clip_values": False,
@@ -172,6 +174,8 @@ _ONE_EMBEDDING = {"embedding_size": 128}
 """Of the state alone: the critic's first layer has the full width."""
 _TWO_EMBEDDINGS = {"embedding_size": 64}
 """Of state and of joint action: side by side as wide as MAPPO's one."""
+_SHORT_REPLAY = {"replay_segments": 8, "replay_sequences": 128}
+"""Of DOP where a rollout is 128 environments x 128 rows: as many sequences of old experience as of new. Our choice."""
 
 _OF_ALGORITHM: dict[str, dict[str, dict[str, Any]]] = {
     "quickstart": _OF_QUICKSTART,
@@ -185,15 +189,18 @@ _OF_ALGORITHM: dict[str, dict[str, dict[str, Any]]] = {
         "gpae": _WINDOW_OF_PAPER,
         "gpae-state": _WINDOW_OF_PAPER,
         "mappo": _ONE_EMBEDDING,
+        "ippo": _ONE_EMBEDDING,
         "dae": _ONE_EMBEDDING,
+        "dop": _SHORT_REPLAY,
+        "dop-clip": _SHORT_REPLAY,
     },
     "jaxmarl": {
         "gpae": _TWO_EMBEDDINGS,
         "gpae-state": _TWO_EMBEDDINGS,
         "coma": _TWO_EMBEDDINGS,
         "coma-q": _TWO_EMBEDDINGS,
-        "dop": _TWO_EMBEDDINGS,
-        "dop-clip": _TWO_EMBEDDINGS,
+        "dop": _TWO_EMBEDDINGS | _SHORT_REPLAY,
+        "dop-clip": _TWO_EMBEDDINGS | _SHORT_REPLAY,
         "ippo": {"learning_rate": 4e-3, "clip": 0.05, "entropy": 0.01},
         "vdn": _JAXMARL_Q,
         "qmix": _JAXMARL_Q,
@@ -226,8 +233,8 @@ _OF_ALGORITHM: dict[str, dict[str, dict[str, Any]]] = {
         "gpae-state": _TWO_EMBEDDINGS,
         "coma": _TWO_EMBEDDINGS,
         "coma-q": _TWO_EMBEDDINGS,
-        "dop": _TWO_EMBEDDINGS,
-        "dop-clip": _TWO_EMBEDDINGS,
+        "dop": _TWO_EMBEDDINGS | _SHORT_REPLAY,
+        "dop-clip": _TWO_EMBEDDINGS | _SHORT_REPLAY,
     },
 }
 """What a preset sets otherwise for an algorithm."""

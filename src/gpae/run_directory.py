@@ -374,9 +374,15 @@ def _take_lock(path: Path) -> IO[str]:
         owner = file.read().strip() or "unknown"
         file.close()
         raise UserError(f"{path} is in use by another process (number {owner})") from error
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
+    try:
+        with clear_disk_errors(path / _LOCK):
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+    except BaseException:
+        with contextlib.suppress(OSError):  # the buffer is still full, and so is the disk
+            file.close()
+        raise
     return file
 
 

@@ -4,7 +4,8 @@
     preset = "quickstart"                 # what all settings change from
     environments = ["smax/3m"]
     algorithms = ["gpae", "mappo"]
-    seeds = 3                             # trained together, in one program
+    seeds = 3
+    seeds_at_once = 3                     # trained together, in one program; default: all
     steps = 500_000                       # of each seed
     evaluation = { times = 20, episodes = 32 }
 
@@ -45,7 +46,8 @@ STUDY = "study.json"
 DEFAULT = "default"
 """Name of the setting of a study that names none."""
 _TOP = (
-    *("name", "preset", "environments", "algorithms", "seeds", "first_seed", "steps", "evaluation"),
+    *("name", "preset", "environments", "algorithms", "steps", "evaluation"),
+    *("seeds", "first_seed", "seeds_at_once"),
     *("all", "for", "settings"),
 )
 _EVALUATION = ("times", "every", "episodes")
@@ -67,7 +69,7 @@ State = Literal["new", "started", "finished"]
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One training of a study: a setting of an algorithm in an environment, all its seeds together."""
+    """One training of a study: a setting of an algorithm in an environment, with some or all of the seeds."""
 
     name: str
     setting: str
@@ -224,9 +226,12 @@ class _Reader:
                 for one in self.algorithms_of(settings, setting, algorithms):
                     config = self.config(data, values, setting, env, one)
                     words = [env.replace("/", "-").replace(":", "-"), one, *([] if setting == DEFAULT else [setting])]
-                    run = StudyRun("-".join(words), setting, config, path / "-".join(words))
-                    self.same_as_before(run)
-                    found.append(run)
+                    for part in self.parts(data, config):
+                        numbers = [] if part == config else [f"seeds{part.seed}-{part.seed + part.seeds - 1}"]
+                        run_name = "-".join([*words, *numbers])
+                        run = StudyRun(run_name, setting, part, path / run_name)
+                        self.same_as_before(run)
+                        found.append(run)
         return Study(name, path, tuple(found))
 
     def algorithms_of(self, settings: Mapping[str, Any], setting: str, algorithms: list[str]) -> list[str]:
@@ -294,6 +299,12 @@ class _Reader:
             key = origin[blamed[0]] if blamed else here if setting != DEFAULT else ("name",)
             raise self.wrong(key, f"{words} (in {env}, {algorithm_name})") from error
         return config
+
+    def parts(self, data: Mapping[str, Any], config: ExperimentConfig) -> list[ExperimentConfig]:
+        """The same settings for so many seeds at once."""
+        at_once, end = self.whole(data, ("seeds_at_once",), config.seeds), config.seed + config.seeds
+        firsts = range(config.seed, end, at_once)
+        return [replace(config, seed=first, seeds=min(at_once, end - first)) for first in firsts]
 
     def evaluation(self, data: Mapping[str, Any], steps: int) -> dict[str, Any]:
         """The evaluation plan, as settings."""

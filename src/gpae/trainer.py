@@ -349,7 +349,7 @@ class _Training:
                     stop = list(received)
                     if self.done in save_at or stop:
                         self._save(state, best)
-                    if stop and self.done < config.num_updates:
+                    if stop:
                         progress.line(f"stopped and saved after update {self.done}")
                         with contextlib.suppress(UserError):  # nothing to draw before the first evaluation
                             learning_curve(self.directory.path)

@@ -70,7 +70,11 @@ def experienced(env, updates, lambda_=0.95, change=0.0, **settings):
 # -- memory and ratios ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("env", "settings"), [(DEATH, CHUNKED), (STAY, {})], ids=["death, chunked", "stay, whole"])
+@pytest.mark.parametrize(
+    ("env", "settings"),
+    [(DEATH, CHUNKED), (STAY, {}), (DEATH, WINDOW | {"recurrent": False})],
+    ids=["death, chunked", "stay, whole", "death, without memory"],
+)
 def test_first_epoch_ratio_is_one(env, settings):
     """Traps 1 and 8: memory is reset at episode ends and only there, and chunks begin with the memory before them."""
     p, params, _, batch, memories = experienced(env, 2, **settings)

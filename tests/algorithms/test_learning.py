@@ -84,7 +84,7 @@ def test_the_plain_gradient_needs_exploration_and_time():
     assert (found == 1.0).sum() >= 5, found  # 12 of 16 where this was written
 
 
-@pytest.mark.parametrize("algorithm", ["gpae", "coma-q", "dae", "dop-clip"])
+@pytest.mark.parametrize("algorithm", ["gpae", "mappo", "ippo", "coma", "coma-q", "dae", "dop-clip"])
 def test_memory_is_learnt_from_a_delayed_reward(algorithm):
     learner, state, _ = learn(Memory(), 100, chunk_length=4, algorithm=algorithm)
     assert greedy_wins(learner, state) == 1.0

@@ -75,8 +75,9 @@ def test_every_method_solves_the_team_game(algorithm):
     assert episodes.won.all()
 
 
-def test_memory_is_learnt():
-    *_, episodes = learn(Memory(), "qmix", 150, rollout_length=16, num_envs=4)
+@pytest.mark.parametrize("algorithm", ["vdn", "qmix", "iql"])
+def test_memory_is_learnt(algorithm):
+    *_, episodes = learn(Memory(), algorithm, 150, rollout_length=16, num_envs=4)
     assert episodes.won.all()
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from gpae.errors import UserError
 from gpae.networks import CRITIC_INPUTS, Critic, CriticInputs, critics
 
 T, E, N, A, S, O = 3, 2, 4, 5, 7, 6
@@ -184,3 +185,8 @@ def test_strict_promotion(kind, strict):
     values = critic.apply(params, inputs(), STARTS, memory).values
     assert values.shape == (T, E, N)
     assert values.dtype == jnp.float32
+
+
+def test_unknown_inputs_are_no_state_critic():
+    with pytest.raises(UserError, match=r"unknown critic input 'joint_actions'; did you mean 'joint_action'"):
+        Critic(inputs="joint_actions", num_agents=N)

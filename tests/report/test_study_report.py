@@ -71,6 +71,7 @@ def test_tables(made):
     text = (folder / "tables.md").read_text()
     assert "| gpae (off-policy) | 4 (too few) | 62.5 [" in text
     assert "not reached (0 of 4 seeds)" in text
+    assert "| gpae (off-policy) | mappo (off-policy) | 4 and 4 (too few) | 0.78 [" in text
     assert "JaxMARL before 0.2.0" in text
     assert "elapsed" not in text
     tex = (folder / "tables.tex").read_text()

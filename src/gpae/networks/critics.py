@@ -32,6 +32,7 @@ from flax import linen as nn
 from flax import struct
 from jax import Array
 
+from gpae.errors import unknown_name
 from gpae.networks.recurrent import ORTHOGONAL, Core, Dense, Memory, Torso, finish
 
 CRITIC_INPUTS = ("joint_action", "others_actions", "state", "observation")
@@ -163,6 +164,12 @@ class Critic(nn.Module):
     expected: bool = False
     """Also learn the mean of EQ^i over the others' policies, by a head on the embedding of the state. The head has no
     memory: the state tells all that the others' policies and the future depend on but their histories."""
+
+    def __post_init__(self) -> None:
+        """Refuses unknown inputs, which would otherwise pass for the state."""
+        if self.inputs not in CRITIC_INPUTS:
+            raise unknown_name("critic input", self.inputs, CRITIC_INPUTS)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, inputs: CriticInputs, starts: Array, memory: Memory) -> CriticOutputs:

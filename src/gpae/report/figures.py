@@ -138,8 +138,9 @@ def _intervals(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figure:
 
 def _profiles(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figure:
     figure, axes = _figure(3.6, f"{block['title']}: performance profile, {block['compared_by']} metric")
+    n = {entry["method"]: entry["n"] for entry in block["methods"]}
     for method, columns in block["profile"]["methods"].items():
-        _line(axes, block["profile"]["x"], columns, numbers[method], method)
+        _line(axes, block["profile"]["x"], columns, numbers[method], f"{method}, n = {n[method]}")
     axes.set_xlabel(f"{_called(block)} above")
     axes.set_ylabel("fraction of runs")
     if "win_rate" in block["metric"]:
@@ -154,14 +155,16 @@ def _improvements(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figur
     if not pairs:
         return None
     figure, axes = _figure(1.5 + 0.24 * len(pairs), f"{block['title']}: probability of improvement")
-    figure.subplots_adjust(left=0.46)
+    figure.subplots_adjust(left=0.52)
     values = np.array([pair["probability"] for pair in pairs], float)
     for place, (pair, (value, low, high)) in enumerate(zip(pairs, values, strict=True)):
         colour = COLOURS[numbers[pair["method"]] % len(COLOURS)]
         axes.plot([low, high], [place, place], color=colour, linewidth=5, alpha=0.3, solid_capstyle="butt")
         axes.plot([value], [place], color=colour, marker="o", markersize=5)
     axes.axvline(0.5, color="0.5", linewidth=0.8, linestyle=":")
-    axes.set_yticks(range(len(pairs)), [f"{p['method']} over {p['over']}" for p in pairs], fontsize=7)
+    n = {entry["method"]: entry["n"] for entry in block["methods"]}
+    labels = [f"{p['method']} over {p['over']}, n = {n[p['method']]} and {n[p['over']]}" for p in pairs]
+    axes.set_yticks(range(len(pairs)), labels, fontsize=7)
     axes.set_ylim(-0.6, len(pairs) - 0.4)
     axes.set_xlim(-0.03, 1.03)
     axes.set_xlabel("P(a run of the first beats one of the second)")

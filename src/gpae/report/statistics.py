@@ -43,7 +43,7 @@ class Bootstrap:
             from rliable import library
         except Exception as error:  # with pandas 3, one of its own dependencies fails in other ways than ImportError
             raise UserError(
-                f"reports need rliable and pandas < 3; they come with `pip install gpae[report]` ({error})"
+                f"reports need rliable and pandas < 3; they come with `pip install -e '.[report]'` ({error})"
             ) from error
         self._library: Any = library
         self.resamples, self.seed = resamples, seed

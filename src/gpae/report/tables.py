@@ -42,10 +42,15 @@ def aggregate_table(block: Mapping[str, Any]) -> Table:
     header = ["method", "seeds"] + [f"{kind} {name}" for kind in KINDS for name in ("IQM", "mean", "median")]
     rows = []
     for entry in block["methods"]:
-        n = f"{entry['n']}{' (too few)' if entry['few'] else ''}"
         cells = [show((entry[kind] or {}).get(name)) for kind in KINDS for name in ("iqm", "mean", "median")]
-        rows.append([entry["method"], n, *cells])
+        rows.append([entry["method"], _seeds(entry), *cells])
     return header, rows
+
+
+def _seeds(*entries: Mapping[str, Any]) -> str:
+    """How many seeds, and whether that is too few."""
+    numbers = " and ".join(str(entry["n"]) for entry in entries)
+    return f"{numbers}{' (too few)' if any(entry['few'] for entry in entries) else ''}"
 
 
 def steps_table(block: Mapping[str, Any]) -> Table:
@@ -66,9 +71,13 @@ def shown_reached(found: Mapping[str, Any], form: str) -> str:
 
 
 def improvement_table(block: Mapping[str, Any]) -> Table:
-    """Header and rows: method, other, probability."""
-    rows = [[e["method"], e["over"], "{:.2f} [{:.2f}, {:.2f}]".format(*e["probability"])] for e in block["improvement"]]
-    return ["method", "over", "probability of improvement"], rows
+    """Header and rows: method, other, n of both, probability."""
+    entry = {e["method"]: e for e in block["methods"]}
+    rows = []
+    for e in block["improvement"]:
+        seeds = _seeds(entry[e["method"]], entry[e["over"]])
+        rows.append([e["method"], e["over"], seeds, "{:.2f} [{:.2f}, {:.2f}]".format(*e["probability"])])
+    return ["method", "over", "seeds", "probability of improvement"], rows
 
 
 def published_table(entry: Mapping[str, Any]) -> Table:
@@ -150,8 +159,9 @@ def markdown(report: Mapping[str, Any]) -> str:
 def timing(report: Mapping[str, Any]) -> str:
     """timing.md."""
     words = (
-        "Seconds are those of whole programs, compilation and evaluations included; a program trains all its seeds at "
-        "once, and `seconds to` is when it got there with all of them."
+        "Seconds are those of whole programs, evaluations included, and compilation where no earlier run had left the "
+        "same program in the cache; a program trains all its seeds at once, and `seconds to` is when it got there with "
+        "all of them. The memory of a run that was resumed is that of those of its processes whose end the study saw."
     )
     machines = sorted({_machine(run) for run in report["runs"]})
     hardware = f"Made on: {'; '.join(machines)}."
