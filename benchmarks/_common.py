@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 import gpae
+from gpae.run_directory import versions
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -66,6 +67,7 @@ def report(name: str, settings: Mapping[str, Any], results: Any, out: Path | Non
             "settings": dict(settings),
             "versions": {
                 "gpae": gpae.__version__,
+                "commit": versions()["commit"],
                 "python": platform.python_version(),
                 **{package: importlib.metadata.version(package) for package in ("jax", "jaxlib", "jaxmarl", "flax")},
             },

@@ -9,12 +9,13 @@ import csv
 import json
 import re
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 from gpae.algorithms.registry import ALGORITHMS
 from gpae.report.tables import shown_reached
 
 ROOT = Path(__file__).parents[1]
+MAPS = ("smax/3m", "smax/5m_vs_6m", "smax/27m_vs_30m")
 
 
 def load(name):
@@ -85,7 +86,8 @@ def benchmarks():
         "| steps/s | over JaxMARL's | rollout / values / optimisation | peak memory, of that an update's arrays |",
         "|---|---|---|---|---|",
     ]
-    for name, algorithms in (pair for speed in speeds for pair in speed["results"].items()):
+    measured = {name: algorithms for speed in reversed(speeds) for name, algorithms in speed["results"].items()}
+    for name, algorithms in sorted(measured.items(), key=lambda pair: MAPS.index(pair[0])):
         for algorithm, found in algorithms.items():
             seconds = found["seconds"]
             parts = " / ".join(f"{seconds[p]:.2f} s" for p in ("rollout", "values", "optimise") if p in seconds)
@@ -99,9 +101,21 @@ def benchmarks():
         f"--rounds {speed['settings']['rounds']} --updates {speed['settings']['updates']}`"
         for speed in speeds
     )
+    first = load("first_update.json")["results"]
     lines += [
         "",
         ", ".join(commands),
+        "",
+        "| from `gpae train --preset quickstart` to | the first update | the first evaluation |",
+        "|---|---|---|",
+    ]
+    for kind, words in (("cold", "nothing compiled before"), ("warm", "compiled before")):
+        seconds = first[kind]["seconds"]
+        cells = [f"{median(seconds[name]):.0f} s" for name in ("first update", "first evaluation")]
+        lines.append("| " + " | ".join([words, *cells]) + " |")
+    lines += [
+        "",
+        "`python benchmarks/first_update.py`",
         "",
         "All: " + made_with(smax["versions"], hardware) + ".",
     ]
@@ -255,15 +269,19 @@ def studied():
 
 
 def sweep(study):
+    def shown(rates):
+        return ", ".join(f"{rate:.0%}" for rate in rates)
+
     rows = [
-        [f"`{method}`", *(f"{rates[0]:.0%}" for _, _, rates in during[1::2]), f"{absolute[0]:.0%}"]
+        [f"`{method}`", *(shown(rates) for _, _, rates in during[1::2]), shown(absolute)]
         for method, (during, absolute) in evaluations(study).items()
     ]
-    during, _ = next(iter(evaluations(study).values()))
+    during, absolute = next(iter(evaluations(study).values()))
+    seeds = "seed 100" if len(absolute) == 1 else f"seeds 100 to {99 + len(absolute)}, one after the other"
     return [
         *markdown(["", *(f"{steps:,} steps" for steps, *_ in during[1::2]), "best parameters"], rows),
         "",
-        "Greedy win rate on `smax/3m`, seed 100, 64 episodes each (best parameters: 640). "
+        f"Greedy win rate on `smax/3m`, {seeds}, 64 episodes each (best parameters: 640). "
         f"`gpae study studies/{study}.toml`, `gpae report runs/{study} -o results/{study}`.",
     ]
 
@@ -367,10 +385,14 @@ DOCUMENTS = {
         "quick": lambda: [*scores("quick", rates=("0.5", "0.8", "0.9")), *made_in("quick")],
         "quick-pairs": lambda: improvements("quick", PAIRS),
         "quick-costs": lambda: costs("quick"),
-        "2s3z": lambda: [*scores("baselines-2s3z", rates=("0.5", "0.8", "0.9")), *made_in("baselines-2s3z", "quick")],
+        "2s3z": lambda: [*scores("baselines-2s3z", rates=("0.5", "0.8", "0.9")), *made_in("baselines-2s3z")],
         "2s3z-costs": lambda: costs("baselines-2s3z"),
     },
-    "docs/presets.md": {"sweep": lambda: sweep("tune"), "sweep-values": lambda: sweep("tune-values")},
+    "docs/presets.md": {
+        "sweep": lambda: sweep("tune"),
+        "sweep-values": lambda: sweep("tune-values"),
+        "sweep-weak": lambda: sweep("tune-weak"),
+    },
     "docs/theory.md": {
         "bias": bias,
         "named": lambda: verified("Named games", columns=(0, 1, 2, 3, 5)),
