@@ -209,11 +209,13 @@ def algorithms():
     return markdown(["`--algorithm`", "", "source"], rows)
 
 
-def evaluations(study):
+def evaluations(study, env=None):
     """Of every method: its evaluations, [(steps, seconds, win rates of the seeds)], and the absolute win rates."""
     found = {}
     with (ROOT / "results" / study / "evaluations.csv").open() as file:
         for row in csv.DictReader(file):
+            if env not in (None, row["environment"]):
+                continue
             during, absolute = found.setdefault(row["method"], ({}, []))
             if row["kind"] == "absolute":
                 absolute.append(float(row["win_rate"]))
@@ -232,12 +234,11 @@ def baselines():
     rows = []
     for method, (during, absolute) in found.items():
         steps, seconds, last = during[-1]
-        in_time = [rates for _, spent, rates in during if spent <= shortest]
         rows.append(
             [
                 f"`{method}`",
                 f"{mean(last):.0%} ({min(last):.0%} to {max(last):.0%})",
-                f"{mean(in_time[-1]):.0%}" if in_time else "none yet",
+                in_time(during, shortest),
                 f"{mean(absolute):.0%}",
                 f"{seconds:.0f} s",
             ]
@@ -347,19 +348,41 @@ def improvements(study, pairs):
     return markdown(["", "probability that", "beats", "with its interval"], rows)
 
 
+def in_time(during, limit):
+    """The mean win rate of the last evaluation within so many seconds."""
+    rates = [found for _, seconds, found in during if seconds <= limit]
+    return f"{mean(rates[-1]):.0%}" if rates else "none yet"
+
+
 def costs(study):
-    """Time and memory of each method."""
-    rows = [
-        [
-            e["env"],
-            f"`{e['method']}`",
-            f"{e['seconds']:,.0f} s",
-            f"{e['steps_per_second']:,.0f}",
-            f"{e['peak_memory_mb']:,.0f} MB",
-        ]
-        for e in load(f"{study}/report.json")["timing"]
+    """Time and memory of each method, and what it had reached after a half and the whole of the fastest one's time."""
+    rows, timing = [], load(f"{study}/report.json")["timing"]
+    for env in dict.fromkeys(e["env"] for e in timing):
+        here = [e for e in timing if e["env"] == env]
+        shortest = min(e["seconds"] for e in here)
+        found = evaluations(study, env)
+        for e in here:
+            during, _ = found[e["method"]]
+            rows.append(
+                [
+                    env,
+                    f"`{e['method']}`",
+                    f"{e['seconds']:,.0f} s",
+                    f"{e['steps_per_second']:,.0f}",
+                    f"{e['peak_memory_mb']:,.0f} MB",
+                    *(f"{in_time(during, limit)} ({limit:.0f} s)" for limit in (shortest / 2, shortest)),
+                ]
+            )
+    columns = [
+        "",
+        "method",
+        "time of all seeds",
+        "steps/s",
+        "peak memory",
+        "in half the time of the fastest",
+        "in its time",
     ]
-    return markdown(["", "method", "time of all seeds", "steps/s", "peak memory"], rows)
+    return markdown(columns, rows)
 
 
 PAIRS = (

@@ -416,7 +416,7 @@ class ActorCritic:
         metrics = {
             "explained_variance": losses.explained_variance(evaluation.values, targets.critic_targets, valued),
             "value_mean": losses.masked_mean(evaluation.values, valued),
-            "advantage_std": jnp.sqrt(losses.masked_mean(jnp.square(targets.advantages), acting)),
+            "advantage_rms": jnp.sqrt(losses.masked_mean(jnp.square(targets.advantages), acting)),
         }
         metrics |= measure_rollout(newest)
         metrics |= self.method.measure(trajectory, evaluation, acting, hyper)
