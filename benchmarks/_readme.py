@@ -409,7 +409,6 @@ DOCUMENTS = {
         "quick-pairs": lambda: improvements("quick", PAIRS),
         "quick-costs": lambda: costs("quick"),
         "2s3z": lambda: [*scores("baselines-2s3z", rates=("0.5", "0.8", "0.9")), *made_in("baselines-2s3z")],
-        "2s3z-costs": lambda: costs("baselines-2s3z"),
     },
     "docs/presets.md": {
         "sweep": lambda: sweep("tune"),
