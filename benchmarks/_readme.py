@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import tomllib
 from pathlib import Path
 from statistics import mean, median
 
@@ -273,16 +274,19 @@ def sweep(study):
     def shown(rates):
         return ", ".join(f"{rate:.0%}" for rate in rates)
 
+    found, asked = evaluations(study), tomllib.loads((ROOT / "studies" / f"{study}.toml").read_text())
     rows = [
         [f"`{method}`", *(shown(rates) for _, _, rates in during[1::2]), shown(absolute)]
-        for method, (during, absolute) in evaluations(study).items()
+        for method, (during, absolute) in found.items()
     ]
-    during, absolute = next(iter(evaluations(study).values()))
-    seeds = "seed 100" if len(absolute) == 1 else f"seeds 100 to {99 + len(absolute)}, one after the other"
+    during, _ = next(iter(found.values()))
+    (env,), episodes = asked["environments"], asked["evaluation"]["episodes"]
+    first, last = asked["first_seed"], asked["first_seed"] + asked["seeds"] - 1
+    seeds = f"seed {first}" if first == last else f"seeds {first} to {last}, one after the other"
     return [
         *markdown(["", *(f"{steps:,} steps" for steps, *_ in during[1::2]), "best parameters"], rows),
         "",
-        f"Greedy win rate on `smax/3m`, {seeds}, 64 episodes each (best parameters: 640). "
+        f"Greedy win rate on `{env}`, {seeds}, {episodes} episodes each (best parameters: {10 * episodes}). "
         f"`gpae study studies/{study}.toml`, `gpae report runs/{study} -o results/{study}`.",
     ]
 
@@ -414,6 +418,7 @@ DOCUMENTS = {
         "sweep": lambda: sweep("tune"),
         "sweep-values": lambda: sweep("tune-values"),
         "sweep-weak": lambda: sweep("tune-weak"),
+        "sweep-qmix": lambda: sweep("tune-qmix"),
     },
     "docs/theory.md": {
         "bias": bias,

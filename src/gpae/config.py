@@ -247,7 +247,7 @@ class RunOptions:
     def path(self, config: ExperimentConfig) -> Path:
         """The run directory."""
         seeds = f"{config.seed}" if config.seeds == 1 else f"{config.seed}-{config.seed + config.seeds - 1}"
-        return self.runs / (self.name or f"{config.env.replace('/', '-')}-{config.algorithm}-seed{seeds}")
+        return Path(self.runs) / (self.name or f"{config.env.replace('/', '-')}-{config.algorithm}-seed{seeds}")
 
 
 def flag(name: str) -> str:

@@ -43,13 +43,13 @@ def test_simple_spread_is_learnt(tmp_path):
         learning_rate=3e-3,
         hidden_size=32,
         embedding_size=32,
-        evaluations=5,
+        evaluations=20,
         updates_per_call=5,
         entropy=0.01,
     )
     run = gpae.train(config, gpae.RunOptions(name="spread", runs=tmp_path, quiet=True))
     seed = run.evaluations["seed_0"]
-    returns = [float(np.mean(seed[f"step_{i}"]["sampled_return"])) for i in range(5)]
-    # The standard error of a mean over 32 episodes is about 1.
-    assert returns[-1] > returns[0] + 3, returns
+    returns = [float(np.mean(seed[f"step_{i}"]["sampled_return"])) for i in range(20)]
+    # The standard error of a mean over 32 episodes is about 1, of this difference 0.6; seeds 0 to 2 gain 3.4 to 4.5.
+    assert np.mean(returns[10:]) > np.mean(returns[:4]) + 2, returns
     assert "win_rate" not in seed["step_0"]
