@@ -419,6 +419,7 @@ DOCUMENTS = {
         "sweep-values": lambda: sweep("tune-values"),
         "sweep-weak": lambda: sweep("tune-weak"),
         "sweep-qmix": lambda: sweep("tune-qmix"),
+        "sweep-values-2s3z": lambda: sweep("tune-values-2s3z"),
     },
     "docs/theory.md": {
         "bias": bias,

@@ -64,11 +64,12 @@ def _write(figure: Figure, stem: Path) -> list[Path]:
     return [png, svg]
 
 
-def _figure(height: float, title: str) -> tuple[Figure, Axes]:
+def _figure(height: float, title: str, left: float = 0.11) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7, height), dpi=150)
-    figure.subplots_adjust(left=0.11, right=0.98, top=1 - 0.35 / height, bottom=0.7 / height)
+    figure.subplots_adjust(left=left, right=0.98, top=1 - 0.35 / height, bottom=0.7 / height)
     axes = figure.add_subplot()
-    axes.set_title(title, loc="left", fontsize=11)
+    # Over long labels there is room to the left alone.
+    axes.set_title(title, loc="left" if left < 0.3 else "right", fontsize=11)
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -97,6 +98,14 @@ def _scale(axes: Axes, metric: str, *, vertical: bool) -> None:
         (axes.set_ylim if vertical else axes.set_xlim)(-0.03, 1.03)
 
 
+def _legend(figure: Figure, axes: Axes, methods: int) -> None:
+    beside: dict[str, Any] = {}
+    if methods > 6:  # within the axes it would hide what they show
+        figure.subplots_adjust(right=0.78)
+        beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+    axes.legend(frameon=False, fontsize=8, **beside)
+
+
 def _called(block: Mapping[str, Any]) -> str:
     return "score" if block["env"] is None else block["metric"].replace("_", " ")
 
@@ -114,15 +123,15 @@ def _curves(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figure | No
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     axes.set_xlim(left=0)
     _scale(axes, block["metric"], vertical=True)
-    axes.legend(frameon=False, fontsize=8)
+    _legend(figure, axes, len(entries))
     return figure
 
 
 def _intervals(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figure:
     entries = block["methods"][::-1]
     kind = block["compared_by"]
-    figure, axes = _figure(1.5 + 0.32 * len(entries), f"{block['title']}: IQM of the {kind} metric, 95 % intervals")
-    figure.subplots_adjust(left=0.3)
+    title = f"{block['title']}: IQM of the {kind} metric, 95 % intervals"
+    figure, axes = _figure(1.5 + 0.32 * len(entries), title, left=0.3)
     for place, entry in enumerate(entries):
         value, low, high = entry[kind]["iqm"]
         number = numbers[entry["method"]]
@@ -146,7 +155,7 @@ def _profiles(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figure:
     if "win_rate" in block["metric"]:
         axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.set_ylim(-0.03, 1.03)
-    axes.legend(frameon=False, fontsize=8)
+    _legend(figure, axes, len(block["methods"]))
     return figure
 
 
@@ -154,8 +163,7 @@ def _improvements(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figur
     pairs = block["improvement"][::-1]
     if not pairs:
         return None
-    figure, axes = _figure(1.5 + 0.24 * len(pairs), f"{block['title']}: probability of improvement")
-    figure.subplots_adjust(left=0.52)
+    figure, axes = _figure(1.5 + 0.24 * len(pairs), f"{block['title']}: probability of improvement", left=0.52)
     values = np.array([pair["probability"] for pair in pairs], float)
     for place, (pair, (value, low, high)) in enumerate(zip(pairs, values, strict=True)):
         colour = COLOURS[numbers[pair["method"]] % len(COLOURS)]
