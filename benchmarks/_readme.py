@@ -210,6 +210,11 @@ def algorithms():
     return markdown(["`--algorithm`", "", "source"], rows)
 
 
+def evaluations_by_env(study):
+    envs = [block["env"] for block in load(f"{study}/report.json")["environments"]]
+    return {(env, method): found for env in envs for method, found in evaluations(study, env).items()}
+
+
 def evaluations(study, env=None):
     """Of every method: its evaluations, [(steps, seconds, win rates of the seeds)], and the absolute win rates."""
     found = {}
@@ -352,6 +357,18 @@ def improvements(study, pairs):
     return markdown(["", "probability that", "beats", "with its interval"], rows)
 
 
+def made_again(study, other):
+    """Mean win rates of the same study made twice."""
+    here, there = evaluations_by_env(study), evaluations_by_env(other)
+    rows = []
+    for (env, method), (during, absolute) in here.items():
+        also_during, also_absolute = there[env, method]
+        pairs = [(during[-1][2], also_during[-1][2]), (absolute, also_absolute)]
+        cells = (f"{mean(rates):.0%}" for pair in pairs for rates in pair)
+        rows.append([env, f"`{method}`", *cells])
+    return markdown(["", "method", "at the end", "there", "best parameters", "there"], rows)
+
+
 def in_time(during, limit):
     """The mean win rate of the last evaluation within so many seconds."""
     rates = [found for _, seconds, found in during if seconds <= limit]
@@ -412,6 +429,7 @@ DOCUMENTS = {
         "quick": lambda: [*scores("quick", rates=("0.5", "0.8", "0.9")), *made_in("quick")],
         "quick-pairs": lambda: improvements("quick", PAIRS),
         "quick-costs": lambda: costs("quick"),
+        "quick-again": lambda: made_again("quick", "quick-other-machine"),
         "2s3z": lambda: [*scores("baselines-2s3z", rates=("0.5", "0.8", "0.9")), *made_in("baselines-2s3z")],
     },
     "docs/presets.md": {

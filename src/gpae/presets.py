@@ -107,8 +107,8 @@ _JAXMARL_Q: dict[str, Any] = {
 }
 
 _QUICKSTART_Q: dict[str, Any] = {
-    # studies/tune-values.toml and tune-values-2s3z.toml compare it with what was tried: recent experience, targets that look
-    # ahead, no lag between networks and rewards that stand out from the noise of the steps are what makes QMIX learn soon.
+    # studies/tune-values.toml and tune-values-2s3z.toml compare it with what was tried: recent experience, targets that
+    # look ahead, no lag between networks and rewards that stand out from the noise of the steps make QMIX learn soon.
     "num_envs": 64,
     "rollout_length": 32,
     "chunk_length": 0,
