@@ -128,7 +128,7 @@ class ExperimentConfig:
     target_period: int = 10
     """Updates between two copies of the networks into those that the targets are computed with."""
     reward_scale: float = 1.0
-    """Rewards are multiplied by this before values are learnt from them."""
+    """Rewards are multiplied by this before values are learnt from them; `clip_values` clips in these units."""
     hypernet_size: int = 64
     """Width of the networks that make the weights of QMIX's mixer from the state."""
 

@@ -491,6 +491,26 @@ def test_coma_differs_from_gpae_in_the_policys_advantages_alone():
     assert np.abs(targets.advantages - gpae.targets.advantages).max() > 1e-2
 
 
+def test_values_are_learnt_from_scaled_rewards():
+    p, _, found, _, _ = experienced(DEATH, 2, change=0.3, **WINDOW)
+    scaled = variant(p, reward_scale=3.0)
+    tripled = dataclasses.replace(found.segment.trajectory, rewards=3.0 * found.segment.trajectory.rewards)
+    expected = p.learner.targets(tripled, found.evaluation, p.hyper)
+    targets = scaled.targets(found.segment.trajectory, found.evaluation, p.hyper)
+    np.testing.assert_array_equal(targets.advantages, expected.advantages)
+    np.testing.assert_array_equal(targets.critic_targets, expected.critic_targets)
+    assert np.abs(targets.critic_targets - found.targets.critic_targets).max() > 1e-2
+    one_step = scaled.one_step(found.segment.trajectory, found.evaluation, p.hyper)
+    np.testing.assert_array_equal(one_step, p.learner.one_step(tripled, found.evaluation, p.hyper))
+
+
+def test_daes_models_of_the_rewards_learn_scaled_ones_too():
+    _, _, found, batch, _ = experienced(DEATH, 1, algorithm="dae", reward_scale=3.0)
+    rewards = np.asarray(found.segment.trajectory.rewards)
+    assert np.abs(rewards).max() > 0
+    np.testing.assert_allclose(np.sort(np.unique(batch.extras["rewards"])), np.unique(3 * rewards), rtol=1e-6)
+
+
 def test_mappo_corrects_with_the_joint_ratio_and_the_others_with_their_own():
     log_ratios = jnp.array([[[0.5, -0.25, 1.0]]])
     joint = programs(DEATH, **WINDOW, algorithm="mappo").learner

@@ -282,13 +282,19 @@ class ActorCritic:
         return jax.lax.stop_gradient(evaluation)
 
     def targets(self, trajectory: Trajectory, evaluation: Evaluation, hyper: Hyper) -> Targets:
-        """Advantages and critic targets, [W, E, N]."""
-        return self.method.targets(trajectory, evaluation, hyper)
+        """Advantages and critic targets, [W, E, N], in units of the scaled reward."""
+        return self.method.targets(self._rewarded(trajectory), evaluation, hyper)
 
     def one_step(self, trajectory: Trajectory, evaluation: Evaluation, hyper: Hyper) -> Array:
         """Advantages that look one step ahead, [W, E, N]."""
         hyper = replace(hyper, lambda_=jnp.zeros_like(hyper.lambda_))
-        return self.method.targets(trajectory, evaluation, hyper).advantages
+        return self.targets(trajectory, evaluation, hyper).advantages
+
+    def _rewarded(self, trajectory: Trajectory) -> Trajectory:
+        """As values are learnt from it: with scaled rewards."""
+        if self.config.reward_scale == 1.0:
+            return trajectory
+        return replace(trajectory, rewards=self.config.reward_scale * trajectory.rewards)
 
     def acting(self, trajectory: Trajectory) -> Array:
         """Samples that count for the policy, [W, E, N] bool: executed actions, of living agents if so configured.
@@ -326,7 +332,7 @@ class ActorCritic:
             acting=acting,
             valued=valued,
             actor_weights=actor_weights,
-            extras=self.method.samples(trajectory, evaluation),
+            extras=self.method.samples(self._rewarded(trajectory), evaluation),
         )
         first = Networks(actor=segment.actor_memory, critic=segment.critic_memory)
         length = self.config.chunk_rows
