@@ -437,6 +437,7 @@ DOCUMENTS = {
         "sweep-values": lambda: sweep("tune-values"),
         "sweep-weak": lambda: sweep("tune-weak"),
         "sweep-qmix": lambda: sweep("tune-qmix"),
+        "sweep-reward-scale": lambda: sweep("tune-reward-scale"),
         "sweep-values-2s3z": lambda: sweep("tune-values-2s3z"),
     },
     "docs/theory.md": {

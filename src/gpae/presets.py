@@ -181,7 +181,7 @@ _OF_ALGORITHM: dict[str, dict[str, dict[str, Any]]] = {
     "quickstart": _OF_QUICKSTART,
     "tuned": _OF_QUICKSTART
     | {
-        "coma-q": {"lambda_": 0.8},
+        "coma-q": {"lambda_": 0.8, "reward_scale": 10.0, "clip_values": False},
         "dop": _TUNED_DOP | {"normalise_advantages": False, "clip_values": False, "entropy": 0.01, "lambda_": 0.8},
         "dop-clip": _TUNED_DOP,
     },
