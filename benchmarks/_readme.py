@@ -430,6 +430,7 @@ DOCUMENTS = {
         "quick-pairs": lambda: improvements("quick", PAIRS),
         "quick-costs": lambda: costs("quick"),
         "quick-again": lambda: made_again("quick", "quick-other-machine"),
+        "smacv2": lambda: [*scores("smacv2-small"), *made_in("smacv2-small")],
         "2s3z": lambda: [*scores("baselines-2s3z", rates=("0.5", "0.8", "0.9")), *made_in("baselines-2s3z")],
     },
     "docs/presets.md": {
