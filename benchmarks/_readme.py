@@ -102,7 +102,8 @@ def benchmarks():
         f"--rounds {speed['settings']['rounds']} --updates {speed['settings']['updates']}`"
         for speed in speeds
     )
-    first = load("first_update.json")["results"]
+    first_update = load("first_update.json")
+    first, rounds = first_update["results"], first_update["settings"]["rounds"]
     lines += [
         "",
         ", ".join(commands),
@@ -116,7 +117,7 @@ def benchmarks():
         lines.append("| " + " | ".join([words, *cells]) + " |")
     lines += [
         "",
-        "`python benchmarks/first_update.py`",
+        f"`python benchmarks/first_update.py --rounds {rounds}`, medians",
         "",
         "All: " + made_with(smax["versions"], hardware) + ".",
     ]
