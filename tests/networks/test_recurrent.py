@@ -38,6 +38,16 @@ def test_equals_the_cell_of_flax(sequence):
     np.testing.assert_allclose(memories, jnp.stack(expected), atol=1e-6)
 
 
+def test_every_gate_begins_with_an_orthogonal_recurrent_kernel():
+    """Trap 13: one orthogonal [H, 3 H] matrix has singular values of .57 per gate, and memory fades twice as fast."""
+    x, starts, memory = jnp.zeros((1, 1, 4)), jnp.zeros((1, 1), bool), jnp.zeros((1, 64))
+    kernel = GRU(64).init(jax.random.key(3), x, starts, memory)["params"]["u"]
+    gates = [kernel[:, i * 64 : (i + 1) * 64] for i in range(3)]
+    for gate in gates:
+        np.testing.assert_allclose(gate @ gate.T, np.eye(64), atol=1e-5)
+    assert not np.allclose(gates[0], gates[1], atol=0.01)
+
+
 def test_memory_is_reset_where_an_episode_starts_and_nowhere_else(sequence):
     gru, params, x, starts, memory = sequence
     memories = gru.apply(params, x, starts, memory)
