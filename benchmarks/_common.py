@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 import gpae
-from gpae.run_directory import versions
+from gpae.runs.directory import versions
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -18,12 +18,12 @@ import jax.numpy as jnp
 
 from _common import median, parser, ratio, report, take_turns
 from gpae.algorithms.actor_critic import ActorCritic, Experience, hyper_of
-from gpae.compilation import enable_compilation_cache
-from gpae.config import ExperimentConfig
+from gpae.algorithms.replay import Segment
 from gpae.envs import make
 from gpae.envs.base import View
 from gpae.networks import Critic, CriticInputs
-from gpae.replay import Segment
+from gpae.training.compilation import enable_compilation_cache
+from gpae.training.config import ExperimentConfig
 from gpae.types import Trajectory
 
 BARS = {"smax/5m_vs_6m": 1.05, "smax/27m_vs_30m": 1.10}

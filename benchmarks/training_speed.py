@@ -23,9 +23,9 @@ import jax
 import _jaxmarl_mappo as jaxmarl_mappo
 from _common import median, parser, peak_megabytes, report, take_turns
 from gpae.algorithms.actor_critic import ActorCritic, hyper_of
-from gpae.compilation import enable_compilation_cache
 from gpae.envs import make
-from gpae.presets import preset
+from gpae.training.compilation import enable_compilation_cache
+from gpae.training.presets import preset
 
 ENVIRONMENTS, ROWS = 128, 128
 MAPS = ("smax/3m", "smax/5m_vs_6m", "smax/27m_vs_30m")

@@ -18,7 +18,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 import jax
 import pytest
 
-from gpae.compilation import enable_compilation_cache
+from gpae.training.compilation import enable_compilation_cache
 
 enable_compilation_cache()
 

@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Any
 from gpae._version import __version__
 
 if TYPE_CHECKING:
-    from gpae.config import ExperimentConfig, RunOptions
-    from gpae.policy import Policy, load_policy
-    from gpae.presets import preset
-    from gpae.trainer import Run, train
+    from gpae.training.config import ExperimentConfig, RunOptions
+    from gpae.training.policy import Policy, load_policy
+    from gpae.training.presets import preset
+    from gpae.training.trainer import Run, train
 
 __all__ = ["ExperimentConfig", "Policy", "Run", "RunOptions", "__version__", "load_policy", "preset", "train"]
 
 _HOMES = {
-    "ExperimentConfig": "gpae.config",
-    "Policy": "gpae.policy",
-    "Run": "gpae.trainer",
-    "RunOptions": "gpae.config",
-    "load_policy": "gpae.policy",
-    "preset": "gpae.presets",
-    "train": "gpae.trainer",
+    "ExperimentConfig": "gpae.training.config",
+    "Policy": "gpae.training.policy",
+    "Run": "gpae.training.trainer",
+    "RunOptions": "gpae.training.config",
+    "load_policy": "gpae.training.policy",
+    "preset": "gpae.training.presets",
+    "train": "gpae.training.trainer",
 }
 
 

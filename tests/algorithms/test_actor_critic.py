@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpae import replay
+from gpae.algorithms import replay
 from gpae.algorithms.actor_critic import ActorCritic, hyper_of
-from gpae.config import ExperimentConfig
+from gpae.algorithms.rollout import observe
 from gpae.envs.probes import Death, Memory, Stay, Team
 from gpae.errors import UserError
 from gpae.estimators import importance_traces
 from gpae.networks import CriticInputs
 from gpae.networks import distributions as policies
-from gpae.rollout import observe
+from gpae.training.config import ExperimentConfig
 from reference import estimators as reference
 
 SMALL = ExperimentConfig(

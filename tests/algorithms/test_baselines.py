@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpae import losses
+from gpae.algorithms import losses
 from gpae.algorithms.actor_critic import ActorCritic, hyper_of
 from gpae.algorithms.registry import ALGORITHMS, AlgorithmSpec, register
-from gpae.config import ExperimentConfig
 from gpae.envs.probes import Death, Team
 from gpae.errors import UserError
 from gpae.networks import CriticInputs, DecomposedCritic
+from gpae.training.config import ExperimentConfig
 from reference import estimators as reference
 
 SMALL = ExperimentConfig(

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from gpae.algorithms.actor_critic import ActorCritic, hyper_of
-from gpae.config import ExperimentConfig
 from gpae.envs import TimeoutIsTermination
 from gpae.envs.probes import Death, Delay, Memory, Observation, Stay, Team, TimeLimit
-from gpae.evaluate import run_episodes
+from gpae.training.config import ExperimentConfig
+from gpae.training.evaluate import run_episodes
 
 pytestmark = pytest.mark.slow
 

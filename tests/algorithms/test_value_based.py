@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import gpae
-from gpae import replay
+from gpae.algorithms import replay
 from gpae.algorithms.actor_critic import hyper_of
 from gpae.algorithms.value_based import ValueBased, q_targets
-from gpae.config import ExperimentConfig
 from gpae.envs.probes import Death, Stay, Team
 from gpae.errors import UserError
 from gpae.networks import distributions as policies
+from gpae.training.config import ExperimentConfig
 
 SMALL = ExperimentConfig(
     algorithm="vdn",

@@ -9,10 +9,10 @@ import pytest
 
 from gpae.algorithms.actor_critic import hyper_of
 from gpae.algorithms.value_based import ValueBased
-from gpae.config import ExperimentConfig
 from gpae.envs import TimeoutIsTermination
 from gpae.envs.probes import Delay, Memory, NonMonotone, Stay, Team, TwoStep
-from gpae.evaluate import run_episodes
+from gpae.training.config import ExperimentConfig
+from gpae.training.evaluate import run_episodes
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gpae.config import ExperimentConfig, as_dict
+from gpae.training.config import ExperimentConfig, as_dict
 
 VERSIONS = {
     "gpae": "0.1.0",

@@ -19,7 +19,7 @@ import optax
 from flax import struct
 from jax import Array
 
-from gpae import losses, replay
+from gpae.algorithms import losses, replay
 from gpae.algorithms.method import (
     Batch,
     Evaluation,
@@ -34,14 +34,14 @@ from gpae.algorithms.method import (
     others,
 )
 from gpae.algorithms.registry import AlgorithmSpec, algorithm
-from gpae.config import ExperimentConfig
+from gpae.algorithms.replay import Buffer, Segment, Window
+from gpae.algorithms.rollout import Policy, measure_rollout, observe, unroll
 from gpae.envs.base import Environment, Running, View, begin
 from gpae.errors import UserError
 from gpae.estimators import advantage_gap
 from gpae.networks import Actor, CriticInputs
 from gpae.networks import distributions as policies
-from gpae.replay import Buffer, Segment, Window
-from gpae.rollout import Policy, measure_rollout, observe, unroll
+from gpae.training.config import ExperimentConfig
 from gpae.types import Targets, Trajectory
 
 __all__ = ["ActorCritic", "Experience", "Hyper", "LearnerState", "Networks", "hyper_of", "make_actor"]

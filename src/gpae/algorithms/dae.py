@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from gpae import losses
+from gpae.algorithms import losses
 from gpae.algorithms.method import Batch, Evaluation, Hyper, Judgement, Metrics, Seen, adam, critic_sizes, of_taken
 from gpae.algorithms.per_agent import PerAgent
 from gpae.estimators import dae

@@ -11,10 +11,10 @@ from gpae.algorithms.actor_critic import ActorCritic
 from gpae.algorithms.method import Hyper, Metrics
 from gpae.algorithms.registry import AlgorithmSpec, algorithm
 from gpae.algorithms.value_based import ValueBased
-from gpae.config import ExperimentConfig
 from gpae.envs.base import Environment, View
 from gpae.errors import UserError
 from gpae.networks import Actor
+from gpae.training.config import ExperimentConfig
 
 
 class Learner(Protocol):

@@ -16,12 +16,12 @@ import optax
 from flax import struct
 from jax import Array
 
-from gpae import losses
-from gpae.config import ExperimentConfig
+from gpae.algorithms import losses
 from gpae.envs.base import EnvSpec
 from gpae.errors import UserError
 from gpae.estimators.traces import LOG_LIMIT
 from gpae.networks import CriticInputs
+from gpae.training.config import ExperimentConfig
 from gpae.types import Targets, Trajectory
 
 Metrics = dict[str, Array]

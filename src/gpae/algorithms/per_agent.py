@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gpae import losses, replay
+from gpae.algorithms import losses, replay
 from gpae.algorithms.method import (
     Batch,
     Evaluation,

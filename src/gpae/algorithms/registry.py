@@ -12,9 +12,9 @@ from gpae.algorithms.dae import DAE
 from gpae.algorithms.dop import DOP
 from gpae.algorithms.method import Method
 from gpae.algorithms.per_agent import PerAgent
-from gpae.config import ExperimentConfig
 from gpae.envs.base import EnvSpec
 from gpae.errors import unknown_name
+from gpae.training.config import ExperimentConfig
 
 
 @dataclass(frozen=True)

@@ -32,17 +32,17 @@ from flax import struct
 from jax import Array
 from jax.typing import ArrayLike
 
-from gpae import losses, replay
+from gpae.algorithms import losses, replay
 from gpae.algorithms.method import Hyper, Metrics, Networks, actor_sizes, adam, of_taken
 from gpae.algorithms.registry import AlgorithmSpec, algorithm
-from gpae.config import ExperimentConfig, flag
+from gpae.algorithms.replay import Buffer, Segment
+from gpae.algorithms.rollout import Policy, measure_rollout, observe, unroll
 from gpae.envs.base import Environment, Running, View, begin
 from gpae.errors import UserError
 from gpae.estimators import gae
 from gpae.networks import Mixer, QNetwork, make_mixer
 from gpae.networks import distributions as policies
-from gpae.replay import Buffer, Segment
-from gpae.rollout import Policy, measure_rollout, observe, unroll
+from gpae.training.config import ExperimentConfig, flag
 
 _ONLY_ACTOR_CRITIC = ("window", "trace", "own_weight", "own_cap", "bootstrap", "actor_weight", "stop_agent")
 """Settings that ask for something that a value-based method does not have."""

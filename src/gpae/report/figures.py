@@ -32,7 +32,7 @@ def draw_figures(report: Mapping[str, Any], folder: Path) -> list[Path]:
     """Draws curves, intervals, profiles and probabilities of improvement of each environment, and of all together.
 
     Args:
-      report: as `gpae.report.study_report.build` makes it.
+      report: as `gpae.report.build.build` makes it.
       folder: where the PNG and SVG files go.
 
     Returns:

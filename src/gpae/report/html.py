@@ -25,7 +25,7 @@ def page(report: Mapping[str, Any], replays: Mapping[str, tuple[str, str, bytes]
     """The page.
 
     Args:
-      report: as `gpae.report.study_report.build` makes it.
+      report: as `gpae.report.build.build` makes it.
       replays: environment -> method, run, GIF.
     """
     return _Page(report, replays).text()

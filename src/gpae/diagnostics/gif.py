@@ -1,0 +1,187 @@
+"""Replays: scenes of an episode drawn as an animated GIF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from gpae.envs.base import Scene
+from gpae.runs.directory import clear_disk_errors
+
+_BACKGROUND, _FIELD, _GRID = "#12161d", "#1a2029", "#252d39"
+_TEXT, _FAINT = "#f1f5f9", "#94a3b8"
+# Sky blue, orange and grey: told apart by the colour-blind (Okabe and Ito).
+_TEAMS = {0: (86, 180, 233), 1: (230, 159, 0), 2: (148, 163, 184)}
+_SUPER = 3
+"""Drawn this much larger and then reduced, which smooths every edge."""
+_HEADER = 34
+
+
+def save_gif(
+    scenes: Sequence[Scene],
+    path: str | Path,
+    *,
+    title: str,
+    outcome: str = "",
+    frames_per_second: float = 8.0,
+    width: int = 480,
+) -> None:
+    """Writes `scenes`, one step each, as an animated GIF that repeats.
+
+    The learning team is blue, its opponents orange, scenery grey. The arc around a unit is its health, a line goes
+    from who attacks to whom, and a cross marks who was killed. The view is cut to where something happens.
+
+    Args:
+      scenes: at least one; the first is the start of the episode.
+      path: the file to write.
+      title: written above, such as the environment's and the algorithm's name.
+      outcome: written above the last frame, such as "won".
+      frames_per_second: steps per second; the last frame stays for two seconds.
+      width: of the picture, in pixels.
+
+    Raises:
+      ValueError: there are no scenes.
+      UserError: the file cannot be written.
+    """
+    write_gif(draw_frames(scenes, title=title, outcome=outcome, width=width), path, frames_per_second)
+
+
+def draw_frames(scenes: Sequence[Scene], *, title: str, outcome: str = "", width: int = 480) -> list[Image.Image]:
+    """The frames of `save_gif`.
+
+    Raises:
+      ValueError: there are no scenes.
+    """
+    if not scenes:
+        raise ValueError("there are no scenes to draw")
+    view = _View(scenes, width)
+    background = _draw_background(view, title)
+    last = len(scenes) - 1
+    return [
+        _draw_frame(background, view, scene, f"step {step} / {last}", outcome if step == last else "")
+        for step, scene in enumerate(scenes)
+    ]
+
+
+def write_gif(
+    frames: Sequence[Image.Image], path: str | Path, frames_per_second: float = 8.0, colours: int = 32
+) -> None:
+    """Frames of one size as an animated GIF that repeats; the last one stays for two seconds.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    # One palette for all frames, so that what does not move costs nothing.
+    width, height = frames[0].size
+    sample = Image.new("RGB", (width, height * 3))
+    for place, frame in enumerate((frames[0], frames[len(frames) // 2], frames[-1])):
+        sample.paste(frame, (0, place * height))
+    palette = sample.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    milliseconds = round(1000 / frames_per_second)
+    with clear_disk_errors(Path(path)):
+        indexed[0].save(
+            path,
+            format="GIF",
+            save_all=True,
+            append_images=indexed[1:],
+            duration=[milliseconds] * (len(indexed) - 1) + [2000],
+            loop=0,
+        )
+
+
+class _View:
+    """From the world's coordinates to those of the enlarged picture."""
+
+    def __init__(self, scenes: Sequence[Scene], width: int):
+        world = np.asarray(scenes[0].size, float)
+        low, high = np.full(2, np.inf), np.full(2, -np.inf)
+        for scene in scenes:
+            drawn = np.asarray(scene.health) > 0
+            where, reach = np.asarray(scene.positions, float)[drawn], np.asarray(scene.radii, float)[drawn, None]
+            margin = reach + 0.03 * world
+            low = np.minimum(low, np.min(where - margin, axis=0, initial=np.inf))
+            high = np.maximum(high, np.max(where + margin, axis=0, initial=-np.inf))
+        if not np.all(high > low):
+            low, high = np.zeros(2), world
+        # Neither a strip nor a tower, and not so near that a small fight fills the picture.
+        extent = np.maximum(high - low, world / 4)
+        extent = np.maximum(extent, [extent[1], extent[0] / 2])
+        self.low = (low + high - extent) / 2
+        self.extent = extent
+        self.width = width
+        self.scale = width * _SUPER / extent[0]
+        self.field_height = round(width * extent[1] / extent[0])
+        self.height = self.field_height + _HEADER
+
+    def __call__(self, position: np.ndarray) -> tuple[float, float]:
+        x, y = (np.asarray(position, float) - self.low) * self.scale
+        return float(x), self.height * _SUPER - float(y)
+
+
+def _draw_background(view: _View, title: str) -> Image.Image:
+    image = Image.new("RGB", (view.width * _SUPER, view.height * _SUPER), _BACKGROUND)
+    draw = ImageDraw.Draw(image)
+    top = _HEADER * _SUPER
+    draw.rectangle((0, top, *image.size), fill=_FIELD)
+    spacing = 4.0 if view.extent[0] > 8 else view.extent[0] / 8
+    for axis in (0, 1):
+        first, last = view.low[axis], view.low[axis] + view.extent[axis]
+        for line in np.arange(np.ceil(first / spacing) * spacing, last, spacing):
+            x, y = view(np.array([line, line]))
+            draw.line((x, top, x, image.height) if axis == 0 else (0, y, image.width, y), fill=_GRID, width=_SUPER)
+    draw.text((12 * _SUPER, top / 2), title, font=_font(15), fill=_TEXT, anchor="lm")
+    return image
+
+
+def _draw_frame(background: Image.Image, view: _View, scene: Scene, step: str, outcome: str) -> Image.Image:
+    image = background.copy()
+    draw = ImageDraw.Draw(image)
+    positions, radii = np.asarray(scene.positions, float), np.asarray(scene.radii, float)
+    teams, health = np.asarray(scene.teams, int), np.asarray(scene.health, float)
+    drawn = health > 0
+    right, middle = float((view.width - 12) * _SUPER), _HEADER * _SUPER / 2
+    draw.text((right, middle), step, font=_font(13), fill=_FAINT, anchor="rm")
+    if outcome:
+        right -= draw.textlength(step, font=_font(13)) + 10 * _SUPER
+        draw.text((right, middle), outcome, font=_font(17), fill=_TEXT, anchor="rm")
+    for who, whom in scene.attacks:
+        start, end = view(positions[who]), view(positions[whom])
+        colour = _TEAMS[int(teams[who])]
+        draw.line((*start, *end), fill=_mix(colour, 0.75), width=2 * _SUPER)
+        if not drawn[whom]:  # killed by it
+            arm = 5 * _SUPER
+            for slope in (-arm, arm):
+                cross = (end[0] - arm, end[1] - slope, end[0] + arm, end[1] + slope)
+                draw.line(cross, fill=_TEXT, width=2 * _SUPER)
+    for i in np.flatnonzero(drawn):
+        centre, radius, colour = view(positions[i]), radii[i] * view.scale, _TEAMS[int(teams[i])]
+        if teams[i] == 2:
+            _circle(draw, centre, radius, outline=_mix(colour, 0.8), fill=_mix(colour, 0.15), width=_SUPER)
+        else:
+            ring = max(2.5 * _SUPER, 0.16 * radius)
+            _circle(draw, centre, radius, fill=_mix(colour, 0.2), outline=_mix(colour, 0.35), width=round(ring))
+            box = (centre[0] - radius, centre[1] - radius, centre[0] + radius, centre[1] + radius)
+            draw.arc(box, -90, -90 + 360 * min(1.0, float(health[i])), fill=colour, width=round(ring))
+        size = min(14.0, 0.9 * radius / _SUPER)
+        if scene.labels[i] and size >= 7:  # smaller ones cannot be read
+            draw.text(centre, scene.labels[i], font=_font(size), fill=_TEXT, anchor="mm")
+    return image.reduce(_SUPER)
+
+
+def _circle(draw: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, **style: object) -> None:
+    x, y = centre
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), **style)  # type: ignore[arg-type]
+
+
+def _mix(colour: tuple[int, int, int], part: float) -> tuple[int, int, int]:
+    """`part` of the colour over the field's."""
+    field = (26, 32, 41)
+    return tuple(round(part * c + (1 - part) * f) for c, f in zip(colour, field, strict=True))  # type: ignore[return-value]
+
+
+def _font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size * _SUPER)

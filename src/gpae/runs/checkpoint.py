@@ -1,0 +1,277 @@
+"""The whole state of a run on disk, with Orbax, such that a resumed run equals the unbroken one bit for bit.
+
+A checkpoint is one folder `checkpoints/<update>/` that appears in one piece: Orbax writes beside it and renames at the
+end. It holds several *items* (trees of arrays), so that the policy can be read without the optimiser, and "about": for
+every array its path, shape, dtype and checksum, and what the trainer wants to remember. Latest state and best
+parameters are items of the same checkpoint: one that a crash leaves behind never has the one without the other.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from gpae.errors import UserError
+from gpae.runs.directory import clear_disk_errors
+from gpae.types import PyTree
+
+_FORMAT = 1
+_ABOUT = "about"
+
+
+class Checkpoints:
+    """The checkpoints of one run. Use as a context manager, or call `close`."""
+
+    def __init__(self, path: str | Path, *, read_only: bool = False, keep: int = 2):
+        """Opens the folder of checkpoints.
+
+        Args:
+          path: the run's `checkpoints` folder; made if missing, unless `read_only`.
+          read_only: write nothing; may be done while another process trains.
+          keep: how many checkpoints to keep. Two, so that a run whose latest one is damaged can go on.
+
+        Raises:
+          UserError: the folder cannot be made, or is not there and `read_only`.
+        """
+        self.path = Path(path).absolute()
+        if read_only and not self.path.is_dir():
+            raise UserError(f"{self.path} holds no checkpoint")
+        _silence_orbax()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None if read_only else keep,
+            create=False,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+            enable_async_checkpointing=False,
+        )
+        with clear_disk_errors(self.path):
+            if not read_only:
+                self.path.mkdir(parents=True, exist_ok=True)
+            self._manager = ocp.CheckpointManager(self.path, options=options)
+
+    @property
+    def latest(self) -> int | None:
+        """The update of the latest whole checkpoint; None if there is none."""
+        return self._manager.latest_step()
+
+    def save(self, update: int, items: Mapping[str, PyTree], info: Mapping[str, Any]) -> None:
+        """Saves, and returns when everything is on disk (so the arrays may be donated afterwards).
+
+        Killed at any moment, the checkpoints before it still load.
+
+        Args:
+          update: later than `latest`.
+          items: name -> tree of JAX or NumPy arrays; typed keys too.
+          info: what else to remember; plain JSON.
+
+        Raises:
+          UserError: the disk is full, or writing is not permitted. The checkpoints before are intact.
+          ValueError: not later than `latest`.
+          TypeError: a leaf is not an array.
+        """
+        if self.latest is not None and update <= self.latest:
+            raise ValueError(f"update {update} is not later than the checkpoint of update {self.latest}")
+        arrays: dict[str, dict[str, np.ndarray]] = {}
+        leaves: dict[str, list[dict[str, Any]]] = {}
+        for name, tree in items.items():
+            data = [_data(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+            described = _describe(tree)
+            leaves[name] = [{**d, "crc32": _checksum(x)} for d, x in zip(described, data, strict=True)]
+            # Orbax stores no arrays of size 0; their description is enough.
+            arrays[name] = {_key(i): x for i, x in enumerate(data) if x.size}
+        saved = {name: ocp.args.StandardSave(a) for name, a in arrays.items() if a}
+        about = {"format": _FORMAT, "leaves": leaves, "info": dict(info)}
+        with clear_disk_errors(self.path), _quiet():
+            self._manager.save(update, args=ocp.args.Composite(**saved, **{_ABOUT: ocp.args.JsonSave(about)}))
+            self._manager.wait_until_finished()
+
+    def info(self, update: int | None = None) -> dict[str, Any]:
+        """What was remembered with the checkpoint of `update` (default: the latest).
+
+        Raises:
+          UserError: there is no such checkpoint, or it is damaged or foreign.
+        """
+        return self._about(self._choose(update))["info"]
+
+    def restore(
+        self, templates: Mapping[str, PyTree], update: int | None = None
+    ) -> tuple[dict[str, PyTree], dict[str, Any]]:
+        """The items named in `templates`, bit for bit as they were saved, and the info.
+
+        Args:
+          templates: item -> a tree of the same structure, shapes and dtypes; arrays or `jax.ShapeDtypeStruct`s. Where
+            the template is a NumPy array, so is the result; an array placed on given devices is placed there again.
+          update: which checkpoint; default the latest.
+
+        Raises:
+          UserError: there is no such checkpoint; it is damaged (files missing or cut, contents changed); it is not
+            ours; it does not have the structure, shapes or dtypes of the templates. Nothing is returned then.
+        """
+        update = self._choose(update)
+        leaves = self._about(update)["leaves"]
+        for name, template in templates.items():
+            self._compare(update, leaves.get(name), template, name)
+        args = {
+            name: ocp.args.StandardRestore(
+                {_key(i): np.empty(d["shape"], d["dtype"]) for i, d in enumerate(leaves[name]) if _size(d)}
+            )
+            for name in templates
+            if any(map(_size, leaves[name]))
+        }
+        loaded = self._load(update, args)
+        items = {}
+        for name, template in templates.items():
+            data = []
+            for i, d in enumerate(leaves[name]):
+                x = np.asarray(loaded[name][_key(i)]) if _size(d) else np.empty(d["shape"], d["dtype"])
+                if (list(x.shape), str(x.dtype)) != (d["shape"], d["dtype"]) or _checksum(x) != d["crc32"]:
+                    raise self._damaged(update, f"{name}{d['path']} is not what was saved")
+                data.append(x)
+            like, structure = jax.tree.flatten(template)
+            items[name] = jax.tree.unflatten(
+                structure, [_placed(x, d["key"], t) for x, d, t in zip(data, leaves[name], like, strict=True)]
+            )
+        return items, self._about(update)["info"]
+
+    def close(self) -> None:
+        """Ends Orbax's threads."""
+        self._manager.close()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _choose(self, update: int | None) -> int:
+        chosen = self.latest if update is None else update
+        if chosen is None:
+            raise UserError(f"{self.path} holds no checkpoint")
+        if chosen not in self._manager.all_steps():
+            known = ", ".join(map(str, self._manager.all_steps())) or "none"
+            raise UserError(f"{self.path} holds no checkpoint of update {chosen}; there are: {known}")
+        return chosen
+
+    def _about(self, update: int) -> dict[str, Any]:
+        about = self._load(update, {_ABOUT: ocp.args.JsonRestore()})[_ABOUT]
+        if not isinstance(about, dict) or about.get("format") != _FORMAT:
+            raise UserError(f"checkpoint {self.path / str(update)} was not made by this version of gpae")
+        return about
+
+    def _load(self, update: int, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            with _quiet():
+                return self._manager.restore(update, args=ocp.args.Composite(**args)) if args else {}
+        except Exception as error:  # Orbax, TensorStore and json raise many kinds
+            raise self._damaged(update, f"{type(error).__name__}: {str(error).splitlines()[0][:200]}") from error
+
+    def _damaged(self, update: int, what: str) -> UserError:
+        others = [step for step in self._manager.all_steps() if step != update]
+        remedy = f"; remove that folder to use the one of update {max(others)}" if others else ""
+        return UserError(f"checkpoint {self.path / str(update)} is damaged ({what}){remedy}")
+
+    def _compare(self, update: int, there: list[dict[str, Any]] | None, template: PyTree, item: str) -> None:
+        if there is None:
+            raise UserError(f"checkpoint {self.path / str(update)} has no {item!r}")
+        saved = {d["path"]: _words(d) for d in there}
+        wanted = {d["path"]: _words(d) for d in _describe(template)}
+        differing = [
+            f"{item}{path} is {saved.get(path, 'absent')} there and {wanted.get(path, 'absent')} here"
+            for path in {**saved, **wanted}
+            if saved.get(path) != wanted.get(path)
+        ]
+        if differing:
+            more = f", and {len(differing) - 3} more" if len(differing) > 3 else ""
+            raise UserError(f"checkpoint {self.path / str(update)} does not fit: {', '.join(differing[:3])}{more}")
+
+
+def _silence_orbax() -> None:
+    """What Orbax has to say is raised as well; its threads say it once more, even after that."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL + 1)
+    before = sys.unraisablehook
+    if getattr(before, "__module__", None) != __name__:
+
+        def hook(unraisable: Any) -> None:
+            # Reads still under way when another one has failed.
+            if "Event loop is closed" not in str(unraisable.exc_value):
+                before(unraisable)
+
+        sys.unraisablehook = hook
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _key(index: int) -> str:
+    return f"{index:05d}"
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _data(path: Any, leaf: Any) -> np.ndarray:
+    if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
+        raise TypeError(f"{jax.tree_util.keystr(path)} is {type(leaf).__name__}, not an array")
+    if isinstance(leaf, jax.Array) and _is_key(leaf):
+        leaf = jax.random.key_data(leaf)
+    return np.asarray(jax.device_get(leaf))
+
+
+def _describe(tree: PyTree) -> list[dict[str, Any]]:
+    """Path, shape and dtype of every leaf as it is stored; "key" names the generator of typed keys."""
+    described = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        key = str(leaf.dtype) if _is_key(leaf) else None
+        stored = jax.eval_shape(jax.random.key_data, leaf) if key else leaf
+        described.append(
+            {
+                "path": jax.tree_util.keystr(path),
+                "shape": [int(n) for n in stored.shape],
+                "dtype": str(stored.dtype),
+                "key": key,
+            }
+        )
+    return described
+
+
+def _words(d: Mapping[str, Any]) -> str:
+    return f"{d['key'] or d['dtype']}{d['shape']}"
+
+
+def _size(d: Mapping[str, Any]) -> int:
+    return int(np.prod(d["shape"], dtype=np.int64))
+
+
+def _checksum(x: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
+
+
+def _placed(x: np.ndarray, key: str | None, like: Any) -> Any:
+    if key is None and not isinstance(like, jax.Array | jax.ShapeDtypeStruct):
+        return x
+    array = jax.numpy.array(x)
+    if key is not None:
+        array = jax.random.wrap_key_data(array, impl=_IMPLEMENTATIONS[key])
+    placement = like.sharding if isinstance(like, jax.ShapeDtypeStruct) or like.committed else None
+    return array if placement is None else jax.device_put(array, placement)
+
+
+_IMPLEMENTATIONS = {
+    str(jax.eval_shape(lambda name=name: jax.random.key(0, impl=name)).dtype): name
+    for name in ("threefry2x32", "rbg", "unsafe_rbg")
+}

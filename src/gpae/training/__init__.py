@@ -1,0 +1,1 @@
+"""Training: configuration, compiled programs, the loop on the host, what a run tells, trained policies."""

@@ -1,0 +1,163 @@
+import csv
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gpae.cli.main import main
+from gpae.report.build import write_report
+from gpae.report.published import published
+from gpae.training.config import ExperimentConfig
+from reference.runs import write_run, write_study
+
+pytest.importorskip("rliable", reason="the extra `report` is not installed")
+CONFIG = ExperimentConfig(total_steps=8192, evaluation_episodes=8)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    path = write_study(tmp_path_factory.mktemp("study") / "small", film=True)
+    said = write_report([path], resamples=100)
+    return path / "report", said, json.loads((path / "report" / "report.json").read_text())
+
+
+def test_statistics_of_each_environment(made):
+    _, _, report = made
+    first, second = report["environments"]
+    assert (first["env"], second["env"]) == ("smax/2s3z", "smax/3m")
+    gpae, mappo = first["methods"]
+    assert (gpae["method"], gpae["algorithm"], gpae["n"], gpae["few"]) == ("gpae (off-policy)", "gpae", 4, True)
+    # 0.25, 0.5, 0.75, 0.75
+    assert gpae["final"]["iqm"][0] == pytest.approx(0.625)
+    assert gpae["final"]["mean"][0] == pytest.approx(0.5625)
+    assert gpae["absolute"]["median"][0] == pytest.approx(0.625)
+    assert gpae["final"]["iqm"][1] < 0.625 < gpae["final"]["iqm"][2]
+    assert gpae["curve"]["x"] == [4096, 8192]
+    assert gpae["curve"]["value"] == pytest.approx([0.3125, 0.625], abs=0.07)  # wins are whole numbers
+    assert gpae["steps_to"]["0.5"] == {"median": 8192.0, "reached": 3, "n": 4}
+    assert gpae["steps_to"]["0.9"] == {"median": None, "reached": 0, "n": 4}
+    (pair,) = first["improvement"]
+    # 0.25, 0.5, 0.75, 0.75 against 0, 0.25, 0.5, 0.5: 1.5, 3, 4 and 4 of 4
+    assert pair["probability"][0] == pytest.approx(12.5 / 16)
+    profile = dict(zip(first["profile"]["x"], first["profile"]["methods"]["gpae (off-policy)"]["value"], strict=True))
+    assert (profile[0.2], profile[0.5], profile[0.75]) == (1.0, 0.5, 0.0)
+    assert mappo["seeds"]["seed_1"] == {"final": 0.25, "absolute": 0.25}
+
+
+def test_statistics_over_environments(made):
+    _, _, report = made
+    everywhere = report["aggregate"]
+    gpae, mappo = everywhere["methods"]
+    assert (gpae["n"], mappo["n"]) == (4, 3)
+    assert mappo["absolute"]["mean"][0] == pytest.approx((0.25 + 0.5) / 2)  # the first three seeds of both
+    assert "curve" in gpae
+    assert everywhere["left_out"] == []
+
+
+def test_what_to_beware_of_is_said(made):
+    _, said, report = made
+    assert any("fewer than 5 seeds, which is too few" in text for text in report["remarks"])
+    assert report["differences"] == [
+        "smax/3m: seeds differ: 0, 1, 2, 3 (gpae (off-policy)); 0, 1, 2 (mappo (off-policy))"
+    ]
+    assert "beware: smax/3m: seeds differ" in said
+
+
+def test_tables(made):
+    folder, _, report = made
+    text = (folder / "tables.md").read_text()
+    assert "| gpae (off-policy) | 4 (too few) | 62.5 [" in text
+    assert "not reached (0 of 4 seeds)" in text
+    assert "| gpae (off-policy) | mappo (off-policy) | 4 and 4 (too few) | 0.78 [" in text
+    assert "JaxMARL before 0.2.0" in text
+    assert "elapsed" not in text
+    tex = (folder / "tables.tex").read_text()
+    assert tex.count("\\toprule") == 3
+    assert "smax/3m" in tex
+    assert "in \\%" in tex
+    rows = list(csv.DictReader((folder / "evaluations.csv").open()))
+    assert len(rows) == 15 * 3
+    assert rows[0] == {
+        "environment": "smax/2s3z",
+        "method": "gpae (off-policy)",
+        "algorithm": "gpae",
+        "seed": "seed_0",
+        "kind": "evaluation",
+        "steps": "4096",
+        "seconds": "50",
+        "win_rate": "0.125",
+    }
+    assert "| smax/3m | gpae (off-policy) | 4 | 1 | 100 | 328 | 500 |" in (folder / "timing.md").read_text()
+    assert report["timing"][0]["seconds_to"]["0.5"]["median"] == 100.0
+
+
+def test_figures(made):
+    folder, _, _ = made
+    names = {f"{env}-{kind}" for env in ("all", "smax-2s3z", "smax-3m") for kind in ("curve", "intervals", "profile")}
+    for name in names | {"smax-3m-improvement"}:
+        image = np.asarray(Image.open(folder / "figures" / f"{name}.png").convert("L"))
+        assert image.shape[1] >= 900
+        assert image.std() > 5
+        assert "</svg>" in (folder / "figures" / f"{name}.svg").read_text()
+
+
+def test_ours_stand_beside_the_published(made):
+    _, _, report = made
+    (entry,) = report["published"]
+    assert entry["env"] == "smax/2s3z"
+    assert "before JaxMARL 0.2.0" in entry["caution"]
+    assert entry["ours"][0]["win_percent"][0] == pytest.approx(56.25)
+    assert entry["ours"][0]["environment_version"] == "JaxMARL 0.2.0"
+    assert {other["algorithm"] for other in entry["others"]} == {"ippo", "mappo"}
+    headline = published("smax/5m_vs_6m")[0]
+    assert (headline["win_percent"], headline["spread"], headline["steps"]) == (93.7, 1.0, 10_000_000)
+
+
+def test_the_same_runs_give_the_same_bytes(made, tmp_path):
+    folder, _, _ = made
+    before = {p.relative_to(folder): hashlib.sha256(p.read_bytes()).digest() for p in folder.rglob("*") if p.is_file()}
+    write_report([folder.parent], resamples=100)
+    after = {p.relative_to(folder): hashlib.sha256(p.read_bytes()).digest() for p in folder.rglob("*") if p.is_file()}
+    assert before == after
+
+
+def test_a_study_made_again_is_held_against_the_first(made, tmp_path):
+    folder, _, report = made
+    again = write_study(tmp_path / "small", jax="0.11.2")
+    said = write_report([again], resamples=100, against=folder / "report.json")
+    assert f"every score is as in {folder / 'report.json'}" in said
+    repeated = json.loads((again / "report" / "report.json").read_text())
+    assert not any("other than" in text for text in repeated["differences"])
+    # One battle more that is won, by one seed, halfway.
+    evaluations = again / "smax-3m-mappo" / "evaluations.json"
+    content = json.loads(evaluations.read_text())
+    battles = content["smax"]["3m"]["mappo"]["seed_1"]["step_0"]["win_rate"]
+    battles[battles.index(0.0)] = 1.0
+    evaluations.write_text(json.dumps(content))
+    said = write_report([again], resamples=100, against=folder / "report.json")
+    assert "every score" not in said
+    changed = [line for line in said.splitlines() if "other than in" in line]
+    assert len(changed) == 2
+    assert "smax/3m, mappo (off-policy): final mean" in changed[0]
+    assert "jax 0.11.2" in changed[1]
+    assert "other than in" in (again / "report" / "tables.md").read_text()
+    # A method that was not there.
+    del report["environments"][0]["methods"][1]
+    (tmp_path / "less.json").write_text(json.dumps(report))
+    said = write_report([folder.parent], tmp_path / "out", resamples=100, against=tmp_path / "less.json")
+    assert "smax/2s3z, mappo (off-policy) is not there" in said
+
+
+def test_from_the_shell(tmp_path, capsys):
+    write_run(tmp_path / "run", dataclasses.replace(CONFIG, env="mpe/simple_spread"), [[-4.0, -2.0]], [-1.0])
+    assert main(["report", str(tmp_path / "run"), "-o", str(tmp_path / "out"), "--resamples", "10"]) == 0
+    assert "report.html: 1 runs, 1 environments" in capsys.readouterr().out
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["aggregate"] is None
+    assert report["environments"][0]["metric"] == "return"
+    assert report["environments"][0]["methods"][0]["final"]["iqm"] == [-2.0, -2.0, -2.0]
+    assert main(["report", str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.startswith("gpae: there is no ")

@@ -1,0 +1,121 @@
+import dataclasses
+import json
+
+import pytest
+
+from gpae.errors import UserError
+from gpae.report.build import build
+from gpae.report.load import differences, load, metric_of, settings_that_differ
+from gpae.report.statistics import Bootstrap
+from gpae.report.tables import markdown
+from gpae.training.config import ExperimentConfig
+from reference.runs import VERSIONS, write_run
+
+pytest.importorskip("rliable", reason="the extra `report` is not installed")
+CONFIG = ExperimentConfig(env="smax/3m", total_steps=8192, evaluation_episodes=4)
+
+
+def config(**changes):
+    return dataclasses.replace(CONFIG, **changes)
+
+
+def test_runs_of_a_study_are_named_and_ordered_as_it_says(tmp_path):
+    write_run(tmp_path / "b", config(window=2), [[0, 0.5], [0.25, 1]], [1, 0.75])
+    write_run(tmp_path / "a", config(algorithm="mappo"), [[0, 1]], [1])
+    runs = {"b": {"method": "gpae (off)", "peak_memory_mb": 10.0}, "a": {"method": "mappo (on)"}}
+    (tmp_path / "study.json").write_text(json.dumps({"runs": runs, "machine": {"cores": 2}}))
+    (first, second), remarks = load([tmp_path])
+    assert (first.env, first.method, first.algorithm, second.method) == ("smax/3m", "gpae (off)", "gpae", "mappo (on)")
+    assert remarks == []
+    assert [seed.seed for seed in first.seeds] == ["seed_0", "seed_1"]
+    one = first.seeds[1]
+    assert one.steps == (4096, 8192)
+    assert one.curves == {"win_rate": (0.25, 1.0)}
+    assert one.absolute == {"win_rate": 0.75}
+    assert (one.episodes, one.absolute_episodes) == (4, 40)
+    assert one.source.peak_memory_mb == 10.0
+    assert one.source.command == "gpae train --env smax/3m"
+
+
+def test_without_a_study_methods_are_told_apart_by_their_settings(tmp_path):
+    write_run(tmp_path / "a", config(), [[0.5]], [0.5])
+    write_run(tmp_path / "b", config(seed=1), [[0.75]], [0.5])
+    write_run(tmp_path / "c", config(window=2), [[1]], [1])
+    results, _ = load([tmp_path])
+    assert [(r.method, len(r.seeds)) for r in results] == [("gpae (window 1)", 2), ("gpae (window 2)", 1)]
+    assert settings_that_differ(results) == {"window": {"gpae (window 1)": "1", "gpae (window 2)": "2"}}
+
+
+def test_unfinished_runs_are_left_out_and_said(tmp_path):
+    write_run(tmp_path / "a", config(), [[0.5]], [0.5])
+    write_run(tmp_path / "b", config(algorithm="mappo"), [[0.5]])
+    results, (remark,) = load([tmp_path])
+    assert [r.method for r in results] == ["gpae"]
+    assert remark == "b is left out: it has not finished (no absolute metrics of seed_0)"
+    with pytest.raises(UserError, match="no finished runs in"):
+        load([tmp_path / "b"])
+
+
+def test_any_file_in_the_marl_eval_schema(tmp_path):
+    steps = {"step_1": {"step_count": 20, "win_rate": [50, 100]}, "step_0": {"step_count": 10, "win_rate": [0, 0.5]}}
+    file = tmp_path / "theirs.json"
+    file.write_text(json.dumps({"smax": {"3m": {"theirs": {"42": steps}}}}))
+    ((result,), _) = load([file])
+    assert (result.env, result.method) == ("smax/3m", "theirs")
+    (seed,) = result.seeds
+    assert seed.steps == (10, 20)
+    assert seed.curves["win_rate"] == (0.25, 0.75)  # per cent are read as such
+    assert seed.absolute == {}
+    report = build([result], [], Bootstrap(10), title="", command="")
+    assert report["timing"][0]["seconds"] is report["timing"][0]["seconds_to"] is None  # the file does not say
+    assert report["environments"][0]["compared_by"] == "final"
+    assert report["environments"][0]["methods"][0]["absolute"] is None
+    assert "| theirs | 1 (too few) | 75.0 [75.0, 75.0] | 75.0 [75.0, 75.0] | 75.0 [75.0, 75.0] |  |" in markdown(report)
+    file.write_text('{"a": {"b": {"c": 3}}}')
+    with pytest.raises(UserError, match="not in the marl-eval schema"):
+        load([file])
+    with pytest.raises(UserError, match="there is no"):
+        load([tmp_path / "nowhere"])
+
+
+def test_the_same_seed_twice_is_refused(tmp_path):
+    for name in "ab":
+        write_run(tmp_path / name, config(), [[0.5]], [0.5])
+    with pytest.raises(UserError, match="a and b both hold seed_0 of gpae in smax/3m"):
+        load([tmp_path])
+
+
+def test_what_cannot_be_compared_is_said(tmp_path):
+    write_run(tmp_path / "a", config(), [[0.5, 1], [0.5, 1]], [0.5, 1])
+    other = config(algorithm="mappo", total_steps=16384, evaluation_episodes=2, timeout_is_termination=True)
+    write_run(tmp_path / "b", other, [[0.5]], [0.5], jaxmarl="0.1.0")
+    results, _ = load([tmp_path])
+    said = "\n".join(differences(results))
+    assert "smax/3m: steps of training differ: 8,192 (gpae); 16,384 (mappo)" in said
+    assert "number of evaluations differ: 2 (gpae); 1 (mappo)" in said
+    assert "episodes of an evaluation differ: 4 (gpae); 2 (mappo)" in said
+    assert "episodes of the absolute evaluation differ: 40 (gpae); 20 (mappo)" in said
+    assert "seeds differ: 0, 1 (gpae); 0 (mappo)" in said
+    assert "timeout_is_termination differs: False (gpae); True (mappo)" in said
+    assert "jaxmarl differs: 0.2.0 (gpae); 0.1.0 (mappo)" in said
+    assert differences(results[:1]) == []
+
+
+def test_a_run_resumed_with_other_versions_is_named(tmp_path):
+    same, other = dict(VERSIONS), VERSIONS | {"jax": "0.11.2"}
+    write_run(tmp_path / "a", config(), [[0.5]], [0.5], resumed=[same, other])
+    results, _ = load([tmp_path])
+    assert differences(results) == ["a was resumed with other versions: jax 0.10.2 to 0.11.2"]
+
+
+def test_rounding_of_steps_is_told_apart(tmp_path):
+    write_run(tmp_path / "a", config(total_steps=500_000), [[0.5]], [0.5])
+    write_run(tmp_path / "b", config(total_steps=500_000, window=2), [[0.5]], [0.5])
+    results, _ = load([tmp_path])
+    assert any("differ (rounded up to whole updates)" in text for text in differences(results))
+
+
+def test_return_where_nothing_is_won(tmp_path):
+    write_run(tmp_path / "a", config(env="mpe/simple_spread"), [[-3.0]], [-2.0])
+    results, _ = load([tmp_path])
+    assert metric_of(results) == "return"

@@ -1,0 +1,314 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+from flax import struct
+
+from gpae.errors import UserError
+from gpae.runs.checkpoint import Checkpoints
+
+
+@struct.dataclass
+class State:
+    params: dict
+    optimiser: tuple
+    key: jax.Array
+    environments: dict
+    nothing: tuple
+    absent: None = None
+
+
+def make_state(width=3):
+    """Every kind of leaf that a training state has."""
+    params = {"dense": {"kernel": jnp.linspace(-1, 1, 2 * width).reshape(2, width), "bias": jnp.zeros(width)}}
+    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)).init(params)
+    environments = {
+        "done": jnp.array([True, False]),
+        "time": jnp.array([3, -4], jnp.int32),
+        "bits": jnp.array([0, 2**32 - 1], jnp.uint32),
+        "odd": jnp.array([np.nan, -0.0, np.inf, 1e-45], jnp.float32),
+        "half": jnp.ones(3, jnp.bfloat16),
+        "empty": jnp.zeros((0, 4)),
+        "host": np.array(5, np.int64),
+    }
+    return State(params, optimiser, jax.random.split(jax.random.key(7), 2), environments, ())
+
+
+def as_bytes(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    raw = [jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x for _, x in leaves]
+    return [
+        (jax.tree_util.keystr(path), str(leaf.dtype), leaf.shape, np.asarray(data).tobytes())
+        for (path, leaf), data in zip(leaves, raw, strict=True)
+    ]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    state = make_state()
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(3, {"state": state, "best": state.params}, {"env_steps": 30, "best_win_rate": [0.5]})
+    return tmp_path / "checkpoints"
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_round_trip_is_bit_for_bit(saved, abstract):
+    state = make_state()
+    template = jax.tree.map(jnp.zeros_like, state.replace(key=jax.random.split(jax.random.key(0), 2)))
+    if abstract:
+        template = jax.eval_shape(lambda: template)
+    template = template.replace(environments={**template.environments, "host": np.zeros((), np.int64)})
+    with Checkpoints(saved) as checkpoints:
+        assert checkpoints.latest == 3
+        items, info = checkpoints.restore({"state": template})
+    assert as_bytes(items["state"]) == as_bytes(state)
+    assert jax.tree.structure(items["state"]) == jax.tree.structure(state)
+    assert isinstance(items["state"].environments["host"], np.ndarray)
+    assert isinstance(items["state"].environments["done"], jax.Array)
+    assert info == {"env_steps": 30, "best_win_rate": [0.5]}
+    assert np.array_equal(jax.random.uniform(items["state"].key[1], (3,)), jax.random.uniform(state.key[1], (3,)))
+
+
+def test_one_item_is_read_without_the_others_and_without_writing(saved):
+    before = sorted(saved.rglob("*"))
+    with Checkpoints(saved, read_only=True) as checkpoints:
+        items, _ = checkpoints.restore({"best": make_state().params})
+        assert checkpoints.info() == {"env_steps": 30, "best_win_rate": [0.5]}
+    assert as_bytes(items["best"]) == as_bytes(make_state().params)
+    assert sorted(saved.rglob("*")) == before
+
+
+def test_placement_is_kept(saved):
+    device = jax.devices()[-1]
+    template = jax.device_put(make_state().params, device)
+    with Checkpoints(saved) as checkpoints:
+        items, _ = checkpoints.restore({"best": template})
+    assert {leaf.device for leaf in jax.tree.leaves(items["best"])} == {device}
+
+
+def test_two_are_kept_and_updates_only_grow(saved):
+    tree = {"state": {"w": jnp.arange(3.0)}}
+    with Checkpoints(saved) as checkpoints:
+        for update in (4, 9):
+            checkpoints.save(update, tree, {"u": update})
+        with pytest.raises(ValueError, match="not later than the checkpoint of update 9"):
+            checkpoints.save(9, tree, {})
+        assert checkpoints.info() == {"u": 9}
+        assert checkpoints.info(4) == {"u": 4}
+        with pytest.raises(UserError, match="no checkpoint of update 3; there are: 4, 9"):
+            checkpoints.info(3)
+
+
+def test_leaves_must_be_arrays(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(TypeError, match=r"\['lr'\] is float"):
+        checkpoints.save(1, {"state": {"lr": 0.1}}, {})
+
+
+def test_no_checkpoint(tmp_path):
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        Checkpoints(tmp_path / "none", read_only=True)
+    assert not (tmp_path / "none").exists()
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest is None
+        with pytest.raises(UserError, match="holds no checkpoint"):
+            checkpoints.restore({"state": {}})
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ({"best": make_state(4).params}, r"best\['dense'\]\['bias'\] is float32\[3\] there and float32\[4\] here"),
+        ({"best": {"dense": {"kernel": jnp.zeros((2, 3))}}}, r"\['bias'\] is float32\[3\] there and absent here"),
+        ({"best": {**make_state().params, "more": jnp.zeros(1)}}, r"\['more'\] is absent there and float32\[1\] here"),
+        ({"state": make_state().replace(key=jnp.zeros((2, 2), jnp.uint32))}, r"\.key is key<fry>\[2, 2\] there and u"),
+        ({"state": make_state().replace(params=jax.tree.map(jnp.int32, make_state().params))}, "int32.* here, .*here"),
+        ({"policy": {}}, "has no 'policy'"),
+    ],
+)
+def test_another_tree_is_named(saved, template, words):
+    with Checkpoints(saved) as checkpoints, pytest.raises(UserError, match=words):
+        checkpoints.restore(template)
+
+
+def files_of(folder):
+    return sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.stat().st_size > 0)
+
+
+@pytest.mark.parametrize("damage", ["cut", "removed", "flipped"])
+def test_damage_anywhere_is_named_or_harmless(saved, damage):
+    """Each file in turn is damaged; what is returned is right or nothing is returned."""
+    state = make_state()
+    noticed = set()
+    for name in files_of(saved / "3"):
+        file = saved / "3" / name
+        content = file.read_bytes()
+        if damage == "cut":
+            file.write_bytes(content[: len(content) // 2])
+        elif damage == "removed":
+            file.unlink()
+        else:
+            file.write_bytes(bytes(b ^ 0xFF for b in content))
+        try:
+            with Checkpoints(saved, read_only=True) as checkpoints:
+                items, _ = checkpoints.restore({"state": state, "best": state.params})
+            assert as_bytes(items) == as_bytes({"state": state, "best": state.params})
+        except UserError:
+            noticed.add(name)
+        file.write_bytes(content)
+    needed = {n for n in files_of(saved / "3") if n.name in {"manifest.ocdbt", "metadata"} and len(n.parts) == 2}
+    assert len(needed) == 3
+    assert needed <= noticed
+
+
+def test_damaged_latest_names_the_one_before(saved):
+    with Checkpoints(saved) as checkpoints:
+        checkpoints.save(4, {"state": {"w": jnp.arange(3.0)}}, {})
+    for file in (saved / "4" / "state" / "d").iterdir():
+        file.write_bytes(b"")
+    with (
+        Checkpoints(saved) as checkpoints,
+        pytest.raises(UserError, match=r"4 is damaged .* remove that folder to use the one of update 3"),
+    ):
+        checkpoints.restore({"state": {"w": jnp.zeros(3)}})
+
+
+def test_changed_contents_are_named(saved, monkeypatch):
+    """Even if Orbax returned other numbers than were saved."""
+    restore = ocp.CheckpointManager.restore
+
+    def changed(self, step, args):
+        result = restore(self, step, args=args)
+        if "best" in result:
+            result["best"]["00000"] = result["best"]["00000"] + 1
+        return result
+
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", changed)
+    with (
+        Checkpoints(saved) as checkpoints,
+        pytest.raises(UserError, match=r"best\['dense'\]\['bias'\] is not what"),
+    ):
+        checkpoints.restore({"best": make_state().params})
+
+
+def test_foreign_checkpoint_is_named(tmp_path):
+    with ocp.CheckpointManager(tmp_path) as manager:
+        manager.save(1, args=ocp.args.StandardSave({"w": jnp.zeros(3)}))
+        manager.wait_until_finished()
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError, match=f"{tmp_path / '1'} is damaged"):
+        checkpoints.restore({"state": {"w": jnp.zeros(3)}})
+
+
+def test_a_folder_with_a_number_for_a_name_is_no_checkpoint(saved):
+    (saved / "8").mkdir()
+    (saved / "8" / "notes.txt").write_text("mine")
+    with Checkpoints(saved) as checkpoints, pytest.raises(UserError, match=r"8 is damaged .* the one of update 3"):
+        checkpoints.restore({"best": make_state().params})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        ValueError("RESOURCE_EXHAUSTED: Error writing file [OS error 28: No space left on device]"),
+    ],
+)
+def test_full_disk_is_named_and_the_checkpoint_before_loads(saved, monkeypatch, error):
+    def full(self, *args, **kwargs):
+        raise error
+
+    with Checkpoints(saved) as checkpoints:
+        with monkeypatch.context() as patch:
+            patch.setattr(ocp.StandardCheckpointHandler, "async_save", full)
+            with pytest.raises(UserError, match="disk is full"):
+                checkpoints.save(4, {"state": make_state()}, {})
+        items, _ = checkpoints.restore({"best": make_state().params})
+        assert as_bytes(items["best"]) == as_bytes(make_state().params)
+        checkpoints.save(4, {"state": {"w": jnp.zeros(3)}}, {})
+        assert checkpoints.latest == 4
+
+
+CHILD = textwrap.dedent("""
+    import os, signal, sys
+    import jax.numpy as jnp
+    from orbax.checkpoint import CheckpointManager, StandardCheckpointHandler
+    from gpae.runs.checkpoint import Checkpoints
+
+    path, moment = sys.argv[1:]
+
+    def die(*args, **kwargs):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with Checkpoints(path) as checkpoints:
+        checkpoints.save(1, {"state": {"w": jnp.arange(1000.0)}}, {"update": 1})
+        if moment == "arrays are being written":
+            save = StandardCheckpointHandler.async_save
+            async def dying(self, *args, **kwargs):
+                await save(self, *args, **kwargs)
+                die()
+            StandardCheckpointHandler.async_save = dying
+        elif moment == "everything is written but not yet in place":
+            StandardCheckpointHandler.finalize = die
+        else:
+            save = CheckpointManager.save
+            CheckpointManager.save = lambda *args, **kwargs: (save(*args, **kwargs), die())
+        checkpoints.save(2, {"state": {"w": -jnp.arange(1000.0)}}, {"update": 2})
+    print("not killed")
+""")
+
+
+@pytest.mark.parametrize(
+    ("moment", "latest"),
+    [("arrays are being written", 1), ("everything is written but not yet in place", 1), ("it is in place", 2)],
+)
+def test_kill_while_saving_leaves_a_whole_checkpoint(tmp_path, moment, latest):
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD, str(tmp_path), moment], capture_output=True, text=True, env=dict(os.environ)
+    )
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    leftovers = [p.name for p in tmp_path.iterdir() if not p.name.isdigit()]
+    assert bool(leftovers) == (latest == 1)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest == latest
+        items, info = checkpoints.restore({"state": {"w": jnp.zeros(1000)}})
+        assert info == {"update": latest}
+        sign = 1.0 if latest == 1 else -1.0
+        np.testing.assert_array_equal(items["state"]["w"], sign * np.arange(1000.0, dtype=np.float32))
+        checkpoints.save(3, {"state": {"w": jnp.zeros(1000)}}, {"update": 3})
+    assert not [p for p in tmp_path.iterdir() if not p.name.isdigit()]
+
+
+def test_users_see_nothing_of_orbax(tmp_path):
+    script = textwrap.dedent("""
+        import sys
+        import absl.logging
+        import jax.numpy as jnp
+        from gpae.runs.checkpoint import Checkpoints
+
+        tree = {"state": {"w": jnp.zeros(3)}}
+        with Checkpoints(sys.argv[1]) as checkpoints:
+            checkpoints.save(1, tree, {})
+            checkpoints.restore(tree)
+        # What its threads report when one of many reads or writes fails; UserError has said it by then.
+        absl.logging.error("a thread failed")
+        class Late:
+            def __init__(self, words):
+                self.words = words
+            def __del__(self):
+                raise RuntimeError(self.words)
+        Late("Event loop is closed")
+        Late("something else")
+    """)
+    child = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
+    assert (child.returncode, child.stdout) == (0, "")
+    errors = [line for line in child.stderr.splitlines() if "Error" in line and "raise" not in line]
+    assert errors == ["RuntimeError: something else"]
+    assert "a thread failed" not in child.stderr

@@ -1,0 +1,247 @@
+"""Reading a study: what it expands to, and what is said of a file that is wrong."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+import gpae.training.trainer
+from gpae.cli.main import main
+from gpae.errors import UserError
+from gpae.studies.study import locate, read_study
+from gpae.training.config import ExperimentConfig
+from gpae.training.presets import preset
+from reference.runs import write_run
+
+STUDIES = Path(__file__).parents[2] / "studies"
+TEXT = """\
+name = "small"
+preset = "quickstart"
+environments = ["probe/team", "probe/memory"]
+algorithms = [
+  "gpae",
+  "mappo",
+]
+seeds = 2
+steps = 1_000
+evaluation = { times = 4, episodes = 8 }
+
+[all]
+num_envs = 16
+rollout_length = 4
+chunk_length = 0
+anneal = false
+lambda = 0.9
+
+[for.mappo]
+gamma = 0.5
+
+[settings.on-policy]
+
+[settings.off-policy]
+window = 2
+only = ["gpae"]
+preset = "paper"
+
+[settings.off-policy.for.gpae]
+num_envs = 32
+"""
+
+
+def write(tmp_path, text=TEXT):
+    file = tmp_path / "study.toml"
+    file.write_text(text)
+    return file
+
+
+def read(tmp_path, text=TEXT):
+    return read_study(write(tmp_path, text), tmp_path / "runs")
+
+
+def test_a_study_is_a_product(tmp_path):
+    study = read(tmp_path)
+    assert study.path == tmp_path / "runs" / "small"
+    assert [run.name for run in study.runs] == [
+        f"probe-{env}-{method}"
+        for env in ("team", "memory")
+        for method in ("gpae-on-policy", "mappo-on-policy", "gpae-off-policy")
+    ]
+    on, mappo, off = study.runs[:3]
+    common = {"num_envs": 16, "rollout_length": 4, "chunk_length": 0, "anneal": False, "lambda_": 0.9}
+    plan = {"seeds": 2, "total_steps": 1000, "evaluations": 4, "evaluation_episodes": 8, "env": "probe/team"}
+    assert on.config == dataclasses.replace(preset("quickstart", "gpae"), **common, **plan)
+    assert mappo.config == dataclasses.replace(preset("quickstart", "mappo"), **common, **plan, gamma=0.5)
+    more = {"window": 2, "num_envs": 32}
+    assert off.config == dataclasses.replace(preset("paper", "gpae"), **common | more, **plan)
+    assert (on.label, off.label) == ("gpae (on-policy)", "gpae (off-policy)")
+    assert {run.state for run in study.runs} == {"new"}
+
+
+def test_without_settings_there_is_one_run_of_each(tmp_path):
+    text = TEXT[: TEXT.index("[settings")].replace('name = "small"\n', "")
+    study = read(tmp_path, text)
+    assert study.path.name == "study"  # the file's name
+    assert [run.name for run in study.runs][:2] == ["probe-team-gpae", "probe-team-mappo"]
+    assert study.runs[0].label == "gpae"
+
+
+def test_seeds_can_be_shared_out(tmp_path):
+    study = read(tmp_path, TEXT.replace("seeds = 2", "seeds = 5\nfirst_seed = 10\nseeds_at_once = 2"))
+    assert len(study.runs) == 3 * 6
+    first = [run for run in study.runs if run.config.env == "probe/team" and run.label == "gpae (on-policy)"]
+    assert [run.name.removeprefix("probe-team-gpae-on-policy-") for run in first] == [
+        "seeds10-11",
+        "seeds12-13",
+        "seeds14-14",
+    ]
+    assert [(run.config.seed, run.config.seeds) for run in first] == [(10, 2), (12, 2), (14, 1)]
+    assert len({run.path for run in study.runs}) == len(study.runs)
+
+
+def test_the_arguments_of_each_run_give_its_settings(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(gpae.training.trainer, "train", lambda config, options: seen.append((config, options)))
+    text = TEXT.replace(
+        "[all]\n", '[all]\nenv_options = ["length=3"]\nown_cap = 2.0\ntrace = "it"\nlayer_norm = false\n'
+    )
+    for run in read(tmp_path, text).runs:
+        assert main(run.arguments()) == 0
+        config, options = seen.pop()
+        assert config == run.config
+        assert options.path(config) == run.path
+        assert not options.resume
+
+
+def test_what_a_folder_holds(tmp_path):
+    study = read(tmp_path)
+    run = study.runs[0]
+    write_run(run.path, run.config, [[0.5], [1.0]])
+    assert run.state == "started"
+    assert run.arguments()[-1] == "--resume"
+    assert run.progress == (2 * run.config.num_steps, 100.0)
+    evaluations = run.path / "evaluations.json"
+    content = json.loads(evaluations.read_text())
+    content["probe"]["team"]["gpae"]["seed_0"]["absolute_metrics"] = {"win_rate": [1.0]}
+    evaluations.write_text(json.dumps(content))
+    assert run.state == "started"  # the other seed is still to come
+    content["probe"]["team"]["gpae"]["seed_1"]["absolute_metrics"] = {"win_rate": [1.0]}
+    evaluations.write_text(json.dumps(content))
+    assert run.state == "finished"
+    assert [r.state for r in read(tmp_path).runs].count("finished") == 1
+    # The preset is where settings come from; gamma is one of them.
+    with pytest.raises(UserError, match=r"probe-team-gpae-on-policy was made with other settings: lambda_ \(was 0.9"):
+        read(tmp_path, TEXT.replace("lambda = 0.9", "lambda = 0.8"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("[all]", "[al]", 12, "al: unknown key 'al'; did you mean 'all'"),
+        ("num_envs = 16", "num_env = 16", 13, "all.num_env: unknown setting 'num_env'; did you mean 'num_envs'"),
+        ("window = 2", "windw = 2", 25, "settings.off-policy.windw: unknown setting 'windw'; did you mean 'window'"),
+        ('"mappo"', '"mapo"', 6, "algorithms: unknown algorithm 'mapo'; did you mean 'mappo'"),
+        ('"probe/memory"', '"probe/memori"', 3, "environments: unknown environment 'probe/memori'"),
+        ('preset = "paper"', 'preset = "papr"', 27, "unknown preset 'papr'; did you mean 'paper'"),
+        ('preset = "quickstart"', 'preset = "quick"', 2, "unknown preset 'quick'; did you mean 'quickstart'"),
+        ("window = 2", "window = 3", 30, "for.gpae.num_envs: num_envs = 32 is not divisible by window = 3"),
+        ("window = 2", 'window = "2"', 25, "must be a whole number, not '2'"),
+        ("gamma = 0.5", "gamma = 2", 20, "for.mappo.gamma: --gamma is 2.0; it must be between 0 and 1"),
+        ("anneal = false", "anneal = 0", 16, "all.anneal: must be true or false, not 0"),
+        ("anneal = false", 'trace = "dd"', 16, "all.trace: unknown choice 'dd'; did you mean"),
+        ("anneal = false", 'env_options = "a=1"', 16, "must be a list of strings"),
+        ("anneal = false", "seeds = 3", 16, "is the same for the whole study: set 'seeds' at the top"),
+        ("[for.mappo]", "[for.ippo]", 19, "unknown algorithm of this study 'ippo'"),
+        ('only = ["gpae"]', 'only = ["gape"]', 26, "did you mean 'gpae'"),
+        ('only = ["gpae"]', "only = []", 26, "must be a list of names"),
+        ("seeds = 2", "seeds = 0", 8, "seeds: must be a whole number of at least 1, not 0"),
+        ("times = 4", "time = 4", 10, "evaluation.time: unknown setting 'time'; did you mean 'times'"),
+        ("times = 4", "every = 300", 10, "evaluation.every: 300 does not divide steps = 1000"),
+        ("times = 4", "times = 4, every = 250", 10, "give one of them"),
+        ('name = "small"', 'name = "a/b"', 1, "would not do as a folder's name"),
+        ("[settings.on-policy]", '[settings."on policy"]', 22, "would not do as a folder's name"),
+        ("[settings.on-policy]", "[settings]\non-policy = 3", 23, "must be a table"),
+        ("steps = 1_000", "steps = = 1", 9, "is not TOML"),
+        ('"mappo",\n', '"mappo",\n"gpae",\n', 4, "'gpae' stands there twice"),
+    ],
+)
+def test_a_wrong_file_is_told_by_line_and_key(tmp_path, capsys, old, new, line, words):
+    assert old in TEXT
+    file = write(tmp_path, TEXT.replace(old, new))
+    assert main(["study", str(file), "--runs", str(tmp_path / "runs")]) == 2
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert f"line {line}" in printed
+    assert len(printed.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "words"), [("environments", "a list of names"), ("steps", "a whole number"), ("algorithms", "a list of")]
+)
+def test_what_is_missing_is_named(tmp_path, key, words):
+    lines = TEXT.replace('[\n  "gpae",\n  "mappo",\n]', '["gpae", "mappo"]').splitlines()
+    with pytest.raises(UserError, match=rf"study.toml: {key} is missing: {words}"):
+        read(tmp_path, "\n".join(line for line in lines if not line.startswith(key)))
+
+
+def test_no_file(tmp_path, capsys):
+    assert main(["study", str(tmp_path / "nowhere.toml")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_lines_of_keys():
+    text = 'a = 1\n[b.c]\n"x y" = 2\n# d = 1\n[b."c d"]\ne.f = 3\n'
+    assert locate(text, ("a",)) == 1
+    assert locate(text, ("b", "c", "x y")) == 3
+    assert locate(text, ("b", "c d", "e", "f")) == 6
+    assert locate(text, ("b",)) == 2
+    assert locate(text, ("d",)) == 1
+
+
+def test_the_plan_is_shown_and_nothing_started(tmp_path, capsys):
+    assert main(["study", str(write(tmp_path)), "--runs", str(tmp_path / "runs"), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "probe-memory-gpae-off-policy" in printed
+    # 1,000 steps are 16 updates of 64, off-policy also; two seeds, six runs
+    assert "small: 6 runs, 0 finished; 12,288 steps to do, 1 at once: about 6:05" in printed
+    assert "assuming 2,500 steps/s and a minute per run to compile: no run of this study has finished" in printed
+    assert not (tmp_path / "runs").exists()
+    run = read(tmp_path).runs[0]
+    write_run(run.path, run.config, [[0.5], [0.5]], [0.5, 0.5], seconds=20.48)  # 100 steps/s
+    assert main(["study", str(write(tmp_path)), "--runs", str(tmp_path / "runs"), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "6 runs, 1 finished; 10,240 steps to do, 1 at once: about 1:42" in printed
+    assert "measured on 1 finished run of this study" in printed
+
+
+@pytest.mark.parametrize("file", sorted(STUDIES.glob("*.toml")), ids=lambda p: p.stem)
+def test_shipped_studies(file, tmp_path):
+    study = read_study(file, tmp_path)
+    assert study.name == file.stem
+    names = [run.name for run in study.runs]
+    assert len(set(names)) == len(names)
+    # The control that tells credit from reuse stands beside every GPAE that reuses.
+    reusing = {(run.config.env, run.config.algorithm, run.config.window) for run in study.runs if run.config.window > 1}
+    for env, algorithm, window in reusing:
+        assert (env, "mappo", window) in reusing, (env, algorithm, window)
+    for env in {run.config.env for run in study.runs}:
+        here = [run.config for run in study.runs if run.config.env == env]
+        steps = {config.num_steps for config in here}
+        assert max(steps) - min(steps) <= 0.02 * max(steps)
+        assert len({(c.evaluations, c.evaluation_episodes) for c in here}) == 1
+        seeds: dict[str, set[int]] = {}
+        for run in study.runs:
+            if run.config.env == env:
+                seeds.setdefault(run.label, set()).update(range(run.config.seed, run.config.seed + run.config.seeds))
+        assert len({frozenset(of_method) for of_method in seeds.values()}) == 1
+
+
+def test_every_setting_can_be_set():
+    """A field of a type that the reader does not know would be refused with its own value."""
+    from gpae.studies.study import _Reader
+
+    reader = _Reader(Path("x"), "", Path("y"))
+    for field in dataclasses.fields(ExperimentConfig):
+        value = list(field.default) if isinstance(field.default, tuple) else field.default
+        assert reader.value((field.name,), field.name, value) == field.default
