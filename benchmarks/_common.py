@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 import gpae
-from gpae.runs.directory import versions
+from gpae.runs.versions import versions
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -5,8 +5,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from gpae.errors import UserError
 from gpae.diagnostics import curves as plots
+from gpae.errors import UserError
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from gpae.errors import UserError
-from gpae.runs import directory as run_directory
-from gpae.runs.directory import RunDirectory, read_config, read_evaluations, read_metrics
+from gpae.runs import files, versions
+from gpae.runs.directory import RunDirectory, read_config, read_metrics
+from gpae.runs.evaluations import read_evaluations
 
 CONFIG = {"env": "smax/2s3z", "learner": {"eta": 1.05, "hidden": (64, 64)}, "seeds": 2}
 
@@ -45,10 +46,10 @@ def test_installed_package_claims_no_commit(monkeypatch, tmp_path):
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
     (tmp_path / "runs").mkdir()
     (tmp_path / "__init__.py").write_text("")
-    monkeypatch.setattr(run_directory, "__file__", str(tmp_path / "runs" / "directory.py"))
-    assert run_directory.versions()["commit"] is None
+    monkeypatch.setattr(versions, "__file__", str(tmp_path / "runs" / "directory.py"))
+    assert versions.versions()["commit"] is None
     subprocess.run([*git, "add", "."], check=True)
-    assert run_directory.versions()["commit"].endswith("+")  # tracked, and changed since the commit
+    assert versions.versions()["commit"].endswith("+")  # tracked, and changed since the commit
 
 
 def test_existing_run_is_refused_or_overwritten(run):
@@ -242,7 +243,7 @@ def test_full_disk_is_named_when_a_run_is_resumed(run, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_directory.os, "getpid", full)  # which is what the lock holds
+        patched.setattr(files.os, "getpid", full)  # which is what the lock holds
         with pytest.raises(UserError, match="the disk is full"):
             RunDirectory.resume(run.path)
     RunDirectory.resume(run.path).close()
@@ -255,7 +256,7 @@ def test_full_disk_keeps_the_file_before(run, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_directory.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(UserError, match=r"the disk is full: .*evaluations\.json could not"):
         evaluate(run, 200, win_rate=[1])
     assert (run.path / "evaluations.json").read_bytes() == before

@@ -205,7 +205,8 @@ def _evaluate(arguments: Sequence[str]) -> int:
             table.add_row(str(seed), name.replace("_", " "), *cells)
     Console().print(table)
     if flags.json:
-        from gpae.runs.directory import read_json, versions, write_json
+        from gpae.runs.files import read_json, write_json
+        from gpae.runs.versions import versions
 
         by_seed = {f"seed_{seed}": evaluation for seed, evaluation in zip(experiment.seeds, found, strict=True)}
         about = {"parameters": which, "training_seconds": round(seconds), "steps": experiment.config.num_steps}
@@ -260,7 +261,8 @@ def _critic(arguments: Sequence[str]) -> int:
         f" and moves the values by {found['change']:.1%} of their spread."
     )
     if flags.json:
-        from gpae.runs.directory import versions, write_json
+        from gpae.runs.files import write_json
+        from gpae.runs.versions import versions
 
         about = {"run": flags.run.name, "envs": flags.envs, "shuffles": flags.shuffles, "seed": flags.seed}
         write_json(flags.json, about | found | {"versions": versions()})

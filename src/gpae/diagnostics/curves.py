@@ -15,7 +15,9 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from gpae.algorithms.registry import algorithm
 from gpae.errors import UserError
-from gpae.runs.directory import clear_disk_errors, read_config, read_evaluations, read_metrics
+from gpae.runs.directory import read_config, read_metrics
+from gpae.runs.evaluations import EVALUATIONS, entries, read_evaluations
+from gpae.runs.files import clear_disk_errors
 
 # Two of Okabe and Ito's colours, which the colour-blind tell apart; in grey print the line styles do it.
 _GREEDY = {"color": "#0072B2", "linestyle": "-"}
@@ -38,16 +40,11 @@ def learning_curve(run_directory: str | Path) -> Path:
       UserError: the run has no evaluations yet, or they are damaged.
     """
     path = Path(run_directory)
-    evaluations = read_evaluations(path)
-    runs = [
-        (f"{family}/{task}" if task != family else family, algorithm, seeds)
-        for family, tasks in evaluations.items()
-        for task, algorithms in tasks.items()
-        for algorithm, seeds in algorithms.items()
-    ]
-    if not any(_steps(seeds) for _, _, seeds in runs):
+    found = entries(read_evaluations(path), path / EVALUATIONS)
+    seeds = {entry.seed: entry.steps for entry in found}
+    if not _steps(seeds):
         raise UserError(f"{path} has no evaluations yet; there is no curve to draw")
-    env, algorithm, seeds = runs[0]
+    env, algorithm = found[0].env, found[0].algorithm
     wins = any("win_rate" in step or "sampled_win_rate" in step for step in _steps(seeds))
     metric = "win_rate" if wins else "return"
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gpae.envs.base import Scene
-from gpae.runs.directory import clear_disk_errors
+from gpae.runs.files import clear_disk_errors
 
 _BACKGROUND, _FIELD, _GRID = "#12161d", "#1a2029", "#252d39"
 _TEXT, _FAINT = "#f1f5f9", "#94a3b8"

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from gpae.diagnostics.credit import CreditedEpisode
 from gpae.diagnostics.gif import write_gif
-from gpae.runs.directory import clear_disk_errors
+from gpae.runs.files import clear_disk_errors
 
 _GOOD, _BAD = "#0072B2", "#D55E00"  # Okabe and Ito's blue and vermilion
 _MAP = "PuOr"  # orange is low, purple is high

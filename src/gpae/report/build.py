@@ -28,7 +28,7 @@ from gpae.report.load import Result, differences, load, metric_of, settings_that
 from gpae.report.published import CAUTION, published
 from gpae.report.statistics import FEW, Bootstrap, Interval, first_reached, median_reached
 from gpae.report.tables import KINDS, REACHED, latex, markdown, percent, timing
-from gpae.runs.directory import clear_disk_errors, read_json, write_json
+from gpae.runs.files import clear_disk_errors, read_json, write_json
 
 TAUS = tuple(round(0.05 * i, 2) for i in range(20))
 """Thresholds of the performance profiles, for scores in [0, 1]."""

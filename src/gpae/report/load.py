@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from gpae.errors import UserError
-from gpae.runs.directory import CONFIG, EVALUATIONS, VERSIONS, read_json
-from gpae.studies.study import recorded
+from gpae.runs.directory import CONFIG
+from gpae.runs.evaluations import EVALUATIONS, NOT_METRICS, entries, lacking
+from gpae.runs.files import read_json
+from gpae.runs.record import recorded
+from gpae.runs.versions import VERSIONS
 
 _ROUNDING = 0.02
 """Relative difference of step counts that comes from rounding up to whole updates."""
-_NOT_METRICS = ("step_count", "elapsed_time")
 _PREFERRED = ("win_rate", "return", "mean_episode_return", "episode_return")
 # Where a run stands, rather than how it was trained.
 _PLACE = ("env", "algorithm", "preset", "seed", "seeds")
@@ -103,7 +105,7 @@ def load(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
         if source.config and (missing := _unfinished(content, source.config)):
             remarks.append(f"{source.name} is left out: it has not finished ({missing})")
             continue
-        for env, algorithm, seed, steps in _seeds(content, file):
+        for env, algorithm, seed, steps in entries(content, file):
             method = labels.get(source.name, algorithm)
             if twin := [other for _, other in found.get((env, method), []) if other.seed == seed]:
                 raise UserError(f"{twin[0].source.name} and {source.name} both hold {seed} of {method} in {env}")
@@ -234,34 +236,16 @@ def _labels(sources: Sequence[tuple[Source, Path]]) -> dict[str, str]:
 
 def _unfinished(content: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """What a run of ours still lacks; empty if nothing."""
-    family, _, task = str(config["env"]).partition("/")
-    of_seeds = content.get(family, {}).get(task or family, {}).get(config["algorithm"], {})
-    seeds = [f"seed_{config['seed'] + i}" for i in range(int(config["seeds"]))]
-    lacking = [seed for seed in seeds if "absolute_metrics" not in of_seeds.get(seed, {})]
-    return f"no absolute metrics of {', '.join(lacking)}" if lacking else ""
-
-
-def _seeds(content: Any, file: Path) -> list[tuple[str, str, str, Mapping[str, Any]]]:
-    """Environment, algorithm, seed and its evaluations."""
-    found = []
-    try:
-        for family, tasks in content.items():
-            for task, algorithms in tasks.items():
-                for algorithm, seeds in algorithms.items():
-                    for seed, steps in seeds.items():
-                        if not all(isinstance(step, dict) for step in steps.values()):
-                            raise TypeError
-                        found.append((family if family == task else f"{family}/{task}", algorithm, seed, steps))
-    except (AttributeError, TypeError) as error:
-        raise UserError(f"{file} is not in the marl-eval schema: environment/task/algorithm/seed/step") from error
-    return found
+    seeds = range(int(config["seed"]), int(config["seed"]) + int(config["seeds"]))
+    absent = lacking(content, config["env"], config["algorithm"], seeds)
+    return f"no absolute metrics of {', '.join(absent)}" if absent else ""
 
 
 def _seed_result(seed: str, steps: Mapping[str, Any], source: Source) -> SeedResult | None:
     evaluations = sorted((s for s in steps.values() if "step_count" in s), key=lambda s: s["step_count"])
     if not evaluations:
         return None
-    names = [n for n in evaluations[0] if n not in _NOT_METRICS and all(n in e for e in evaluations)]
+    names = [n for n in evaluations[0] if n not in NOT_METRICS and all(n in e for e in evaluations)]
     curves = {n: tuple(_mean(n, e[n]) for e in evaluations) for n in names}
     absolute: Mapping[str, Any] = next((s for n, s in steps.items() if n.startswith("absolute")), {})
     episodes = max((_count(evaluations[0][n]) for n in names), default=0)
@@ -271,7 +255,7 @@ def _seed_result(seed: str, steps: Mapping[str, Any], source: Source) -> SeedRes
         steps=tuple(int(e["step_count"]) for e in evaluations),
         seconds=tuple(float(e.get("elapsed_time", math.nan)) for e in evaluations),
         curves=curves,
-        absolute={n: _mean(n, v) for n, v in absolute.items() if n not in _NOT_METRICS},
+        absolute={n: _mean(n, v) for n, v in absolute.items() if n not in NOT_METRICS},
         episodes=episodes,
         absolute_episodes=max((_count(v) for v in absolute.values()), default=0),
     )

@@ -22,7 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from gpae.errors import UserError
-from gpae.runs.directory import clear_disk_errors
+from gpae.runs.files import clear_disk_errors
 from gpae.types import PyTree
 
 _FORMAT = 1

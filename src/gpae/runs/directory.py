@@ -15,70 +15,25 @@ after an interruption `RunDirectory.rewind` cuts it and the evaluations back to 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import shutil
-import subprocess
-import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from gpae._version import __version__
 from gpae.errors import UserError
+from gpae.runs.evaluations import EVALUATIONS, add_evaluation, cut, read_evaluations, set_absolute
+from gpae.runs.files import clear_disk_errors, read_json, replace_file, write_json
+from gpae.runs.versions import VERSIONS, versions
 
 CONFIG = "config.json"
-VERSIONS = "versions.json"
 METRICS = "metrics.jsonl"
-EVALUATIONS = "evaluations.json"
 _LOCK = ".lock"
 _FILES = (METRICS, EVALUATIONS, "curve.png", "replay.gif")
 _FOLDERS = ("checkpoints", "tensorboard", "wandb")
-_PACKAGES = ("jax", "jaxlib", "jaxmarl", "flax", "optax", "numpy", "orbax-checkpoint")
-
-
-@contextlib.contextmanager
-def clear_disk_errors(path: Path) -> Iterator[None]:
-    """Turns "no space left" and "no permission", met while writing `path`, into a UserError that says so."""
-    try:
-        yield
-    except Exception as error:
-        # TensorStore reports a full disk as a ValueError or RuntimeError with the system's words in it.
-        words = str(error)
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in words:
-            raise UserError(
-                f"the disk is full: {path} could not be written; what was saved before is intact"
-            ) from error
-        if isinstance(error, PermissionError | NotADirectoryError | FileExistsError):
-            raise UserError(f"{path} cannot be written: {error.strerror}") from error
-        raise
-
-
-def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
-    """Replaces `path` by `value` as JSON, in one piece: whatever happens, the old file or the new one is there.
-
-    Raises:
-      UserError: the disk is full, or writing is not permitted.
-      ValueError: a number is not finite.
-    """
-    text = json.dumps(value, indent=indent, allow_nan=False) + "\n"
-    with clear_disk_errors(path):
-        _replace(path, text.encode())
-
-
-def read_json(path: Path) -> Any:
-    """The JSON value in `path`; a UserError if there is no such file or it is not JSON."""
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"there is no {path}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -103,12 +58,6 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
     except ValueError as error:
         raise UserError(f"{file} is damaged: {error}") from error
-
-
-def read_evaluations(path: str | Path) -> dict[str, Any]:
-    """What evaluations.json holds; empty if there is none yet."""
-    file = Path(path) / EVALUATIONS
-    return read_json(file) if file.exists() else {}
 
 
 class RunDirectory:
@@ -255,13 +204,9 @@ class RunDirectory:
           metrics: name -> one value per episode; one that is None, empty or not finite is left out.
         """
         everything = read_evaluations(self.path)
-        of_seed = _of_seed(everything, env, algorithm, seed)
-        number = sum(name.startswith("step_") for name in of_seed)
-        of_seed[f"step_{number}"] = {
-            "step_count": int(env_steps),
-            "elapsed_time": round(float(seconds), 3),
-            **_episodes(metrics),
-        }
+        add_evaluation(
+            everything, env=env, algorithm=algorithm, seed=seed, env_steps=env_steps, seconds=seconds, metrics=metrics
+        )
         write_json(self.path / EVALUATIONS, everything, indent=None)
 
     def log_absolute(
@@ -269,7 +214,7 @@ class RunDirectory:
     ) -> None:
         """Sets the absolute metrics of one seed: its best parameters, evaluated on many episodes."""
         everything = read_evaluations(self.path)
-        _of_seed(everything, env, algorithm, seed)["absolute_metrics"] = _episodes(metrics)
+        set_absolute(everything, env=env, algorithm=algorithm, seed=seed, metrics=metrics)
         write_json(self.path / EVALUATIONS, everything, indent=None)
 
     def rewind(self, *, update: int, env_steps: int) -> None:
@@ -285,15 +230,9 @@ class RunDirectory:
         self._close_metrics()
         kept = [line for line in read_metrics(self.path) if line["update"] <= update]
         with clear_disk_errors(self.path / METRICS):
-            _replace(self.path / METRICS, "".join(json.dumps(line) + "\n" for line in kept).encode())
+            replace_file(self.path / METRICS, "".join(json.dumps(line) + "\n" for line in kept).encode())
         everything = read_evaluations(self.path)
-        for tasks in everything.values():
-            for algorithms in tasks.values():
-                for seeds in algorithms.values():
-                    for name, steps in seeds.items():
-                        seeds[name] = {
-                            k: v for k, v in steps.items() if k.startswith("step_") and v["step_count"] <= env_steps
-                        }
+        cut(everything, env_steps)
         if everything:
             write_json(self.path / EVALUATIONS, everything, indent=None)
 
@@ -312,40 +251,6 @@ class RunDirectory:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def versions() -> dict[str, Any]:
-    """What a run is made with: packages, Python, device, the checkout's commit, the command line."""
-    import jax
-
-    devices = jax.devices()
-    return {
-        "gpae": __version__,
-        "python": platform.python_version(),
-        **{name.removesuffix("-checkpoint"): importlib.metadata.version(name) for name in _PACKAGES},
-        "platform": devices[0].platform,
-        "device_kind": devices[0].device_kind,
-        "device_count": len(devices),
-        "commit": _commit(),
-        "command": sys.argv,
-    }
-
-
-def _commit() -> str | None:
-    """The commit the package was run from, with "+" if its files were changed; None outside of a checkout."""
-    here = Path(__file__).parents[1]
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(here), *arguments], check=True, capture_output=True, text=True, timeout=10
-        ).stdout.strip()
-
-    try:
-        # An installed copy may lie inside someone else's checkout; its files are then not tracked there.
-        git("ls-files", "--error-unmatch", "__init__.py")
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _is_run(path: Path) -> bool:
@@ -384,34 +289,6 @@ def _take_lock(path: Path) -> IO[str]:
             file.close()
         raise
     return file
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _of_seed(everything: dict[str, Any], env: str, algorithm: str, seed: int) -> dict[str, Any]:
-    family, _, task = env.partition("/")
-    return (
-        everything.setdefault(family, {})
-        .setdefault(task or family, {})
-        .setdefault(algorithm, {})
-        .setdefault(f"seed_{seed}", {})
-    )
-
-
-def _episodes(metrics: Mapping[str, Sequence[float] | None]) -> dict[str, list[float]]:
-    lists = {name: [float(v) for v in values] for name, values in metrics.items() if values is not None}
-    return {name: values for name, values in lists.items() if values and all(map(math.isfinite, values))}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

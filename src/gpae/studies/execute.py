@@ -25,8 +25,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gpae.errors import UserError
-from gpae.runs.directory import clear_disk_errors, write_json
-from gpae.studies.study import STUDY, Study, StudyRun, recorded
+from gpae.runs.files import clear_disk_errors, write_json
+from gpae.runs.record import STUDY, recorded
+from gpae.studies.study import Study, StudyRun
 from gpae.training.recorder import duration
 
 STEPS_PER_SECOND = 2500.0

@@ -37,12 +37,12 @@ from typing import Any, Literal
 from gpae import envs
 from gpae.algorithms.registry import algorithm
 from gpae.errors import UserError, unknown_name
-from gpae.runs.directory import CONFIG, read_evaluations, read_json
+from gpae.runs.directory import CONFIG
+from gpae.runs.evaluations import lacking, read_evaluations
+from gpae.runs.files import read_json
 from gpae.training.config import ExperimentConfig, RunOptions, as_dict, flag
 from gpae.training.presets import PRESETS, preset
 
-STUDY = "study.json"
-"""What a study knows of its runs, in its folder."""
 DEFAULT = "default"
 """Name of the setting of a study that names none."""
 _TOP = (
@@ -91,11 +91,9 @@ class StudyRun:
         """What its folder holds: nothing, a run to be resumed, or one with absolute metrics of every seed."""
         if not (self.path / CONFIG).exists():
             return "new"
-        family, _, task = self.config.env.partition("/")
-        of_seeds = read_evaluations(self.path).get(family, {}).get(task or family, {}).get(self.config.algorithm, {})
         seeds = range(self.config.seed, self.config.seed + self.config.seeds)
-        done = all("absolute_metrics" in of_seeds.get(f"seed_{seed}", {}) for seed in seeds)
-        return "finished" if done else "started"
+        found = read_evaluations(self.path)
+        return "started" if lacking(found, self.config.env, self.config.algorithm, seeds) else "finished"
 
     @property
     def progress(self) -> tuple[int, float]:
@@ -410,11 +408,6 @@ class _Reader:
             words = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
             raise self.wrong(key, f"must be {words.get(wanted, wanted.__name__)}, not {value!r}")
         return value
-
-
-def recorded(path: Path) -> dict[str, Any]:
-    """What the study in a folder has written down; empty if it is not a study's."""
-    return read_json(path / STUDY) if (path / STUDY).exists() else {}
 
 
 def _dotted(text: str) -> list[str]:

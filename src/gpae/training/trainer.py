@@ -29,7 +29,8 @@ from gpae.diagnostics.strips import animate_credit, draw_credit
 from gpae.envs.base import Environment, Scene
 from gpae.errors import UserError
 from gpae.runs.checkpoint import Checkpoints
-from gpae.runs.directory import RunDirectory, read_config, read_evaluations, read_metrics
+from gpae.runs.directory import RunDirectory, read_config, read_metrics
+from gpae.runs.evaluations import of_algorithm, read_evaluations
 from gpae.training.compilation import enable_compilation_cache
 from gpae.training.config import ExperimentConfig, RunOptions, as_dict, from_dict
 from gpae.training.evaluate import Episodes, run_episodes
@@ -69,9 +70,7 @@ class Run:
     @property
     def evaluations(self) -> dict[str, Any]:
         """Of each seed, "seed_k", its evaluations in order, and "absolute_metrics"."""
-        found = read_evaluations(self.path)
-        family, _, task = self.config.env.partition("/")
-        return found.get(family, {}).get(task or family, {}).get(self.config.algorithm, {})
+        return of_algorithm(read_evaluations(self.path), self.config.env, self.config.algorithm)
 
     def policy(self, **which: Any) -> Policy:
         """What was learnt; see `gpae.load_policy`."""

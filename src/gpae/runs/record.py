@@ -1,0 +1,15 @@
+"""study.json: what a study has written down of its runs, for whoever reports on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gpae.runs.files import read_json
+
+STUDY = "study.json"
+
+
+def recorded(path: Path) -> dict[str, Any]:
+    """What the study in a folder has written down; empty if it is not a study's."""
+    return read_json(path / STUDY) if (path / STUDY).exists() else {}

@@ -1,0 +1,49 @@
+"""versions.json: what a run is made with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from gpae._version import __version__
+
+VERSIONS = "versions.json"
+_PACKAGES = ("jax", "jaxlib", "jaxmarl", "flax", "optax", "numpy", "orbax-checkpoint")
+
+
+def versions() -> dict[str, Any]:
+    """What a run is made with: packages, Python, device, the checkout's commit, the command line."""
+    import jax
+
+    devices = jax.devices()
+    return {
+        "gpae": __version__,
+        "python": platform.python_version(),
+        **{name.removesuffix("-checkpoint"): importlib.metadata.version(name) for name in _PACKAGES},
+        "platform": devices[0].platform,
+        "device_kind": devices[0].device_kind,
+        "device_count": len(devices),
+        "commit": _commit(),
+        "command": sys.argv,
+    }
+
+
+def _commit() -> str | None:
+    """The commit the package was run from, with "+" if its files were changed; None outside of a checkout."""
+    here = Path(__file__).parents[1]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *arguments], check=True, capture_output=True, text=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        # An installed copy may lie inside someone else's checkout; its files are then not tracked there.
+        git("ls-files", "--error-unmatch", "__init__.py")
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
