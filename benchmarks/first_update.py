@@ -48,7 +48,7 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             for kind in BARS:
                 files = {"first update": "metrics.jsonl", "first evaluation": "evaluations.json"}
-                command = [sys.executable, "-m", "gpae.cli.main", "train", "--preset", "quickstart", "--env", args.env]
+                command = [sys.executable, "-m", "gpae.cli", "train", "--preset", "quickstart", "--env", args.env]
                 command += ["--runs", folder, "--name", kind]
                 rounds.append(
                     {"cache": kind}

@@ -52,14 +52,14 @@ RESUMED = ("gpae, window 2", "qmix")
 """Runs that are also made in two halves, the second resumed."""
 
 
-def gpae(words: str, folder: Path, name: str, *more: str) -> int:
+def gpae(words: str, folder: Path, name: str) -> int:
     """One call of `gpae train`; its exit code."""
     # One thread, so that two runs side by side do not change how sums are cut.
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
-    command = [sys.executable, "-m", "gpae.cli.main", "train", *words.split(), "--runs", str(folder), "--name", name]
+    command = [sys.executable, "-m", "gpae.cli", "train", *words.split(), "--runs", str(folder), "--name", name]
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     with open(folder / f"{name}.log", "ab") as log:
-        return subprocess.run([*command, *more], env=environment, stdout=log, stderr=log, check=False).returncode
+        return subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
 
 
 def found(path: Path) -> dict[str, object]:
@@ -78,7 +78,8 @@ def found(path: Path) -> dict[str, object]:
 def run(name: str, folder: Path) -> dict[str, object]:
     """Trains `name`, in one piece or, for "NAME, resumed", in two."""
     file = name.replace(", ", "-").replace(" ", "")
-    words, path = RUNS[name.removesuffix(", resumed")], folder / file
+    path = folder / file
+    words = f"{RUNS[name.removesuffix(', resumed')]} --runs {folder} --name {file}"
     if not name.endswith(", resumed"):
         code = gpae(words, folder, file)
     else:
@@ -86,9 +87,9 @@ def run(name: str, folder: Path) -> dict[str, object]:
         # As if it had been killed after its first evaluation: the later checkpoint is gone.
         checkpoints = sorted((path / "checkpoints").iterdir(), key=lambda p: int(p.name))
         shutil.rmtree(checkpoints[-1])
-        code = code or gpae(words, folder, file, "--resume")
+        code = code or gpae(f"--resume {path}", folder, file)
     if code:
-        raise SystemExit(f"{name}: exit code {code}; see {folder / file}.log")
+        raise SystemExit(f"{name}: exit code {code}\n{(folder / f'{file}.log').read_text()[-2000:]}")
     print(f"{name}: done", flush=True)
     return found(path)
 

@@ -1,9 +1,11 @@
 """Generalized per-agent advantage estimation for cooperative multi-agent reinforcement learning, in JAX.
 
 gpae.estimators     advantages and importance traces, pure functions on arrays
-gpae.train          trains from an `ExperimentConfig`; the command `gpae train` does the same
+gpae.configure      an experiment from flat names of settings; `gpae.preset` starts from named ones
+gpae.train          trains an experiment; the command `gpae train` does the same
 gpae.load_policy    a trained policy, one agent's actions from what it sees alone
 gpae.envs           environments, and the protocol to add one
+gpae.algorithms     algorithms, and what to derive one from
 """
 
 from __future__ import annotations
@@ -14,21 +16,33 @@ from typing import TYPE_CHECKING, Any
 from gpae._version import __version__
 
 if TYPE_CHECKING:
-    from gpae.training.config import ExperimentConfig, RunOptions
+    from gpae.diagnostics.pictures import train
+    from gpae.training.config import ExperimentConfig, RunOptions, configure
     from gpae.training.policy import Policy, load_policy
     from gpae.training.presets import preset
-    from gpae.training.trainer import Run, train
+    from gpae.training.trainer import Run
 
-__all__ = ["ExperimentConfig", "Policy", "Run", "RunOptions", "__version__", "load_policy", "preset", "train"]
+__all__ = [
+    "ExperimentConfig",
+    "Policy",
+    "Run",
+    "RunOptions",
+    "__version__",
+    "configure",
+    "load_policy",
+    "preset",
+    "train",
+]
 
 _HOMES = {
     "ExperimentConfig": "gpae.training.config",
     "Policy": "gpae.training.policy",
     "Run": "gpae.training.trainer",
     "RunOptions": "gpae.training.config",
+    "configure": "gpae.training.config",
     "load_policy": "gpae.training.policy",
     "preset": "gpae.training.presets",
-    "train": "gpae.training.trainer",
+    "train": "gpae.diagnostics.pictures",
 }
 
 

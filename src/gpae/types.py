@@ -3,8 +3,8 @@
 Axes are time-major: T rows of time, E environments, N agents, O observation features, S state features,
 A actions. A *row* is one time step of one environment's sequence.
 
-**Rows at a time limit.** When an episode is truncated at row t, row t + 1 shows its final observation: the agents'
-memory is not reset, an action is drawn but not executed, and the row is marked invalid. Row t + 2 begins a new
+**Rows at a time limit.** When an episode is truncated at row t, row t + 1 shows its final observation: the
+carry is not reset, an action is drawn but not executed, and the row is marked invalid. Row t + 2 begins a new
 episode. So what follows row t is always row t + 1, the bootstrap needs no branch, and no observation is computed
 twice. Where a row is invalid its reward is 0, `truncated` is set (nothing flows back through it) and no loss counts it.
 After a termination nothing is bootstrapped, so the next row begins the new episode at once.
@@ -16,6 +16,20 @@ from typing import Any
 
 from flax import struct
 from jax import Array
+
+
+@struct.dataclass
+class View:
+    """What can be seen of an environment's state."""
+
+    observations: Array
+    """[N, O] float32; zeros for an agent that is out of play."""
+    state: Array
+    """[S] float32, for a centralised critic."""
+    action_mask: Array
+    """The legal actions, [N, A] bool; every agent, in play or not, has at least one."""
+    alive: Array
+    """[N] bool: the agent is in play."""
 
 
 @struct.dataclass
@@ -32,22 +46,16 @@ class Targets:
 class Trajectory:
     """T rows of experience in E environments, as the behaviour policy mu collected them."""
 
-    observations: Array
-    """What each agent sees, [T, E, N, O]."""
-    states: Array
-    """What the critic may see in training, [T, E, S]."""
-    legal_actions: Array
-    """Which actions an agent may take, [T, E, N, A] bool."""
-    alive: Array
-    """Agents that act with effect, [T, E, N] bool."""
+    view: View
+    """What was seen before each action, leaves [T, E, ...]."""
     actions: Array
     """The actions taken, [T, E, N] int32."""
     log_probs: Array
     """log mu of the actions taken, [T, E, N]."""
     forced: Array
     """The agent's action was forced by an intervention, not drawn from its policy, [T, E, N] bool."""
-    starts: Array
-    """The row begins an episode: memory is reset before it, [T, E] bool."""
+    is_first: Array
+    """The row begins an episode: the carry is reset before it, [T, E] bool."""
     valid: Array
     """The action was executed (see "Rows at a time limit"), [T, E] bool."""
     rewards: Array

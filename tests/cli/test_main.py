@@ -12,7 +12,8 @@ import pytest
 
 from gpae.algorithms.learners import make_learner
 from gpae.algorithms.registry import ALGORITHMS
-from gpae.cli.main import COMMANDS, main
+from gpae.cli import main
+from gpae.cli.commands import COMMANDS
 from gpae.envs.probes import Team
 from gpae.training.config import ExperimentConfig, RunOptions, flag
 from gpae.training.presets import PRESETS, preset
@@ -180,7 +181,7 @@ def test_presets_hold_the_published_settings():
 @pytest.mark.slow
 def test_a_run_from_the_shell_stopped_resumed_and_evaluated(tmp_path):
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "COLUMNS": "200"}
-    command = [sys.executable, "-m", "gpae.cli.main"]
+    command = [sys.executable, "-m", "gpae.cli"]
     long = ["train", *TINY, "--total-steps", "100001", "--name", "run"]
     with subprocess.Popen(
         [*command, *long], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

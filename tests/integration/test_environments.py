@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import gpae
-from gpae.cli.main import main
+from gpae.cli import main
 
 pytestmark = pytest.mark.slow
 

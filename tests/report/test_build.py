@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gpae.cli.main import main
+from gpae.cli import main
 from gpae.report.build import write_report
 from gpae.report.published import published
 from gpae.training.config import ExperimentConfig

@@ -227,7 +227,7 @@ embedding_size = 8
 @pytest.mark.slow
 def test_a_study_that_is_killed_goes_on_as_if_nothing_had_been(tmp_path):
     (tmp_path / "tiny.toml").write_text(TINY.replace("steps = 320", "steps = 16_000"))
-    command = [sys.executable, "-m", "gpae.cli.main", "study", "tiny.toml"]
+    command = [sys.executable, "-m", "gpae.cli", "study", "tiny.toml"]
     metrics = tmp_path / "runs" / "tiny" / "probe-team-gpae" / "metrics.jsonl"
 
     def start():

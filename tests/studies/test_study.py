@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import gpae.training.trainer
-from gpae.cli.main import main
+from gpae.cli import main
 from gpae.errors import UserError
 from gpae.studies.study import locate, read_study
 from gpae.training.config import ExperimentConfig

@@ -14,7 +14,7 @@ import pytest
 
 import gpae
 import gpae.envs
-from gpae.cli.main import main
+from gpae.cli import main
 from gpae.errors import UserError
 from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import RunDirectory, read_metrics

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -11,106 +11,109 @@ import optax
 from jax import Array
 
 from gpae.algorithms import losses
-from gpae.algorithms.method import Batch, Evaluation, Hyper, Judgement, Metrics, Seen, adam, critic_sizes, of_taken
-from gpae.algorithms.per_agent import PerAgent
+from gpae.algorithms.base import Metrics, algorithm
+from gpae.algorithms.batch import Batch, CriticEvaluation, CriticExperience, Evaluation
+from gpae.algorithms.mappo import MAPPO
+from gpae.algorithms.optimise import adam
+from gpae.envs.protocol import EnvSpec
 from gpae.estimators import dae
-from gpae.estimators.traces import Scheme
-from gpae.networks import Critic, CriticInputs
+from gpae.networks import Critic, CriticInput, of_taken
+from gpae.settings import TracedUnit, between, settings
 from gpae.types import Targets, Trajectory
 
 _PARTS = ("value", "rewards")
 
 
-@dataclass(frozen=True, eq=False)
-class DAE(PerAgent):
-    r"""MAPPO's critic, and an ensemble of models of the reward for each of the agent's actions.
+@algorithm("dae", source="Li, Xie and Lu 2022, Difference Advantage Estimation, ICML")
+@settings
+class DAE(MAPPO):
+    r"""MAPPO minus what the agent's own action was expected to bring, by learnt reward models.
 
         rbar^i_t = sum_a pi^i(a) rhat(s_t, a^-i_t, a)
 
-    with rhat the ensemble's mean as it was at the start of the update; `gpae.estimators.dae` makes advantages of it.
-    Parameters and memories are {"value": those of MAPPO's critic, "rewards": those of the ensemble}; each half has
+    with rhat an ensemble's mean as it was at the start of the update; `gpae.estimators.dae` makes advantages of it.
+    Parameters and carries are {"value": those of MAPPO's critic, "rewards": those of the ensemble}; each half has
     gradient clipping of its own, so that beta = 0 is MAPPO.
 
     Source: Li, Xie and Lu 2022 (ICML, PMLR 162:13066-13085) and its released code.
     """
 
-    inputs: Literal["joint_action", "state", "observation"] = "state"
-    ratios: Literal["own", "joint"] = "joint"
-    own_trace: Scheme = "it"
+    beta: TracedUnit = 0.3
+    """How much of the expected rewards the advantages subtract, per step of delay; 0 is mappo."""
+    ensemble: Annotated[int, between(1, 1000)] = 2
+    """Reward models, of which the mean is used."""
 
-    @property
-    def reward_model(self) -> Critic:
+    def reward_model(self, spec: EnvSpec) -> Critic:
         """One network of the ensemble: the reward for every own action, given state and the others' actions."""
-        return Critic(
-            inputs="others_actions",
-            num_agents=self.env.num_agents,
-            outputs=self.env.num_actions,
-            **critic_sizes(self.config),
-        )
+        return Critic(shown="others_actions", num_agents=spec.num_agents, sizes=self.networks, outputs=spec.num_actions)
 
-    def init(self, key: Array, inputs: CriticInputs, starts: Array, memory: Any) -> Any:
+    def init_critic(self, spec: EnvSpec, key: Array, inputs: CriticInput, is_first: Array, carry: Any) -> Any:
         """First parameters; those of the value are MAPPO's for the same key."""
-        keys = jax.random.split(jax.random.fold_in(key, 1), self.config.ensemble)
-        one = jax.tree.map(lambda x: x[:, 0], memory["rewards"])
+        keys = jax.random.split(jax.random.fold_in(key, 1), self.ensemble)
+        one = jax.tree.map(lambda x: x[:, 0], carry["rewards"])
         # Not vmap: see `Experiment.init`.
-        models = jax.lax.map(lambda key: self.reward_model.init(key, inputs, starts, one), keys)
-        return {"value": super().init(key, inputs, starts, memory["value"]), "rewards": models}
+        models = jax.lax.map(lambda key: self.reward_model(spec).init(key, inputs, is_first, one), keys)
+        return {"value": super().init_critic(spec, key, inputs, is_first, carry["value"]), "rewards": models}
 
-    def initial_memory(self, num_envs: int) -> Any:
+    def initial_critic_carry(self, spec: EnvSpec, num_envs: int) -> Any:
         """[E, M, H] of the value, [E, ensemble, N, H] of the reward models."""
-        one = self.reward_model.initial_memory(num_envs)
-        several = jax.tree.map(lambda x: jnp.stack([x] * self.config.ensemble, axis=1), one)
-        return {"value": super().initial_memory(num_envs), "rewards": several}
+        one = self.reward_model(spec).initial_carry(num_envs)
+        several = jax.tree.map(lambda x: jnp.stack([x] * self.ensemble, axis=1), one)
+        return {"value": super().initial_critic_carry(spec, num_envs), "rewards": several}
 
-    def expected(self, params: Any, inputs: CriticInputs, starts: Array, memory: Any) -> tuple[Array, Any]:
-        """The reward of every model and own action, [ensemble, L, C, N, A], and the memory after each row."""
+    def predicted(
+        self, spec: EnvSpec, params: Any, inputs: CriticInput, is_first: Array, carry: Any
+    ) -> tuple[Array, Any]:
+        """The reward by every model for every own action, [ensemble, L, C, N, A], and the carry after each row."""
 
-        def one(params: Any, memory: Any) -> tuple[Array, Any]:
-            outputs: Any = self.reward_model.apply(params, inputs, starts, memory)
-            return outputs.values, outputs.memories
+        def one(params: Any, carry: Any) -> tuple[Array, Any]:
+            outputs: Any = self.reward_model(spec).apply(params, inputs, is_first, carry)
+            return outputs.values, outputs.carries
 
-        return jax.vmap(one, (0, 1), (0, 2))(params, memory)
+        return jax.vmap(one, (0, 1), (0, 2))(params, carry)
 
-    def evaluate(self, params: Any, seen: Seen, key: Array) -> Judgement:
+    def evaluate_critic(self, spec: EnvSpec, params: Any, seen: CriticExperience, key: Array) -> CriticEvaluation:
         """Values; the extras hold "rewards", the ensemble's mean for each own action, [W, E, N, A]."""
-        value_seen = Seen(**{**vars(seen), "memory": seen.memory["value"]})
-        judged = super().evaluate(params["value"], value_seen, key)
-        found, memories = self.expected(params["rewards"], seen.inputs, seen.starts, seen.memory["rewards"])
-        return Judgement(
-            values=judged.values,
-            next_values=judged.next_values,
-            memories={"value": judged.memories, "rewards": jax.tree.map(lambda x: x[:-1], memories)},
-            extras={"rewards": found.mean(0)[:-1]},
+        found = super().evaluate_critic(spec, params["value"], replace(seen, carry=seen.carry["value"]), key)
+        rewards, carries = self.predicted(spec, params["rewards"], seen.inputs, seen.is_first, seen.carry["rewards"])
+        return CriticEvaluation(
+            values=found.values,
+            next_values=found.next_values,
+            carries={"value": found.carries, "rewards": jax.tree.map(lambda x: x[:-1], carries)},
+            extras={"rewards": rewards.mean(0)[:-1]},
         )
 
-    def estimate(self, trajectory: Trajectory, evaluation: Evaluation, hyper: Hyper) -> Targets:
-        """The estimator, looking ahead by lambda."""
+    def targets(self, trajectory: Trajectory, evaluation: Evaluation) -> Targets:
+        """Difference advantages, and critic targets, [W, E, N]."""
         return dae(
             trajectory.rewards,
-            evaluation.values,
-            evaluation.next_values,
+            evaluation.critic.values,
+            evaluation.critic.next_values,
             trajectory.terminated,
             trajectory.truncated,
-            jnp.sum(evaluation.probs * evaluation.extras["rewards"], axis=-1),
-            gamma=hyper.gamma,
-            lambda_=hyper.lambda_,
-            beta=hyper.beta,
+            jnp.sum(evaluation.own_slot * evaluation.critic.extras["rewards"], axis=-1),
+            gamma=self.gamma,
+            lambda_=self.lambda_,
+            beta=self.beta,
             log_ratios=self.correction(evaluation.log_ratios),
             trace=self.trace,
+            own_weight=self.own_weight,
+            own_cap=self._own_cap,
         )
 
     def samples(self, trajectory: Trajectory, evaluation: Evaluation) -> Any:
         """What the reward models are to predict, [W, E, N]."""
-        return {"rewards": jnp.broadcast_to(trajectory.rewards[..., None], evaluation.values.shape)}
+        return {"rewards": jnp.broadcast_to(trajectory.rewards[..., None], evaluation.critic.values.shape)}
 
-    def loss(self, params: Any, batch: Batch, memory: Any, hyper: Hyper) -> tuple[Array, Metrics]:
+    def critic_loss(self, spec: EnvSpec, params: Any, batch: Batch, carry: Any) -> tuple[Array, Metrics]:
         """The critic's squared error, and that of every reward model for the action taken."""
-        loss, metrics = super().loss(params["value"], batch, memory["value"], hyper)
-        found, _ = self.expected(params["rewards"], batch.inputs, batch.starts, memory["rewards"])
-        errors = jax.vmap(lambda x: 0.5 * jnp.square(of_taken(x, batch.actions) - batch.extras["rewards"]))(found)
-        each = jax.vmap(lambda x: losses.masked_mean(x, batch.valued))(errors)
+        loss, metrics = super().critic_loss(spec, params["value"], batch, carry["value"])
+        found, _ = self.predicted(spec, params["rewards"], batch.inputs, batch.trajectory.is_first, carry["rewards"])
+        actions, rewards = batch.evaluation.actions, batch.extras["rewards"]
+        errors = jax.vmap(lambda x: 0.5 * jnp.square(of_taken(x, actions) - rewards))(found)
+        each = jax.vmap(lambda x: losses.masked_mean(x, batch.value_mask))(errors)
         return loss + each.sum(), metrics | {"reward_loss": each.mean()}
 
-    def optimiser(self, max_grad_norm: Array) -> optax.GradientTransformation:
+    def critic_optimiser(self) -> optax.GradientTransformation:
         """One for each half."""
-        return optax.partition({part: adam(self.config, max_grad_norm) for part in _PARTS}, {p: p for p in _PARTS})
+        return optax.partition({part: adam(self.optimisation) for part in _PARTS}, {p: p for p in _PARTS})

@@ -1,95 +1,110 @@
-"""One value per agent: GPAE, its controls, COMA in one-step form, MAPPO and IPPO."""
+"""Critics with one value per agent, and GPAE's estimator on them: what GPAE, MAPPO, IPPO and COMA have in common."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from math import inf
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from gpae.algorithms import losses, replay
-from gpae.algorithms.method import (
-    Batch,
-    Evaluation,
-    Hyper,
-    Judgement,
-    Method,
-    Metrics,
-    Seen,
-    critic_sizes,
-    others,
-    without_last,
-)
-from gpae.errors import UserError
-from gpae.estimators import gpae, importance_traces
-from gpae.estimators.traces import Scheme
-from gpae.networks import Critic, CriticInputs, CriticOutputs
-from gpae.networks import distributions as policies
+from gpae.algorithms.actor_critic import ActorCritic
+from gpae.algorithms.base import Experience, Metrics
+from gpae.algorithms.batch import Batch, CriticEvaluation, CriticExperience, Evaluation, without_last
+from gpae.envs.protocol import EnvSpec
+from gpae.estimators import Bootstrap, OwnWeight, Trace, gpae, importance_traces
+from gpae.estimators.traces import LOG_LIMIT
+from gpae.networks import Critic, CriticInput, CriticOutput, Shown
+from gpae.settings import TRACED, Size, at_least, settings
 from gpae.types import Targets, Trajectory
 
+Cap = Annotated[float, at_least(1), TRACED]
+OptionalCap = Annotated[float | None, at_least(1), TRACED]
 
-@dataclass(frozen=True, eq=False)
-class PerAgent(Method):
-    """A critic with one value per agent, and `gpae.estimators.gpae` on it.
+
+@settings
+class WindowedExperience(Experience):
+    """Experience."""
+
+    window: Size = 1
+    """Segments of experience in an update, newest included: 1 is on-policy, B > 1 reuses the last B."""
+
+    @property
+    def segments(self) -> int:
+        """B: rollouts that an update learns from, the newest included."""
+        return self.window
+
+
+@settings
+class PerAgent(ActorCritic):
+    """A value per agent, and `gpae.estimators.gpae` on it.
 
     On-policy, or with the trace it and the team's joint ratio, that estimator is GAE or V-trace: what makes MAPPO of it
     is what the critic is shown.
     """
 
-    inputs: Literal["joint_action", "state", "observation"] = "joint_action"
-    """What the critic is shown (`gpae.networks.critics`)."""
-    ratios: Literal["own", "joint"] = "own"
-    """Ratios of the correction for old experience: each agent's own and the others' apart, or the team's product."""
-    own_trace: Scheme = "dt"
-    """The trace scheme unless another is asked for (`gpae.estimators.importance_traces`)."""
-    look_ahead: Literal["multi_step", "one_step"] = "multi_step"
-    """How far the policy's advantages look ahead: by lambda, as the critic's targets do, or one step."""
+    trace: Trace = "it"
+    """Correction of the traces for old experience."""
+    eta: Cap = 1.05
+    """Cap on the product of the other agents' ratios, for traces dt and others and for the actor's weight."""
+    own_weight: OwnWeight = "truncated"
+    """Weight of the agent's own action in the critic's target: its ratio truncated at 1, or exact."""
+    own_cap: OptionalCap = None
+    """Cap on the agent's own ratio in trace others and own weight exact; None: no cap, which is unbiased."""
+    actor_weight: Literal["own", "own-others"] = "own"
+    """Weight of a sample in the policy's loss: the agent's own ratio, or own-others, times min(eta, the others')."""
+    experience: WindowedExperience = WindowedExperience()
 
-    def __post_init__(self) -> None:
-        """Checks that the settings fit together."""
-        super().__post_init__()
-        name = self.config.algorithm
-        if self.ratios == "joint" and self.trace not in ("none", "it"):
-            raise UserError(
-                f"--trace {self.trace} tells an agent's own ratio from the others', but {name} corrects with the team's"
-                " joint ratio: use none or it"
-            )
-        if self.config.bootstrap != "sampled" and self.inputs != "joint_action":
-            raise UserError(
-                f"--bootstrap {self.config.bootstrap} is for critics of the joint action; what {name}'s critic says of"
-                " the next step does not depend on the others' actions: use sampled"
-            )
+    shown: ClassVar[Shown]
+    """What the critic is shown (`gpae.networks.critic`)."""
+    joint_ratio: ClassVar[bool] = False
+    """Whether the correction uses the team's joint ratio, and not each agent's own and the others' apart."""
 
     @property
-    def trace(self) -> Scheme:
-        """The trace scheme in use."""
-        return self.own_trace if self.config.trace == "default" else self.config.trace
+    def following(self) -> Bootstrap:
+        """What follows a step; what a critic without the others' actions says of it does not depend on them."""
+        return "sampled"
 
-    @property
-    def critic(self) -> Critic:
+    def idle(self) -> dict[str, str]:
+        """See `Algorithm.idle`."""
+        if self.experience.window == 1:
+            why = "experience is on-policy (--window 1): all ratios are 1"
+            return super().idle() | dict.fromkeys(("trace", "eta", "own_weight", "own_cap", "actor_weight"), why)
+        found = super().idle()
+        if self.trace not in ("dt", "others") and self.actor_weight == "own":
+            found["eta"] = f"neither --trace {self.trace} nor --actor-weight own uses it"
+        if self.trace != "others" and self.own_weight == "truncated":
+            found["own_cap"] = f"neither --trace {self.trace} nor --own-weight truncated uses it"
+        return found
+
+    # -- the critic ------------------------------------------------------------------------------------------------
+
+    def critic(self, spec: EnvSpec) -> Critic:
         """The network."""
         return Critic(
-            inputs=self.inputs,
-            num_agents=self.env.num_agents,
-            **critic_sizes(self.config),
-            expected=self.config.bootstrap == "expected",
+            shown=self.shown,
+            num_agents=spec.num_agents,
+            sizes=self.networks,
+            expected=self.following == "expected",
         )
 
-    def criticise(self, params: Any, inputs: CriticInputs, starts: Array, memory: Any) -> CriticOutputs:
+    def criticise(self, spec: EnvSpec, params: Any, inputs: CriticInput, is_first: Array, carry: Any) -> CriticOutput:
         """The critic over rows [L, C, ...]."""
-        outputs: Any = self.critic.apply(params, inputs, starts, memory)
-        return CriticOutputs(*outputs)
+        outputs: Any = self.critic(spec).apply(params, inputs, is_first, carry)
+        return CriticOutput(*outputs)
 
-    def branch(self, params: Any, inputs: CriticInputs, starts: Array, memory: Any) -> Array:
-        """The critic's values where every row is one step branched off its own memory; no unroll.
+    def branch(self, spec: EnvSpec, params: Any, inputs: CriticInput, is_first: Array, carries: Any) -> Array:
+        """The critic's values where every row is one step branched off its own carry; no unroll.
 
         Args:
+          spec: of the environment.
           params: the critic's.
           inputs: what is seen, [W, E, ...].
-          starts: [W, E] bool.
-          memory: the memory before each row, [W, E, M, H].
+          is_first: [W, E] bool.
+          carries: the carry before each row, [W, E, M, H].
 
         Returns:
           [W, E, N].
@@ -98,115 +113,121 @@ class PerAgent(Method):
         def together(x: Array) -> Array:
             return x.reshape(1, -1, *x.shape[2:])
 
-        before = jax.tree.map(lambda x: together(x)[0], memory)
-        values = self.criticise(params, jax.tree.map(together, inputs), together(starts), before).values
-        return values.reshape(*starts.shape, -1)
+        before = jax.tree.map(lambda x: together(x)[0], carries)
+        values = self.criticise(spec, params, jax.tree.map(together, inputs), together(is_first), before).values
+        return values.reshape(*is_first.shape, -1)
 
-    def evaluate(self, params: Any, seen: Seen, key: Array) -> Judgement:
+    def evaluate_critic(self, spec: EnvSpec, params: Any, seen: CriticExperience, key: Array) -> CriticEvaluation:
         """Values of all rows and of what follows them, as `bootstrap` says.
 
         The expected value's extras hold "expected_error": unbiased samples of (V - E EQ^i)^2, [W, E, N], which may be
         negative one by one.
         """
-        found = self.criticise(params, seen.inputs, seen.starts, seen.memory)
+        found = self.criticise(spec, params, seen.inputs, seen.is_first, seen.carry)
 
         def redraw(number: int) -> Array:
             """EQ^i of every row with the others' actions drawn afresh from pi_old, [W + 1, E, N]."""
-            fresh = policies.sample(jax.random.fold_in(key, number), seen.log_pi)
-            before = replay.memories_before(seen.memory, found.memories)
-            return self.branch(params, replace(seen.inputs, actions=fresh), seen.starts, before)
+            fresh = seen.policy.sample(jax.random.fold_in(key, number))
+            before = replay.carries_before(seen.carry, found.carries)
+            return self.branch(spec, params, replace(seen.inputs, actions=fresh), seen.is_first, before)
 
         following, extras = found.values, None
         if found.expected is not None:
             following = found.expected
             extras = {"expected_error": ((following - redraw(1)) * (following - redraw(2)))[:-1]}
-        if self.config.bootstrap == "weighted":
+        if self.following == "weighted":
             # The action after the last row was drawn from pi_old itself: ratio 1.
             weights = jnp.concatenate([others(seen.log_ratios), jnp.zeros_like(seen.log_ratios[:1])])
             following = jnp.exp(weights) * found.values
-        elif self.config.bootstrap == "resampled":
+        elif self.following == "resampled":
             following = redraw(1)
-        return Judgement(
+        return CriticEvaluation(
             values=found.values[:-1],
             next_values=following[1:],
-            memories=without_last(found.memories),
+            carries=without_last(found.carries),
             extras=extras,
         )
 
+    # -- targets ---------------------------------------------------------------------------------------------------
+
     def correction(self, log_ratios: Array) -> Array:
         """The log-ratios that the estimator corrects with, [W, E, N]: as they are, or the team's joint one for each."""
-        if self.ratios == "own":
+        if not self.joint_ratio:
             return log_ratios
         return jnp.broadcast_to(log_ratios.sum(-1, keepdims=True), log_ratios.shape)
 
-    def targets(self, trajectory: Trajectory, evaluation: Evaluation, hyper: Hyper) -> Targets:
-        """Advantages and critic targets, [W, E, N]."""
-        targets = self.estimate(trajectory, evaluation, hyper)
-        if self.look_ahead == "multi_step":
-            return targets
-        hyper = replace(hyper, lambda_=jnp.zeros_like(hyper.lambda_))
-        return replace(targets, advantages=self.estimate(trajectory, evaluation, hyper).advantages)
+    @property
+    def _own_cap(self) -> Any:
+        return inf if self.own_cap is None else self.own_cap
 
-    def estimate(self, trajectory: Trajectory, evaluation: Evaluation, hyper: Hyper) -> Targets:
-        """The estimator, looking ahead by lambda."""
+    def targets(self, trajectory: Trajectory, evaluation: Evaluation) -> Targets:
+        """Advantages and critic targets, [W, E, N]."""
         return gpae(
             trajectory.rewards,
-            evaluation.values,
-            evaluation.next_values,
+            evaluation.critic.values,
+            evaluation.critic.next_values,
             trajectory.terminated,
             trajectory.truncated,
             self.correction(evaluation.log_ratios),
-            gamma=hyper.gamma,
-            lambda_=hyper.lambda_,
+            gamma=self.gamma,
+            lambda_=self.lambda_,
             trace=self.trace,
-            eta=hyper.eta,
-            own_weight=self.config.own_weight,
-            own_cap=hyper.own_cap,
+            eta=self.eta,
+            own_weight=self.own_weight,
+            own_cap=self._own_cap,
         )
+
+    def actor_weights(self, evaluation: Evaluation) -> Array | None:
+        """Weights of the samples in the policy's loss, [W, E, N]; None: all alike."""
+        if self.actor_weight == "own":
+            return None
+        return jnp.exp(jnp.minimum(others(evaluation.log_ratios), jnp.log(self.eta)))
 
     def samples(self, trajectory: Trajectory, evaluation: Evaluation) -> Any:
         """For the loss of the expected value: rho^-i over its mean, [W, E, N]."""
-        if self.config.bootstrap != "expected":
+        if self.following != "expected":
             return None
         weights = others(evaluation.log_ratios)
         valued = jnp.broadcast_to(trajectory.valid[..., None], weights.shape)
         total = jax.nn.logsumexp(weights, where=valued) - jnp.log(jnp.maximum(jnp.sum(valued), 1))
         return {"expected_weights": jnp.exp(weights - total)}
 
-    def loss(self, params: Any, batch: Batch, memory: Any, hyper: Hyper) -> tuple[Array, Metrics]:
+    def critic_loss(self, spec: EnvSpec, params: Any, batch: Batch, carry: Any) -> tuple[Array, Metrics]:
         """The critic's squared error.
 
         An expected value learns from the same targets, weighted by rho^-i: without it their mean would be over mu^-i.
         """
-        found = self.criticise(params, batch.inputs, batch.starts, memory)
-        loss = self.squared_error(found.values, batch, hyper)
+        found = self.criticise(spec, params, batch.inputs, batch.trajectory.is_first, carry)
+        loss = self.squared_error(found.values, batch)
         metrics = {"value_loss": loss}
         if found.expected is not None:
-            error = losses.value_error(found.expected, found.expected, batch.critic_targets, None)
-            metrics["expected_loss"] = losses.masked_mean(batch.extras["expected_weights"] * error, batch.valued)
+            error = losses.value_error(found.expected, found.expected, batch.targets.critic_targets, None)
+            metrics["expected_loss"] = losses.masked_mean(batch.extras["expected_weights"] * error, batch.value_mask)
             loss = loss + metrics["expected_loss"]
-        return hyper.value_coefficient * loss, metrics
+        return self.value_coefficient * loss, metrics
 
-    def measure(self, trajectory: Trajectory, evaluation: Evaluation, acting: Array, hyper: Hyper) -> Metrics:
+    # -- what is measured ------------------------------------------------------------------------------------------
+
+    def measure(self, trajectory: Trajectory, evaluation: Evaluation, policy_mask: Array) -> Metrics:
         """How far old experience has drifted and what the traces make of it; the error of the expected value."""
         metrics: Metrics = {}
-        if self.config.window > 1:
-            metrics |= self._measure_correction(acting, evaluation.log_ratios, hyper)
-        if self.config.bootstrap == "expected":
-            valued = jnp.broadcast_to(trajectory.valid[..., None], acting.shape)
-            error = losses.masked_mean(evaluation.extras["expected_error"], valued)
+        if self.experience.window > 1:
+            metrics |= self._measure_correction(policy_mask, evaluation.log_ratios)
+        if self.following == "expected":
+            valued = jnp.broadcast_to(trajectory.valid[..., None], policy_mask.shape)
+            error = losses.masked_mean(evaluation.critic.extras["expected_error"], valued)
             metrics["expected_rms_error"] = jnp.sqrt(jnp.maximum(error, 0.0))
         return metrics
 
-    def _measure_correction(self, acting: Array, log_ratios: Array, hyper: Hyper) -> Metrics:
+    def _measure_correction(self, mask: Array, log_ratios: Array) -> Metrics:
         traces = importance_traces(
             self.correction(log_ratios),
-            scheme=self.trace,
-            lambda_=hyper.lambda_,
-            eta=hyper.eta,
-            own_cap=hyper.own_cap,
+            trace=self.trace,
+            lambda_=self.lambda_,
+            eta=self.eta,
+            own_cap=self._own_cap,
         )
-        log_eta, mates = jnp.log(hyper.eta), others(log_ratios)
+        log_eta, mates = jnp.log(self.eta), others(log_ratios)
         # What the cap at 1 is applied to; "none" and "others" have none.
         uncut = {
             "none": jnp.zeros_like(log_ratios),
@@ -217,14 +238,19 @@ class PerAgent(Method):
         }[self.trace]
 
         def effective(log_weights: Array) -> Array:
-            one = jax.nn.logsumexp(log_weights, where=acting)
-            two = jax.nn.logsumexp(2.0 * log_weights, where=acting)
-            return jnp.exp(2.0 * one - two) / jnp.maximum(jnp.sum(acting), 1).astype(log_weights.dtype)
+            one = jax.nn.logsumexp(log_weights, where=mask)
+            two = jax.nn.logsumexp(2.0 * log_weights, where=mask)
+            return jnp.exp(2.0 * one - two) / jnp.maximum(jnp.sum(mask), 1).astype(log_weights.dtype)
 
         return {
             "ess_own": effective(log_ratios),
             "ess_others": effective(mates),
-            "trace_mean": losses.masked_mean(traces, acting),
-            "cut_at_eta": losses.masked_mean((mates > log_eta) * 1.0, acting),
-            "cut_at_one": losses.masked_mean((uncut > 0.0) * 1.0, acting),
+            "trace_mean": losses.masked_mean(traces, mask),
+            "cut_at_eta": losses.masked_mean((mates > log_eta) * 1.0, mask),
+            "cut_at_one": losses.masked_mean((uncut > 0.0) * 1.0, mask),
         }
+
+
+def others(log_ratios: Array) -> Array:
+    """Logarithm of rho^-i, [..., N]: the sum of the others' log-ratios, within the limits of the estimators."""
+    return jnp.clip(log_ratios.sum(-1, keepdims=True) - log_ratios, -LOG_LIMIT, LOG_LIMIT)

@@ -15,13 +15,13 @@ from gpae.types import Trajectory
 
 @struct.dataclass
 class Segment:
-    """One rollout, and what the networks remembered before its first row."""
+    """One rollout, and the networks' carries before its first row."""
 
     trajectory: Trajectory
     """[T, E, ...]."""
-    actor_memory: Any
+    actor_carry: Any
     """[E, N, H]."""
-    critic_memory: Any
+    critic_carry: Any
     """[E, M, H]."""
 
 
@@ -46,7 +46,7 @@ def push(window: Window, newest: Segment) -> tuple[Window, Segment]:
 
     Returns:
       The window for the next update (its oldest segment forgotten), and this update's experience: B segments as one
-      of B T rows, with the memory of *their* first row, and `valid` false on rows that do not exist yet. No memory has
+      of B T rows, with the carry of *their* first row, and `valid` false on rows that do not exist yet. No carry has
       to be carried over such rows, since the first real one begins an episode.
     """
     length = window.segments.trajectory.valid.shape[0] + 1
@@ -57,8 +57,8 @@ def push(window: Window, newest: Segment) -> tuple[Window, Segment]:
     trajectory = replace(segments.trajectory, valid=segments.trajectory.valid & exists[:, None, None])
     joined = Segment(
         trajectory=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectory),
-        actor_memory=jax.tree.map(lambda x: x[0], segments.actor_memory),
-        critic_memory=jax.tree.map(lambda x: x[0], segments.critic_memory),
+        actor_carry=jax.tree.map(lambda x: x[0], segments.actor_carry),
+        critic_carry=jax.tree.map(lambda x: x[0], segments.critic_carry),
     )
     return Window(segments=jax.tree.map(lambda x: x[1:], segments), filled=filled), joined
 
@@ -98,7 +98,7 @@ def sample(held: Buffer, key: Array, num_sequences: int) -> Segment:
       num_sequences: C.
 
     Returns:
-      A segment of C sequences: the trajectory [T, C, ...], the memories [C, ...] that were carried when it was
+      A segment of C sequences: the trajectory [T, C, ...], the carries [C, ...] that were carried when it was
       collected.
     """
     capacity, rows, num_envs = held.segments.trajectory.valid.shape
@@ -118,8 +118,8 @@ def sample(held: Buffer, key: Array, num_sequences: int) -> Segment:
     )
     return Segment(
         trajectory=trajectory,
-        actor_memory=jax.tree.map(lambda x: x[places, envs], held.segments.actor_memory),
-        critic_memory=jax.tree.map(lambda x: x[places, envs], held.segments.critic_memory),
+        actor_carry=jax.tree.map(lambda x: x[places, envs], held.segments.actor_carry),
+        critic_carry=jax.tree.map(lambda x: x[places, envs], held.segments.critic_carry),
     )
 
 
@@ -128,8 +128,8 @@ def beside(segment: Segment, other: Segment) -> Segment:
     join = jnp.concatenate
     return Segment(
         trajectory=jax.tree.map(lambda x, y: join([x, y], axis=1), segment.trajectory, other.trajectory),
-        actor_memory=jax.tree.map(lambda x, y: join([x, y]), segment.actor_memory, other.actor_memory),
-        critic_memory=jax.tree.map(lambda x, y: join([x, y]), segment.critic_memory, other.critic_memory),
+        actor_carry=jax.tree.map(lambda x, y: join([x, y]), segment.actor_carry, other.actor_carry),
+        critic_carry=jax.tree.map(lambda x, y: join([x, y]), segment.critic_carry, other.critic_carry),
     )
 
 
@@ -144,17 +144,17 @@ def to_chunks(tree: Any, length: int) -> Any:
     return jax.tree.map(cut, tree)
 
 
-def memories_before(first: Any, memories: Any) -> Any:
-    """The memory before each row, [W, E, ...], from that before row 0, [E, ...], and those after each row."""
-    return jax.tree.map(lambda x, after: jnp.concatenate([x[None], after])[: len(after)], first, memories)
+def carries_before(first: Any, carries: Any) -> Any:
+    """The carry before each row, [W, E, ...], from that before row 0, [E, ...], and those after each row."""
+    return jax.tree.map(lambda x, after: jnp.concatenate([x[None], after])[: len(after)], first, carries)
 
 
-def chunk_memories(first: Any, memories: Any, length: int) -> Any:
-    """The memory before the first row of every piece that `to_chunks` cuts, [W / length * E, ...].
+def chunk_carries(first: Any, carries: Any, length: int) -> Any:
+    """The carry before the first row of every piece that `to_chunks` cuts, [W / length * E, ...].
 
     Args:
-      first: the memory before row 0, [E, ...].
-      memories: the memory after each row, [W, E, ...].
+      first: the carry before row 0, [E, ...].
+      carries: the carry after each row, [W, E, ...].
       length: rows of a piece.
     """
 
@@ -162,4 +162,4 @@ def chunk_memories(first: Any, memories: Any, length: int) -> Any:
         before = jnp.concatenate([start[None], x[length - 1 : -1 : length]])
         return before.reshape(-1, *x.shape[2:])
 
-    return jax.tree.map(pick, first, memories)
+    return jax.tree.map(pick, first, carries)

@@ -22,8 +22,9 @@ Sequences begin with the memory that was carried when they were collected (Kaptu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from abc import abstractmethod
+from dataclasses import replace
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -33,33 +34,32 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from gpae.algorithms import losses, replay
-from gpae.algorithms.method import Hyper, Metrics, Networks, actor_sizes, adam, of_taken
-from gpae.algorithms.registry import AlgorithmSpec, algorithm
+from gpae.algorithms.base import Algorithm, Budget, Metrics, act
+from gpae.algorithms.batch import PerNetwork
+from gpae.algorithms.optimise import adam, descend, step_size
 from gpae.algorithms.replay import Buffer, Segment
-from gpae.algorithms.rollout import Policy, measure_rollout, observe, unroll
-from gpae.envs.base import Environment, Running, View, begin
+from gpae.algorithms.rollout import Policy, measure_rollout, unroll
+from gpae.envs.protocol import Environment, EnvSpec
+from gpae.envs.vector import VectorState, begin, observe
 from gpae.errors import UserError
 from gpae.estimators import gae
-from gpae.networks import Mixer, QNetwork, make_mixer
-from gpae.networks import distributions as policies
-from gpae.training.config import ExperimentConfig, flag
-
-_ONLY_ACTOR_CRITIC = ("window", "trace", "own_weight", "own_cap", "bootstrap", "actor_weight", "stop_agent")
-"""Settings that ask for something that a value-based method does not have."""
+from gpae.networks import Mixer, QNetwork, of_taken
+from gpae.settings import Range, Size, Unit, settings
+from gpae.types import View
 
 
 @struct.dataclass
 class ValueState:
     """Everything that training changes."""
 
-    params: Networks
+    params: PerNetwork
     """Of the agents' network (actor) and the mixer (critic)."""
-    target: Networks
+    target: PerNetwork
     """What the targets are computed with: `params` of some updates ago."""
     optimiser: Any
-    running: Running
+    vector: VectorState
     """The environments, at the row where the next rollout begins."""
-    memory: Any
+    carry: Any
     """What the agents remember before that row, [E, N, H]."""
     buffer: Buffer
     key: Array
@@ -69,205 +69,180 @@ class ValueState:
     """[] int32."""
 
 
-@dataclass(frozen=True, eq=False)
-class ValueBased:
-    """The learner of an experiment: everything about it that does not change."""
+@settings
+class ValueBased(Algorithm):
+    """Q-learning of a team's value that is mixed of the agents' values."""
 
-    config: ExperimentConfig
-    env: Environment
-    algorithm: AlgorithmSpec
-    actor: QNetwork
-    mixer: Mixer
+    epsilon_start: Unit = 1.0
+    """How often agents explore when training begins: the probability of an action drawn evenly from the legal ones."""
+    # With 1 the most probable action would not be the best one.
+    epsilon_end: Annotated[float, Range(0, 1)] = 0.05
+    """How often they explore after that, and in sampled evaluations."""
+    epsilon_fraction: Unit = 0.1
+    """Share of training over which exploration falls linearly from `epsilon_start` to `epsilon_end`."""
+    replay_segments: Size = 64
+    """Rollouts kept for replay, each of `num_envs` x `rollout_length`."""
+    replay_sequences: Size = 32
+    """Sequences of `rollout_length` rows, each of one environment, drawn from the replay for each gradient step."""
+    target_period: Size = 10
+    """Updates between two copies of the networks into those that the targets are computed with."""
 
-    @staticmethod
-    def build(config: ExperimentConfig, env: Environment) -> ValueBased:
-        """The learner for `config` in `env`.
+    @abstractmethod
+    def mixer(self) -> Mixer:
+        """What makes the team's value of the agents' (`gpae.networks.mixers`)."""
 
-        Raises:
-          UserError: unknown algorithm, settings out of range or that do not fit together.
-        """
-        config.validate()
-        spec = algorithm(config.algorithm)
-        if spec.mixer is None:
-            raise UserError(f"{spec.name} is not a value-based method")
-        for name in _ONLY_ACTOR_CRITIC:
-            if getattr(config, name) != getattr(ExperimentConfig, name):
-                raise UserError(
-                    f"{flag(name)} {getattr(config, name)}: {spec.name} learns values of actions by Q-learning, from a"
-                    " replay; this setting is for methods with a critic of the policy"
-                )
-        if config.rollout_length < 2:
+    def validate(self) -> None:
+        """See `Algorithm.validate`."""
+        super().validate()
+        rows = self.experience.rollout_length
+        if rows < 2:
             raise UserError(
-                f"--rollout-length is {config.rollout_length}; {spec.name} needs at least 2: the last row of a sequence"
-                " only shows what follows"
+                f"--rollout-length is {rows}; {self.name} needs at least 2: the last row of a sequence only shows what"
+                " follows"
             )
-        if config.chunk_rows != config.rollout_length:
-            raise UserError(
-                f"--chunk-length {config.chunk_length}: {spec.name} replays whole rollouts; use --rollout-length"
-                f" {config.chunk_length} --chunk-length 0"
-            )
-        return ValueBased(
-            config=config,
-            env=env,
-            algorithm=spec,
-            actor=make_actor(config, env.spec.num_actions),
-            mixer=make_mixer(
-                spec.mixer,
-                embedding_size=config.embedding_size,
-                hypernet_size=config.hypernet_size,
-                layer_norm=config.layer_norm,
-            ),
-        )
+
+    def actor(self, spec: EnvSpec) -> QNetwork:
+        """The agents' network."""
+        return QNetwork(num_actions=spec.num_actions, sizes=self.networks, epsilon=self.epsilon_end)
 
     # -- state -----------------------------------------------------------------------------------------------------
 
-    def init(self, key: Array) -> ValueState:
+    def init(self, env: Environment, key: Array) -> ValueState:
         """The state before the first update."""
-        num_envs, num_agents = self.config.envs_per_seed, self.env.spec.num_agents
+        spec, num_envs = env.spec, self.experience.envs
+        actor = self.actor(spec)
         actor_key, mixer_key, env_key, key = jax.random.split(key, 4)
-        running = begin(self.env, env_key, num_envs)
-        memory = self.actor.initial_memory(num_envs, num_agents)
-        view = jax.tree.map(lambda x: x[None], observe(self.env, running))
-        params = Networks(
-            actor=self.actor.init(actor_key, view.observations, view.legal_actions, running.starts[None], memory),
-            critic=self.mixer.init(mixer_key, jnp.zeros(view.alive.shape), view.state),
+        vector = begin(env, env_key, num_envs)
+        carry = actor.initial_carry(num_envs, spec.num_agents)
+        view = jax.tree.map(lambda x: x[None], observe(env, vector))
+        params = PerNetwork(
+            actor=actor.init(actor_key, view.observations, view.action_mask, vector.is_first[None], carry),
+            critic=self.mixer().init(mixer_key, jnp.zeros(view.alive.shape), view.state),
         )
         state = ValueState(
             params=params,
             # A copy, since the state is donated whole: one array cannot be given away twice.
             target=jax.tree.map(jnp.copy, params),
-            optimiser=adam(self.config, jnp.float32(1.0)).init(params),
-            running=running,
-            memory=memory,
+            optimiser=adam(self.optimisation).init(params),
+            vector=vector,
+            carry=carry,
             buffer=None,  # type: ignore[arg-type]  # its shapes are a rollout's, which follow
             key=key,
             updates=jnp.int32(0),
             gradient_steps=jnp.int32(0),
         )
-        _, example = jax.eval_shape(self.rollout, state, jnp.float32(0.0), key)
-        # No more is allocated than training can fill.
-        capacity = min(self.config.replay_segments, self.config.num_updates)
-        return replace(state, buffer=replay.buffer(example, capacity))
+        _, example = jax.eval_shape(lambda state, key: self.collect(env, state, jnp.float32(0.0), key), state, key)
+        return replace(state, buffer=replay.buffer(example, self.replay_segments))
 
     # -- one update ------------------------------------------------------------------------------------------------
 
-    def update(self, state: ValueState, hyper: Hyper) -> tuple[ValueState, Metrics]:
+    def update(self, env: Environment, state: ValueState, budget: Budget) -> tuple[ValueState, Metrics]:
         """Collects experience and learns from the replay.
 
         Returns:
           The next state, and what was measured, each [] float32 (docs/metrics.md says what each means).
         """
         key, rollout_key, sample_key = jax.random.split(state.key, 3)
-        epsilon = self.epsilon(state.updates)
-        state, newest = self.rollout(state, epsilon, rollout_key)
-        state = replace(state, buffer=replay.add(state.buffer, newest), key=key)
-        state, metrics = self.optimise(state, hyper, sample_key)
+        epsilon = self.epsilon(state.updates, budget)
+        state, newest = self.collect(env, state, epsilon, rollout_key)
+        state, metrics = self.learn(env.spec, replace(state, key=key), newest, budget, sample_key)
+        return state, metrics | {"epsilon": epsilon}
+
+    def collect(self, env: Environment, state: ValueState, epsilon: Array, key: Array) -> tuple[ValueState, Segment]:
+        """T rows of experience."""
+        behaviour = self.behaviour(env.spec, state.params.actor, epsilon)
+        rows = self.experience.rollout_length
+        vector, carry, trajectory = unroll(env, behaviour, state.vector, state.carry, key, rows)
+        segment = Segment(trajectory=trajectory, actor_carry=state.carry, critic_carry=())
+        return replace(state, vector=vector, carry=carry), segment
+
+    def learn(
+        self, spec: EnvSpec, state: ValueState, newest: Segment, budget: Budget, key: Array
+    ) -> tuple[ValueState, Metrics]:
+        """Learns from the replay, to which a rollout is added, wherever it was collected."""
+        state = replace(state, buffer=replay.add(state.buffer, newest))
+        state, metrics = self.optimise(spec, state, budget, key)
         updates = state.updates + 1
-        copied = updates % self.config.target_period == 0
+        copied = updates % self.target_period == 0
         target = jax.tree.map(lambda new, old: jnp.where(copied, new, old), state.params, state.target)
-        metrics |= {"epsilon": epsilon} | measure_rollout(newest.trajectory)
-        return replace(state, target=target, updates=updates), metrics
+        return replace(state, target=target, updates=updates), metrics | measure_rollout(newest.trajectory)
 
-    def epsilon(self, updates: Array) -> Array:
+    def epsilon(self, updates: Array, budget: Budget) -> Array:
         """How often to explore in the update after `updates` others: linear over `epsilon_fraction` of training."""
-        config = self.config
-        span = max(config.epsilon_fraction * config.num_updates, 1e-9)
+        span = max(self.epsilon_fraction * budget.updates, 1e-9)
         progress = jnp.minimum(updates.astype(jnp.float32) / span, 1.0)
-        return config.epsilon_start + progress * (config.epsilon_end - config.epsilon_start)
+        return self.epsilon_start + progress * (self.epsilon_end - self.epsilon_start)
 
-    def act(
-        self, params: Any, memory: Any, view: View, starts: Array, epsilon: Array | None = None
-    ) -> tuple[Any, Array]:
-        """One row of the policy: the memory after it and log pi, [E, N, A].
-
-        It is epsilon-greedy with the epsilon that training ends with, unless one is given.
-        """
-        log_pi, memories = self.actor.apply(
-            params, view.observations[None], view.legal_actions[None], starts[None], memory, epsilon
-        )
-        return jax.tree.map(lambda x: x[0], memories), log_pi[0]
-
-    def behaviour(self, params: Any, epsilon: Array) -> Policy:
+    def behaviour(self, spec: EnvSpec, params: Any, epsilon: Array) -> Policy:
         """The policy that collects experience."""
 
-        def policy(memory: Any, view: View, starts: Array, key: Array) -> tuple[Any, Array, Array, Array]:
-            memory, log_pi = self.act(params, memory, view, starts, epsilon)
-            actions = policies.sample(key, log_pi)
-            return memory, actions, policies.log_prob(log_pi, actions), jnp.zeros(actions.shape, bool)
+        def policy(carry: Any, view: View, is_first: Array, key: Array) -> tuple[Any, Array, Array, Array]:
+            carry, pi = act(self.actor(spec), params, carry, view, is_first, epsilon=epsilon)
+            actions = pi.sample(key)
+            return carry, actions, pi.log_prob(actions), jnp.zeros(actions.shape, bool)
 
         return policy
 
-    def rollout(self, state: ValueState, epsilon: Array, key: Array) -> tuple[ValueState, Segment]:
-        """T rows of experience."""
-        running, memory, trajectory = unroll(
-            self.env,
-            self.behaviour(state.params.actor, epsilon),
-            state.running,
-            state.memory,
-            key,
-            self.config.rollout_length,
-        )
-        segment = Segment(trajectory=trajectory, actor_memory=state.memory, critic_memory=())
-        return replace(state, running=running, memory=memory), segment
+    # -- the gradient ----------------------------------------------------------------------------------------------
 
-    def values(self, params: Any, segment: Segment) -> Array:
+    def values(self, spec: EnvSpec, params: Any, segment: Segment) -> Array:
         """Q^i of all actions, legal or not, [T, C, N, A]; `params` are the agents' network's."""
         rows = segment.trajectory
-        values, _ = self.actor.apply(params, rows.observations, rows.starts, segment.actor_memory, method="logits")
+        values, _ = self.actor(spec).apply(
+            params, rows.view.observations, rows.is_first, segment.actor_carry, method="logits"
+        )
         return values
 
     def mix(self, params: Any, values: Array, states: Array) -> Array:
         """Q_tot, [T, C, M], from the agents' values [T, C, N]; `params` are the mixer's."""
-        mixed: Array = self.mixer.apply(params, values, states)
+        mixed: Array = self.mixer().apply(params, values, states)
         return mixed
 
-    def targets(self, target: Networks, values: Array, segment: Segment, hyper: Hyper) -> Array:
+    def targets(self, spec: EnvSpec, target: PerNetwork, values: Array, segment: Segment) -> Array:
         """What the values of all rows should be, [T, C, M]; that of the last row is meaningless.
 
         Args:
+          spec: of the environment.
           target: the parameters of some updates ago.
           values: Q^i of all actions with today's, [T, C, N, A].
           segment: the sequences.
-          hyper: gamma and lambda.
         """
         rows = segment.trajectory
         # Double Q-learning: today's parameters choose, those of some updates ago say what the choice is worth.
-        chosen = jnp.argmax(jnp.where(rows.legal_actions, values, jnp.finfo(values.dtype).min), axis=-1)
-        worth = self.mix(target.critic, of_taken(self.values(target.actor, segment), chosen), rows.states)
-        rewards = self.config.reward_scale * rows.rewards
-        return q_targets(rewards, worth, rows.terminated, rows.truncated, gamma=hyper.gamma, lambda_=hyper.lambda_)
+        chosen = jnp.argmax(jnp.where(rows.view.action_mask, values, jnp.finfo(values.dtype).min), axis=-1)
+        worth = self.mix(target.critic, of_taken(self.values(spec, target.actor, segment), chosen), rows.view.state)
+        rewards = self.reward_scale * rows.rewards
+        return q_targets(rewards, worth, rows.terminated, rows.truncated, gamma=self.gamma, lambda_=self.lambda_)
 
-    def loss(self, params: Networks, target: Networks, segment: Segment, hyper: Hyper) -> tuple[Array, Metrics]:
+    def loss(self, spec: EnvSpec, params: PerNetwork, target: PerNetwork, segment: Segment) -> tuple[Array, Metrics]:
         """The squared error of the values of what was done, a mean over all executed rows."""
         rows = segment.trajectory
-        values = self.values(params.actor, segment)
-        mixed = self.mix(params.critic, of_taken(values, rows.actions), rows.states)
-        targets = jax.lax.stop_gradient(self.targets(target, jax.lax.stop_gradient(values), segment, hyper))
+        values = self.values(spec, params.actor, segment)
+        mixed = self.mix(params.critic, of_taken(values, rows.actions), rows.view.state)
+        targets = jax.lax.stop_gradient(self.targets(spec, target, jax.lax.stop_gradient(values), segment))
         counted = jnp.broadcast_to(rows.valid[..., None], mixed.shape)
         loss = losses.masked_mean(jnp.square(mixed - targets), counted)
         return loss, {"td_loss": loss, "q_mean": losses.masked_mean(mixed, counted)}
 
-    def gradient_step(self, state: ValueState, segment: Segment, hyper: Hyper) -> tuple[ValueState, Metrics]:
+    def gradient_step(
+        self, spec: EnvSpec, state: ValueState, segment: Segment, budget: Budget
+    ) -> tuple[ValueState, Metrics]:
         """One gradient step of both networks on the sequences of `segment`."""
-        step_size = hyper.learning_rate
-        if self.config.anneal:
-            step_size = step_size * (1.0 - state.gradient_steps.astype(jnp.float32) / hyper.gradient_steps)
-        gradient, metrics = jax.grad(self.loss, has_aux=True)(state.params, state.target, segment, hyper)
-        direction, optimiser = adam(self.config, hyper.max_grad_norm).update(gradient, state.optimiser, state.params)
-        params = jax.tree.map(lambda p, d: p - step_size * d, state.params, direction)
-        metrics |= {"learning_rate": step_size, "gradient_norm": optax.tree.norm(gradient)}
+        size = step_size(self.optimisation, state.gradient_steps, budget)
+        gradient, metrics = jax.grad(self.loss, argnums=1, has_aux=True)(spec, state.params, state.target, segment)
+        params, optimiser = descend(adam(self.optimisation), gradient, state.optimiser, state.params, size)
+        metrics |= {"learning_rate": size, "gradient_norm": optax.tree.norm(gradient)}
         return replace(state, params=params, optimiser=optimiser, gradient_steps=state.gradient_steps + 1), metrics
 
-    def optimise(self, state: ValueState, hyper: Hyper, key: Array) -> tuple[ValueState, Metrics]:
-        """Epochs x minibatches gradient steps, each on sequences drawn afresh; the metrics are means over them."""
+    def optimise(self, spec: EnvSpec, state: ValueState, budget: Budget, key: Array) -> tuple[ValueState, Metrics]:
+        """`epochs` gradient steps, each on sequences drawn afresh; the metrics are means over them."""
         held = state.buffer
         light = replace(state, buffer=None)  # type: ignore[arg-type]  # the loop need not carry what it only reads
 
         def step(state: ValueState, key: Array) -> tuple[ValueState, Metrics]:
-            return self.gradient_step(state, replay.sample(held, key, self.config.replay_sequences), hyper)
+            return self.gradient_step(spec, state, replay.sample(held, key, self.replay_sequences), budget)
 
-        steps = self.config.epochs * self.config.minibatches
-        light, metrics = jax.lax.scan(step, light, jax.random.split(key, steps))
+        light, metrics = jax.lax.scan(step, light, jax.random.split(key, self.optimisation.steps))
         metrics = jax.tree.map(lambda x: x.mean(0), metrics)
         # A norm is finite only if every parameter is.
         return replace(light, buffer=held), metrics | {"parameter_norm": optax.tree.norm(light.params)}
@@ -293,8 +268,3 @@ def q_targets(
     """
     following = jnp.concatenate([worth[1:], jnp.zeros_like(worth[:1])])
     return gae(rewards, worth, following, terminated, truncated, gamma=gamma, lambda_=lambda_).critic_targets
-
-
-def make_actor(config: ExperimentConfig, num_actions: int) -> QNetwork:
-    """The agents' network that `config` describes."""
-    return QNetwork(num_actions=num_actions, epsilon=config.epsilon_end, **actor_sizes(config))

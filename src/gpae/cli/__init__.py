@@ -1,1 +1,5 @@
 """The command `gpae`."""
+
+from gpae.cli.commands import main
+
+__all__ = ["main"]

@@ -2,7 +2,7 @@
 
 import sys
 
-from gpae.cli.main import main
+from gpae.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

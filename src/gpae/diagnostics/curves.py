@@ -13,7 +13,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
-from gpae.algorithms.registry import algorithm
 from gpae.errors import UserError
 from gpae.runs.directory import read_config, read_metrics
 from gpae.runs.evaluations import EVALUATIONS, entries, read_evaluations
@@ -116,7 +115,7 @@ def advantage_gaps(run_directories: Sequence[str | Path], picture: str | Path) -
         label = algorithm_name if names.count(algorithm_name) == 1 else f"{algorithm_name} ({path.name})"
         curves = [("advantage_gap", label, 2.2)]
         one_step_already = all(m.get("advantage_gap") == m.get("advantage_gap_one_step") for m in metrics)
-        if algorithm(algorithm_name).critic == "joint action" and not one_step_already:
+        if not one_step_already:
             curves.append(("advantage_gap_one_step", f"{label}, one step", 1.0))
         for name, text, width in curves:
             steps, gaps = _gap_curve(metrics, name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gpae.envs.base import Scene
+from gpae.envs.protocol import Scene
 from gpae.runs.files import clear_disk_errors
 
 _BACKGROUND, _FIELD, _GRID = "#12161d", "#1a2029", "#252d39"

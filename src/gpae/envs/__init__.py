@@ -1,19 +1,24 @@
 """Environments: the protocol, the adapters, the probes, and their names."""
 
-from gpae.envs.base import Environment, EnvSpec, Outcome, Running, Scene, TimeoutIsTermination, View, advance, begin
+from gpae.envs.protocol import Box, Discrete, Environment, EnvSpec, Outcome, Scene, TimeoutIsTermination
 from gpae.envs.registry import make, names, register
+from gpae.envs.vector import VectorState, advance, begin, observe
+from gpae.types import View
 
 __all__ = [
+    "Box",
+    "Discrete",
     "EnvSpec",
     "Environment",
     "Outcome",
-    "Running",
     "Scene",
     "TimeoutIsTermination",
+    "VectorState",
     "View",
     "advance",
     "begin",
     "make",
     "names",
+    "observe",
     "register",
 ]

@@ -9,8 +9,9 @@ import numpy as np
 from jax import Array
 
 from gpae.envs._jaxmarl import SimpleSpreadMPE, muted
-from gpae.envs.base import EnvSpec, Outcome, Scene, View
+from gpae.envs.protocol import Discrete, EnvSpec, Outcome, Scene
 from gpae.errors import UserError
+from gpae.types import View
 
 
 class SimpleSpread:
@@ -48,12 +49,11 @@ class SimpleSpread:
         self._spec = EnvSpec(
             name="mpe/simple_spread",
             num_agents=num_agents,
-            num_actions=5,
+            actions=Discrete(("stop", "west", "east", "south", "north")),
             observation_size=4 + 2 * num_agents + 4 * (num_agents - 1),
             state_size=6 * num_agents,
             episode_limit=max_steps + 1,
             has_wins=False,
-            action_names=("stop", "west", "east", "south", "north"),
         )
 
     @property
@@ -85,7 +85,7 @@ class SimpleSpread:
         return View(
             observations=jnp.stack([seen[agent] for agent in env.agents]),
             state=jnp.concatenate([state.p_vel[:n].reshape(-1), state.p_pos.reshape(-1)]),
-            legal_actions=jnp.ones((n, self.spec.num_actions), bool),
+            action_mask=jnp.ones((n, self.spec.num_actions), bool),
             alive=jnp.ones(n, bool),
         )
 

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from gpae.envs.base import EnvSpec, Outcome, View
+from gpae.envs.protocol import Discrete, EnvSpec, Outcome
 from gpae.errors import UserError
+from gpae.types import View
 
 
 @struct.dataclass
@@ -57,12 +58,11 @@ class Probe(ABC):
         return EnvSpec(
             name=self.name,
             num_agents=self.num_agents,
-            num_actions=self.num_actions,
+            actions=Discrete(tuple(str(a) for a in range(self.num_actions))),
             observation_size=size,
             state_size=size,
             episode_limit=self.length,
             has_wins=self.has_wins,
-            action_names=tuple(str(a) for a in range(self.num_actions)),
         )
 
     def reset(self, key: Array) -> ProbeState:
@@ -86,7 +86,7 @@ class Probe(ABC):
         return View(
             observations=jnp.tile(told, (self.num_agents, 1)),
             state=told,
-            legal_actions=jnp.ones((self.num_agents, self.num_actions), bool),
+            action_mask=jnp.ones((self.num_agents, self.num_actions), bool),
             alive=jnp.ones(self.num_agents, bool),
         )
 
@@ -273,7 +273,7 @@ class Death(Probe):
         return replace(
             view,
             observations=jnp.where(alive[:, None], view.observations, jnp.float32(0)),
-            legal_actions=alive[:, None] | (jnp.arange(2) == 0)[None, :],
+            action_mask=alive[:, None] | (jnp.arange(2) == 0)[None, :],
             alive=alive,
         )
 

@@ -1,55 +1,99 @@
-"""Environments by name. JaxMARL is imported only when one of its environments is asked for."""
+"""Environments by name: one table of where each is made. A module is imported only when one of its environments is.
+
+An entry's "module:attribute" is called with the environment's options; a family's is called with what stands behind
+the slash as well, and lists its members by "module:attribute" of another function.
+"""
 
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from gpae.envs.base import Environment
-from gpae.envs.probes import PROBES
+from gpae.envs.protocol import Environment
 from gpae.errors import UserError, unknown_name
 
 Factory = Callable[..., Environment]
 
 
-_FACTORIES: dict[str, Factory] = {probe.name: probe for probe in PROBES}
+@dataclass(frozen=True)
+class Family:
+    """Environments of one name before the slash."""
+
+    factory: str
+    members: str
+    """A function that lists the names behind the slash."""
+    prefix: str | None = None
+    """What names of the user's own making begin with, behind the slash."""
+
+
+_FAMILIES = {"smax": Family("gpae.envs.smax:SMAX", "gpae.envs.smax:map_names", prefix="custom:")}
+_ENVIRONMENTS: dict[str, str | Factory] = {
+    "mpe/simple_spread": "gpae.envs.mpe:SimpleSpread",
+    "probe/constant": "gpae.envs.probes:Constant",
+    "probe/observation": "gpae.envs.probes:Observation",
+    "probe/delay": "gpae.envs.probes:Delay",
+    "probe/team": "gpae.envs.probes:Team",
+    "probe/memory": "gpae.envs.probes:Memory",
+    "probe/time_limit": "gpae.envs.probes:TimeLimit",
+    "probe/stay": "gpae.envs.probes:Stay",
+    "probe/death": "gpae.envs.probes:Death",
+    "probe/non_monotone": "gpae.envs.probes:NonMonotone",
+    "probe/two_step": "gpae.envs.probes:TwoStep",
+}
+
+
+def _resolve(place: str | Callable[..., Any]) -> Callable[..., Any]:
+    if not isinstance(place, str):
+        return place
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _factory(name: str) -> Factory:
     """What makes the environment of this name."""
-    if name in _FACTORIES:
-        return _FACTORIES[name]
+    if name in _ENVIRONMENTS:
+        return _resolve(_ENVIRONMENTS[name])
     family, _, member = name.partition("/")
-    if name == "mpe/simple_spread":
-        from gpae.envs.mpe import SimpleSpread
-
-        return SimpleSpread
-    if family == "smax":
-        from gpae.envs import smax
-
-        if member in smax.map_names() or member.startswith(smax.CUSTOM):
-            return functools.partial(smax.SMAX, member)
+    if family in _FAMILIES:
+        entry = _FAMILIES[family]
+        if (entry.prefix and member.startswith(entry.prefix)) or member in _resolve(entry.members)():
+            return functools.partial(_resolve(entry.factory), member)
     raise unknown_name("environment", name, names())
 
 
-def register(name: str, factory: Factory) -> None:
+def register(name: str, factory: Factory | str) -> None:
     """Makes `make(name, **options)` call `factory(**options)`.
+
+    Args:
+      name: of the environment, such as "warehouse/small".
+      factory: a class or function, or where it stands, "package.module:Class".
 
     Raises:
       UserError: the name is taken.
     """
     if name in names():
         raise UserError(f"there is an environment {name!r} already")
-    _FACTORIES[name] = factory
+    _ENVIRONMENTS[name] = factory
 
 
 def names() -> list[str]:
     """All names; "smax/custom:3m2s_vs_4m1Z" and the like (see `smax.scenario`) come on top of them."""
-    from gpae.envs import smax
+    members = [f"{family}/{m}" for family, entry in _FAMILIES.items() for m in _resolve(entry.members)()]
+    return [*members, *_ENVIRONMENTS]
 
-    return [*(f"smax/{m}" for m in smax.map_names()), "mpe/simple_spread", *_FACTORIES]
+
+def parameters(name: str) -> dict[str, inspect.Parameter] | None:
+    """The options of an environment by name; None where it takes any.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    found = inspect.signature(_factory(name)).parameters
+    return None if any(p.kind is p.VAR_KEYWORD for p in found.values()) else dict(found)
 
 
 def make(name: str, **options: Any) -> Environment:
@@ -62,10 +106,8 @@ def make(name: str, **options: Any) -> Environment:
     Raises:
       UserError: an unknown name, an option that the environment does not have, or one out of its range.
     """
-    factory = _factory(name)
-    parameters = inspect.signature(factory).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        for option in options:
-            if option not in parameters:
-                raise unknown_name(f"option of {name}", option, parameters)
-    return factory(**options)
+    known = parameters(name)
+    for option in options:
+        if known is not None and option not in known:
+            raise unknown_name(f"option of {name}", option, known)
+    return _factory(name)(**options)

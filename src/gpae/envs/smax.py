@@ -19,8 +19,9 @@ import numpy as np
 from jax import Array
 
 from gpae.envs._jaxmarl import MAP_NAME_TO_SCENARIO, HeuristicEnemySMAX, Scenario, muted
-from gpae.envs.base import EnvSpec, Outcome, Scene, View
+from gpae.envs.protocol import Discrete, EnvSpec, Outcome, Scene
 from gpae.errors import UserError, unknown_name
+from gpae.types import View
 
 UNIT_TYPES = ("marine", "marauder", "stalker", "zealot", "zergling", "hydralisk")
 """Names of the unit types, in JaxMARL's order."""
@@ -107,7 +108,7 @@ class SMAX:
         last movement, last attack, cooldown and type, zeros where out of sight or dead; then the agent's own health,
         position, cooldown and type. Zeros for a dead agent.
       state [12 U]: JaxMARL's world_state.
-      legal_actions [N, 5 + M]: four moves while alive; stop always; attack on living enemies in range.
+      action_mask [N, 5 + M]: four moves while alive; stop always; attack on living enemies in range.
 
     The reward is the enemies' mean loss of health (as a share) plus 1 for a win. An agent's death is no episode end:
     `terminated` means that a whole team is dead, `won` that all enemies are and an ally is not; the time limit is a
@@ -142,12 +143,11 @@ class SMAX:
         self._spec = EnvSpec(
             name=f"smax/{map_name}" if isinstance(map_name, str) else "smax/custom",
             num_agents=world.num_allies,
-            num_actions=world.num_ally_actions,
+            actions=Discrete(MOVES + tuple(f"attack {j}" for j in range(world.num_enemies))),
             observation_size=world.obs_size,
             state_size=world.state_size,
             episode_limit=max_steps + 1,
             has_wins=True,
-            action_names=MOVES + tuple(f"attack {j}" for j in range(world.num_enemies)),
         )
 
     @property
@@ -192,7 +192,7 @@ class SMAX:
         return View(
             observations=self._team_observations(units, team=0),
             state=self._world_state(units),
-            legal_actions=jnp.concatenate([moves, jnp.ones((allies, 1), bool), in_reach & alive[:, None]], axis=1),
+            action_mask=jnp.concatenate([moves, jnp.ones((allies, 1), bool), in_reach & alive[:, None]], axis=1),
             alive=alive,
         )
 

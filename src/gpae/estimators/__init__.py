@@ -6,11 +6,14 @@ flow through them: whoever builds a loss stops them (`jax.lax.stop_gradient`) wh
 
 from gpae.estimators.action_values import counterfactual_advantages, tree_backup
 from gpae.estimators.advantages import advantage_gap, dae, gae, gpae
-from gpae.estimators.traces import importance_traces
+from gpae.estimators.traces import Bootstrap, OwnWeight, Trace, importance_traces
 from gpae.types import Targets
 
 __all__ = [
+    "Bootstrap",
+    "OwnWeight",
     "Targets",
+    "Trace",
     "advantage_gap",
     "counterfactual_advantages",
     "dae",

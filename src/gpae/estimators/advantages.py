@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from gpae.errors import unknown_name
 from gpae.estimators import _checks as check
-from gpae.estimators.traces import OWN_WEIGHTS, SCHEMES, OwnWeight, Scheme, importance_traces, own_weights
+from gpae.estimators.traces import OWN_WEIGHTS, TRACES, OwnWeight, Trace, importance_traces, own_weights
 from gpae.types import Targets
 
 
@@ -25,7 +25,7 @@ def gpae(
     *,
     gamma: ArrayLike,
     lambda_: ArrayLike,
-    trace: Scheme = "dt",
+    trace: Trace = "dt",
     eta: ArrayLike = 1.05,
     own_weight: OwnWeight = "truncated",
     own_cap: ArrayLike = inf,
@@ -68,15 +68,15 @@ def gpae(
 
     Source: Kim et al. 2026 (arXiv 2603.02654), section 4.
     """
-    if trace not in SCHEMES:
-        raise unknown_name("trace", trace, SCHEMES)
+    if trace not in TRACES:
+        raise unknown_name("trace", trace, TRACES)
     if own_weight not in OWN_WEIGHTS:
         raise unknown_name("own_weight", own_weight, OWN_WEIGHTS)
     values = check.per_agent("values", values)
     log_ratios = check.floating("log_ratios", log_ratios, values.shape)
     flags = (check.flags("terminated", terminated, values.shape[:-1]), truncated)
 
-    traces = importance_traces(log_ratios, scheme=trace, lambda_=lambda_, eta=eta, own_cap=own_cap)
+    traces = importance_traces(log_ratios, trace=trace, lambda_=lambda_, eta=eta, own_cap=own_cap)
     weights = own_weights(log_ratios, own_weight=own_weight, own_cap=own_cap)
     advantages = _advantages(rewards, values, next_values, *flags, traces, gamma)
     return Targets(advantages=advantages, critic_targets=values + weights * advantages)
@@ -135,7 +135,9 @@ def dae(
     lambda_: ArrayLike,
     beta: ArrayLike,
     log_ratios: ArrayLike | None = None,
-    trace: Scheme = "it",
+    trace: Trace = "it",
+    own_weight: OwnWeight = "truncated",
+    own_cap: ArrayLike = inf,
 ) -> Targets:
     r"""Difference advantages: GAE of the team minus what each agent's own actions were expected to bring.
 
@@ -181,11 +183,11 @@ def dae(
         lambda_ = jnp.asarray(check.scalar("lambda_", lambda_, 0, 1), values.dtype)
         traces, weights = jnp.broadcast_to(lambda_, values.shape), jnp.ones((), values.dtype)
     else:
-        if trace not in SCHEMES:
-            raise unknown_name("trace", trace, SCHEMES)
+        if trace not in TRACES:
+            raise unknown_name("trace", trace, TRACES)
         log_ratios = check.floating("log_ratios", log_ratios, values.shape)
-        traces = importance_traces(log_ratios, scheme=trace, lambda_=lambda_)
-        weights = own_weights(log_ratios, own_weight="truncated", own_cap=inf)
+        traces = importance_traces(log_ratios, trace=trace, lambda_=lambda_)
+        weights = own_weights(log_ratios, own_weight=own_weight, own_cap=own_cap)
     team = _advantages(rewards, values, next_values, *flags, traces, gamma)
     nothing = jnp.zeros_like(values)
     shares = _advantages(beta * expected_rewards, nothing, nothing, *flags, beta * traces, gamma)

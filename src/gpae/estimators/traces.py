@@ -12,10 +12,11 @@ from jax.typing import ArrayLike
 from gpae.errors import unknown_name
 from gpae.estimators import _checks as check
 
-Scheme: TypeAlias = Literal["none", "st", "it", "dt", "others"]
+Trace: TypeAlias = Literal["none", "st", "it", "dt", "others"]
 OwnWeight: TypeAlias = Literal["truncated", "exact"]
+Bootstrap: TypeAlias = Literal["sampled", "weighted", "resampled", "expected"]
 
-SCHEMES: tuple[Scheme, ...] = ("none", "st", "it", "dt", "others")
+TRACES: tuple[Trace, ...] = ("none", "st", "it", "dt", "others")
 OWN_WEIGHTS: tuple[OwnWeight, ...] = ("truncated", "exact")
 
 LOG_LIMIT = 80.0
@@ -25,7 +26,7 @@ LOG_LIMIT = 80.0
 def importance_traces(
     log_ratios: ArrayLike,
     *,
-    scheme: Scheme,
+    trace: Trace,
     lambda_: ArrayLike,
     eta: ArrayLike = 1.05,
     own_cap: ArrayLike = inf,
@@ -47,7 +48,7 @@ def importance_traces(
 
     Args:
       log_ratios: log pi - log mu of the taken actions, [T, ..., N], floating; beyond +-80 they count as +-80.
-      scheme: one of the names above.
+      trace: one of the names above.
       lambda_: scalar in [0, 1], concrete or traced.
       eta: cap on the others' product, scalar >= 1, concrete or traced; used by dt and others.
       own_cap: cap on the agent's own ratio, scalar >= 1, concrete or traced; used by others.
@@ -61,21 +62,21 @@ def importance_traces(
 
     Source: Kim et al. 2026 (arXiv 2603.02654), section 4; others: `docs/theory.md`.
     """
-    if scheme not in SCHEMES:
-        raise unknown_name("scheme", scheme, SCHEMES)
+    if trace not in TRACES:
+        raise unknown_name("trace", trace, TRACES)
     own = jnp.clip(check.per_agent("log_ratios", log_ratios), -LOG_LIMIT, LOG_LIMIT)
     lambda_ = jnp.asarray(check.scalar("lambda_", lambda_, 0, 1), own.dtype)
     log_eta = jnp.log(jnp.asarray(check.scalar("eta", eta, 1), own.dtype))
     log_own_cap = jnp.log(jnp.asarray(check.scalar("own_cap", own_cap, 1), own.dtype))
 
     # rho^i min(eta, rho^-i) = min(eta rho^i, rho): the others' product alone, a difference of sums, is never needed.
-    if scheme == "none":
+    if trace == "none":
         log_c = jnp.zeros_like(own)
-    elif scheme == "st":
+    elif trace == "st":
         log_c = jnp.broadcast_to(jnp.minimum(_sum_over_agents(own), 0), own.shape)
-    elif scheme == "it":
+    elif trace == "it":
         log_c = jnp.minimum(own, 0)
-    elif scheme == "dt":
+    elif trace == "dt":
         log_c = jnp.minimum(jnp.minimum(own + log_eta, _sum_over_agents(own)), 0)
     else:
         capped = jnp.minimum(own, log_own_cap)

@@ -1,21 +1,28 @@
-"""Networks: recurrent actor and critics with parameters shared between agents, and the masked categorical policy."""
+"""Networks: recurrent actor and critics with parameters shared between agents, and the policies they make."""
 
-from gpae.networks.actor import Actor
-from gpae.networks.critics import CRITIC_INPUTS, Critic, CriticInputs, CriticOutputs
-from gpae.networks.decomposed import DecomposedCritic, DecomposedOutputs
-from gpae.networks.mixers import MIXERS, Mixer, make_mixer
-from gpae.networks.utilities import QNetwork
+from gpae.networks.actor import Actor, QNetwork
+from gpae.networks.critic import Critic, CriticInput, CriticOutput, Shown
+from gpae.networks.decomposed import DecomposedCritic, DecomposedOutput
+from gpae.networks.distributions import Categorical, Distribution, of_taken
+from gpae.networks.mixers import IdentityMixer, Mixer, MonotoneMixer, SumMixer
+from gpae.networks.sizes import CriticSizes, NetworkSizes
 
 __all__ = [
-    "CRITIC_INPUTS",
-    "MIXERS",
     "Actor",
+    "Categorical",
     "Critic",
-    "CriticInputs",
-    "CriticOutputs",
+    "CriticInput",
+    "CriticOutput",
+    "CriticSizes",
     "DecomposedCritic",
-    "DecomposedOutputs",
+    "DecomposedOutput",
+    "Distribution",
+    "IdentityMixer",
     "Mixer",
+    "MonotoneMixer",
+    "NetworkSizes",
     "QNetwork",
-    "make_mixer",
+    "Shown",
+    "SumMixer",
+    "of_taken",
 ]

@@ -1,4 +1,4 @@
-"""The actor: from what one agent has seen to a policy over its actions."""
+"""The networks that act: from what one agent has seen to a policy over its actions, or to a value of each."""
 
 from __future__ import annotations
 
@@ -6,56 +6,70 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from gpae.networks.distributions import log_policy
-from gpae.networks.recurrent import Core, Dense, Memory, Torso
+from gpae.networks.distributions import Categorical, epsilon_greedy, masked
+from gpae.networks.layers import Carry, Core, Dense, Torso
+from gpae.networks.sizes import NetworkSizes
 
 
 class Actor(nn.Module):
     """pi^i(. | tau^i), with parameters shared between agents: LayerNorm, dense layers, GRU, dense layers, linear."""
 
     num_actions: int
-    hidden_size: int = 128
-    num_layers: int = 2
-    head_layers: int = 0
-    """Dense layers after the memory."""
-    recurrent: bool = True
-    layer_norm: bool = True
-    identity: bool = False
-    """Whether a one-hot agent index is appended to the observation."""
+    sizes: NetworkSizes
     head_scale: float = 0.01
     """Of the initial weights of the last layer."""
 
     def __call__(
-        self, observations: Array, legal_actions: Array, starts: Array, memory: Memory
-    ) -> tuple[Array, Memory]:
-        """Log-probabilities of all actions, and the memory after every row.
+        self, observations: Array, action_mask: Array, is_first: Array, carry: Carry
+    ) -> tuple[Categorical, Carry]:
+        """The policy of every row, [T, E, N], and the carry after every row.
 
         Args:
           observations: [T, E, N, O].
-          legal_actions: [T, E, N, A] bool.
-          starts: [T, E] bool, rows that begin an episode.
-          memory: [E, N, H], the memory before the first row.
-
-        Returns:
-          log pi, [T, E, N, A], and memories, [T, E, N, H].
+          action_mask: [T, E, N, A] bool, the legal actions.
+          is_first: [T, E] bool, rows that begin an episode.
+          carry: [E, N, H], the carry before the first row.
         """
-        logits, memories = self.logits(observations, starts, memory)
-        return log_policy(logits, legal_actions), memories
+        logits, carries = self.logits(observations, is_first, carry)
+        return masked(logits, action_mask), carries
 
     @nn.compact
-    def logits(self, observations: Array, starts: Array, memory: Memory) -> tuple[Array, Memory]:
-        """One number per action, legal or not, [T, E, N, A], and the memory after every row, [T, E, N, H]."""
-        x = observations
-        if self.identity:
+    def logits(self, observations: Array, is_first: Array, carry: Carry) -> tuple[Array, Carry]:
+        """One number per action, legal or not, [T, E, N, A], and the carry after every row, [T, E, N, H]."""
+        x, sizes = observations, self.sizes
+        if sizes.actor_identity:
             num_agents = x.shape[-2]
             x = jnp.concatenate([x, jnp.broadcast_to(jnp.eye(num_agents), (*x.shape[:-1], num_agents))], axis=-1)
-        if self.layer_norm:
+        if sizes.layer_norm:
             x = nn.LayerNorm()(x)
-        x = Torso(self.hidden_size, self.num_layers, self.layer_norm)(x)
-        x, memories = Core(self.hidden_size, self.recurrent, self.layer_norm)(x, starts, memory)
-        x = Torso(self.hidden_size, self.head_layers, self.layer_norm)(x)
-        return Dense(self.num_actions, kernel_init=nn.initializers.orthogonal(self.head_scale))(x), memories
+        x = Torso(sizes.hidden_size, sizes.actor_layers, sizes.layer_norm)(x)
+        x, carries = Core(sizes.hidden_size, sizes.recurrent, sizes.layer_norm)(x, is_first, carry)
+        x = Torso(sizes.hidden_size, sizes.head_layers, sizes.layer_norm)(x)
+        return Dense(self.num_actions, kernel_init=nn.initializers.orthogonal(self.head_scale))(x), carries
 
-    def initial_memory(self, *batch: int) -> Memory:
-        """The memory at the start of an episode; `batch` is (E, N)."""
-        return Core(self.hidden_size, self.recurrent, parent=None).initial_memory(*batch)
+    def initial_carry(self, *batch: int) -> Carry:
+        """The carry at the start of an episode; `batch` is (E, N)."""
+        return Core(self.sizes.hidden_size, self.sizes.recurrent, parent=None).initial_carry(*batch)
+
+
+class QNetwork(Actor):
+    """Q^i(tau^i, .), with the actor's layers; as a policy it is epsilon-greedy.
+
+    `logits` are the values, of illegal actions too: what is legal is for the policy, and for the maximum in a target.
+    """
+
+    head_scale: float = 1.0
+    epsilon: float = 0.05
+    """How often an action is drawn evenly from the legal ones, unless a call says otherwise."""
+
+    def __call__(
+        self,
+        observations: Array,
+        action_mask: Array,
+        is_first: Array,
+        carry: Carry,
+        epsilon: Array | None = None,
+    ) -> tuple[Categorical, Carry]:
+        """The epsilon-greedy policy of every row, [T, E, N], and the carry after every row; see `Actor`."""
+        values, carries = self.logits(observations, is_first, carry)
+        return epsilon_greedy(values, action_mask, self.epsilon if epsilon is None else epsilon), carries

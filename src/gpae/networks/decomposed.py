@@ -8,19 +8,21 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from gpae.networks.critics import CriticInputs, StateEmbedding
-from gpae.networks.recurrent import Core, Dense, Memory, Torso
+from gpae.networks.critic import CriticInput
+from gpae.networks.embeddings import StateEmbedding
+from gpae.networks.layers import Carry, Core, Dense, Torso
+from gpae.networks.sizes import CriticSizes
 
 
-class DecomposedOutputs(NamedTuple):
+class DecomposedOutput(NamedTuple):
     """What the decomposed critic returns."""
 
     action_values: Array
     """Q_i(s, tau^i, a) of every own action, [T, E, N, A]."""
     weights: Array
     """k_i(s) >= 0, summing to 1 over the agents, [T, E, N]."""
-    memories: Memory
-    """The memory after every row, [T, E, N, H]."""
+    carries: Carry
+    """The carry after every row, [T, E, N, H]."""
 
     def of(self, probs: Array) -> Array:
         """The mean of Q_tot over the agents' policies `probs` [T, E, N, A], exact since Q_tot is linear: [T, E]."""
@@ -38,42 +40,39 @@ class DecomposedCritic(nn.Module):
 
     num_agents: int
     num_actions: int
-    hidden_size: int = 128
-    embedding_size: int = 64
-    num_layers: int = 1
-    head_layers: int = 0
-    recurrent: bool = True
-    layer_norm: bool = True
-    identity: bool = True
+    sizes: CriticSizes
     mixing_size: int = 32
     """Width of the product that gives k."""
 
     @nn.compact
-    def __call__(self, inputs: CriticInputs, starts: Array, memory: Memory) -> DecomposedOutputs:
-        """Values per action, weights, and the memory after every row.
+    def __call__(self, inputs: CriticInput, is_first: Array, carry: Carry) -> DecomposedOutput:
+        """Values per action, weights, and the carry after every row.
 
         Args:
           inputs: what is seen, [T, E, ...].
-          starts: [T, E] bool.
-          memory: [E, N, H], the memory before the first row.
+          is_first: [T, E] bool.
+          carry: [E, N, H], the carry before the first row.
         """
-        state = StateEmbedding(self.embedding_size, self.num_agents, self.identity, self.layer_norm)(inputs.states)
-        x = nn.LayerNorm()(inputs.observations) if self.layer_norm else inputs.observations
-        x = Torso(self.embedding_size, layer_norm=self.layer_norm)(x)
+        sizes = self.sizes
+        hidden, layer_norm = sizes.hidden_size, sizes.layer_norm
+        observations, states = inputs.view.observations, inputs.view.state
+        state = StateEmbedding(sizes.embedding_size, self.num_agents, sizes.critic_identity, layer_norm)(states)
+        x = nn.LayerNorm()(observations) if layer_norm else observations
+        x = Torso(sizes.embedding_size, layer_norm=layer_norm)(x)
         x = jnp.concatenate([jnp.broadcast_to(state, x.shape), x], axis=-1)
-        x = Torso(self.hidden_size, self.num_layers, self.layer_norm)(x)
-        x, memories = Core(self.hidden_size, self.recurrent, self.layer_norm)(x, starts, memory)
-        x = Torso(self.hidden_size, self.head_layers, self.layer_norm)(x)
+        x = Torso(hidden, sizes.critic_layers, layer_norm)(x)
+        x, carries = Core(hidden, sizes.recurrent, layer_norm)(x, is_first, carry)
+        x = Torso(hidden, sizes.head_layers, layer_norm)(x)
         value = Dense(1, kernel_init=nn.initializers.orthogonal(1.0))(x)
         action_values = value + Dense(self.num_actions, kernel_init=nn.initializers.orthogonal(0.01))(x)
 
-        states = nn.LayerNorm()(inputs.states) if self.layer_norm else inputs.states
+        states = nn.LayerNorm()(states) if layer_norm else states
         each = jnp.abs(Dense(self.num_agents * self.mixing_size)(states))
         each = each.reshape(*states.shape[:-1], self.num_agents, self.mixing_size)
         weights = jnp.einsum("...nm,...m->...n", each, jnp.abs(Dense(self.mixing_size)(states)))
         weights = weights / (weights.sum(-1, keepdims=True) + 1e-8)
-        return DecomposedOutputs(action_values=action_values, weights=weights, memories=memories)
+        return DecomposedOutput(action_values=action_values, weights=weights, carries=carries)
 
-    def initial_memory(self, num_envs: int) -> Memory:
-        """The memory at the start of an episode, [E, N, H]."""
-        return Core(self.hidden_size, self.recurrent, parent=None).initial_memory(num_envs, self.num_agents)
+    def initial_carry(self, num_envs: int) -> Carry:
+        """The carry at the start of an episode, [E, N, H]."""
+        return Core(self.sizes.hidden_size, self.sizes.recurrent, parent=None).initial_carry(num_envs, self.num_agents)

@@ -1,8 +1,8 @@
 r"""Mixers: the team's value from the values of the actions that the agents took.
 
-    "identity"   IQL    none is made: each agent's value has a target of its own
-    "sum"        VDN    Q_tot = sum_i Q^i
-    "monotone"   QMIX   Q_tot = |w_2(s)| . elu( |W_1(s)| Q + b_1(s) ) + V(s)
+    IdentityMixer    IQL    none is made: each agent's value has a target of its own
+    SumMixer         VDN    Q_tot = sum_i Q^i
+    MonotoneMixer    QMIX   Q_tot = |w_2(s)| . elu( |W_1(s)| Q + b_1(s) ) + V(s)
 
 In all of them dQ_tot / dQ^i >= 0, so that the joint action with the greatest team value is the one where every agent
 takes its own best action. Every mixer maps values [..., N] and states [..., S] to [..., M], with M = 1 values of the
@@ -13,15 +13,14 @@ Dead agents are mixed like the living: they see zeros and have one legal action,
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from gpae.networks.recurrent import ORTHOGONAL, Dense
+from gpae.networks.layers import ORTHOGONAL, Dense
 
-MIXERS = ("identity", "sum", "monotone")
 Mixer = Any
 """A module `(values [..., N], states [..., S]) -> [..., M]`."""
 
@@ -79,12 +78,3 @@ class MonotoneMixer(nn.Module):
         hidden = nn.elu(jnp.einsum("...n,...nk->...k", values, first) + bias)
         second = jnp.abs(made("second", size, self.hypernet_size, 0.1))
         return jnp.sum(hidden * second, axis=-1, keepdims=True) + made("value", 1, size, 1.0)
-
-
-def make_mixer(
-    kind: Literal["identity", "sum", "monotone"], *, embedding_size: int, hypernet_size: int, layer_norm: bool
-) -> Mixer:
-    """The mixer called `kind`, one of `MIXERS`; the sizes are those of the monotone one."""
-    if kind == "monotone":
-        return MonotoneMixer(embedding_size=embedding_size, hypernet_size=hypernet_size, layer_norm=layer_norm)
-    return {"identity": IdentityMixer, "sum": SumMixer}[kind]()

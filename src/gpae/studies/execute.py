@@ -164,7 +164,7 @@ def _train_here(arguments: list[str], log: str, folder: str) -> int:
     with open(log, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    from gpae.cli.main import main
+    from gpae.cli import main
 
     try:
         return main(arguments)
@@ -525,7 +525,7 @@ def _train_beside_parent() -> int:
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
-    from gpae.cli.main import main
+    from gpae.cli import main
 
     return main(sys.argv[1:])
 

@@ -1,228 +1,160 @@
-"""The settings of an experiment. Every field is a flag of `gpae train`; its docstring is the flag's help."""
+"""An experiment: what is learnt, where, by which algorithm, with which settings.
+
+Settings are parts within parts, and flat wherever they are named: on the command line, in config.json, in presets and
+in studies a name belongs to exactly one part.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import tyro
-
-from gpae.errors import UserError
-
-Trace = Literal["default", "none", "st", "it", "dt", "others"]
-Bootstrap = Literal["sampled", "weighted", "resampled", "expected"]
-OwnWeight = Literal["truncated", "exact"]
-ActorWeight = Literal["own", "own-others"]
-ClipRange = Literal["multiplicative", "additive"]
+from gpae.algorithms import ALGORITHMS, GPAE, Algorithm, algorithm_called, having
+from gpae.errors import UserError, unknown_name
+from gpae.settings import Count, Size, between, check_ranges, replaced, settings, settings_of, values_of
+from gpae.training import version_0_1
 
 
-@dataclass(frozen=True)
+@settings
+class EvaluationPlan:
+    """Evaluation."""
+
+    evaluations: Count = 20
+    """Evaluations during training, evenly spread."""
+    evaluation_episodes: Size = 32
+    """Episodes of each evaluation, greedy and sampled apart; ten times as many for the best parameters at the end."""
+    checkpoint_updates: Annotated[int | None, between(1, 2**40)] = None
+    """Updates between checkpoints; None: at every evaluation."""
+    updates_per_call: Size = 1
+    """Updates that run on the device before the host looks at them."""
+
+
+@settings
 class ExperimentConfig:
-    """What is learnt, where, by which algorithm, with which settings."""
+    """What is learnt, where, and by which algorithm."""
 
     env: str = "smax/2s3z"
     """Environment, as listed by `gpae envs`."""
     env_options: tuple[str, ...] = ()
     """Options of the environment, each as name=value, such as walls_cause_death=false."""
-    algorithm: str = "gpae"
-    """Algorithm, as listed by `gpae algorithms`."""
-    preset: str = "none"
-    """Named settings that other flags change from: quickstart, tuned, paper, jaxmarl, mava, authors (in Python:
-    `gpae.preset`)."""
-    seed: int = 0
-    """First random seed."""
-    seeds: int = 1
-    """How many seeds to train at once, in one program: seed, seed + 1, ..."""
-
-    # Experience
-    total_steps: int = 500_000
-    """Environment steps of training, rounded up to whole updates."""
-    num_envs: int = 64
-    """Environments. Divided by `window`, so that an update's batch keeps its size."""
-    rollout_length: int = 64
-    """Rows that each environment adds per update."""
-    window: int = 1
-    """Segments of experience in an update, newest included: 1 is on-policy, B > 1 reuses the last B."""
-
-    # Optimisation
-    epochs: int = 4
-    """Passes over the experience in an update. Value-based methods take epochs x minibatches gradient steps."""
-    minibatches: int = 2
-    """Pieces that a pass is cut into, one gradient step each."""
-    chunk_length: int = 0
-    """Rows through which gradients flow back in time, at most the whole window; 0 is the whole window."""
-    learning_rate: float = 1e-3
-    """Adam's step size, of actor and critic."""
-    anneal: bool = True
-    """Let the learning rate fall linearly to 0, counted in gradient steps."""
-    adam_epsilon: float = 1e-5
-    """Adam's epsilon."""
-    max_grad_norm: float = 0.5
-    """Gradients of greater norm are scaled down to it, for actor and critic apart."""
-    clip: float = 0.2
-    """How far the probability ratio may move from the one at the start of the update, as a fraction."""
-    clip_range: ClipRange = "multiplicative"
-    """What `clip` is a fraction of: multiplicative, of the old ratio, or additive, of 1, as in GePPO."""
-    clip_values: bool = True
-    """Clip the critic's change within an update by `clip`, as PPO's reference implementation does."""
-    entropy: float = 0.0
-    """Weight of the entropy bonus."""
-    value_coefficient: float = 0.5
-    """Weight of the critic's loss."""
-
-    # Credit
-    gamma: float = 0.99
-    """Discount."""
-    lambda_: Annotated[float, tyro.conf.arg(name="lambda")] = 0.95
-    """How far ahead advantages look: 0 one step, 1 to the end of the episode."""
-    trace: Trace = "default"
-    """Correction of the traces for old experience: the algorithm's own, or none, st, it, dt, others."""
-    eta: float = 1.05
-    """Cap on the product of the other agents' ratios, for traces dt and others and for the actor's weight."""
-    own_weight: OwnWeight = "truncated"
-    """Weight of the agent's own action in the critic's target: its ratio truncated at 1, or exact."""
-    own_cap: float = 0.0
-    """Cap on the agent's own ratio in trace others and own weight exact; 0: none, which is unbiased."""
-    bootstrap: Bootstrap = "sampled"
-    """What follows a step: the value of the others' actions as sampled, weighted by their ratios, resampled from their
-    current policies, or an expected value of its own."""
-    actor_weight: ActorWeight = "own"
-    """Weight of a sample in the policy's loss: the agent's own ratio, or own-others, times min(eta, the others')."""
-    beta: float = 0.3
-    """dae: how much of the expected rewards its advantages subtract, per step of delay; 0 is mappo."""
-    ensemble: int = 2
-    """dae: reward models, of which the mean is used."""
-    tree_lambda: float = 0.93
-    """dop: lambda of the tree backup that learns from replayed experience."""
-    tree_steps: int = 5
-    """dop: steps that the tree backup looks ahead."""
-    normalise_advantages: bool = True
-    """Scale the advantages of an update to mean 0 and standard deviation 1."""
     timeout_is_termination: bool = False
     """Treat the time limit as the episode's own end, as JaxMARL's scripts do, instead of valuing what lies beyond."""
-    mask_dead: bool = True
-    """Leave dead agents out of the policy's loss, the entropy and the advantages' statistics."""
-
-    # Intervention
-    stop_agent: int = -1
-    """Agent that is made to stop now and then, to see whom the advantages blame; -1: none."""
-    stop_probability: float = 0.05
-    """How often it is, at each step where it lives."""
-
-    # Value-based methods
-    epsilon_start: float = 1.0
-    """How often agents explore when training begins: the probability of an action drawn evenly from the legal ones."""
-    epsilon_end: float = 0.05
-    """How often they explore after that, and in sampled evaluations."""
-    epsilon_fraction: float = 0.1
-    """Share of training over which exploration falls linearly from `epsilon_start` to `epsilon_end`."""
-    replay_segments: int = 64
-    """vdn, qmix, iql, dop: rollouts kept for replay, each of `num_envs` x `rollout_length`."""
-    replay_sequences: int = 32
-    """Sequences of `rollout_length` rows, each of one environment, drawn from the replay: by vdn, qmix and iql for each
-    gradient step, by dop for each update, beside its newest experience."""
-    target_period: int = 10
-    """Updates between two copies of the networks into those that the targets are computed with."""
-    reward_scale: float = 1.0
-    """Rewards are multiplied by this before values are learnt from them; `clip_values` clips in these units."""
-    hypernet_size: int = 64
-    """Width of the networks that make the weights of QMIX's mixer from the state."""
-
-    # Networks
-    hidden_size: int = 64
-    """Width of the dense layers and of the memory."""
-    embedding_size: int = 64
-    """Width of the critic's embeddings of state and joint action."""
-    actor_layers: int = 1
-    """Dense layers of the actor before its memory."""
-    critic_layers: int = 1
-    """Dense layers of the critic before its memory, after its embeddings."""
-    head_layers: int = 0
-    """Dense layers of actor and critic after their memory."""
-    recurrent: bool = True
-    """Give actor and critic a memory (GRU); without it they see one row at a time."""
-    layer_norm: bool = True
-    """LayerNorm on the inputs and after each dense layer."""
-    actor_identity: bool = False
-    """Show each agent its index."""
-    critic_identity: bool = True
-    """Show the critic the agent's index. Without it a state critic is evaluated once per state."""
-
-    # Evaluation
-    evaluations: int = 20
-    """Evaluations during training, evenly spread."""
-    evaluation_episodes: int = 32
-    """Episodes of each evaluation, greedy and sampled apart; ten times as many for the best parameters at the end."""
-    checkpoint_updates: int = 0
-    """Updates between checkpoints; 0: at every evaluation."""
-    updates_per_call: int = 1
-    """Updates that run on the device before the host looks at them."""
+    seed: Annotated[int, between(0, 2**31 - 1)] = 0
+    """First random seed."""
+    seeds: Annotated[int, between(1, 10_000)] = 1
+    """How many seeds to train at once, in one program: seed, seed + 1, ..."""
+    total_steps: Count = 500_000
+    """Environment steps of training, rounded up to whole updates."""
+    algorithm: Algorithm = GPAE()
+    evaluation: EvaluationPlan = EvaluationPlan()
 
     # -- derived sizes ---------------------------------------------------------------------------------------------
 
     @property
-    def envs_per_seed(self) -> int:
-        """E: environments that run at once, per seed."""
-        return self.num_envs // self.window
-
-    @property
-    def window_rows(self) -> int:
-        """Rows of experience of each environment in an update."""
-        return self.window * self.rollout_length
-
-    @property
-    def chunk_rows(self) -> int:
-        """Rows of each sequence that a gradient flows through."""
-        return min(self.chunk_length or self.window_rows, self.window_rows)
-
-    @property
-    def sequences(self) -> int:
-        """Sequences in an update, which minibatches share out."""
-        return self.window_rows // self.chunk_rows * self.envs_per_seed
-
-    @property
-    def steps_per_update(self) -> int:
-        """Environment steps that one update adds."""
-        return self.envs_per_seed * self.rollout_length
-
-    @property
     def num_updates(self) -> int:
         """Updates of the whole training: `total_steps`, rounded up to whole calls of the device."""
-        return math.ceil(self.total_steps / (self.steps_per_update * self.updates_per_call)) * self.updates_per_call
+        per_call = self.evaluation.updates_per_call
+        return math.ceil(self.total_steps / (self.algorithm.steps_per_update * per_call)) * per_call
 
     @property
     def num_steps(self) -> int:
         """Environment steps that are really run."""
-        return self.num_updates * self.steps_per_update
+        return self.num_updates * self.algorithm.steps_per_update
 
     @property
     def gradient_steps(self) -> int:
         """Gradient steps of the whole training."""
-        return self.num_updates * self.epochs * self.minibatches
+        return self.num_updates * self.algorithm.optimisation.steps
+
+    # -- other values ----------------------------------------------------------------------------------------------
+
+    def replace(self, **changes: Any) -> ExperimentConfig:
+        """The same experiment with other values of settings, by their flat names.
+
+        Raises:
+          UserError: a setting that the algorithm does not have, or a value of another type or out of range.
+        """
+        return replaced(self, known_to(self, changes))
 
     def validate(self) -> ExperimentConfig:
         """Checks what can be checked before anything is compiled.
 
         Raises:
-          UserError: a setting is out of its range, or settings do not divide; the message names them.
+          UserError: a setting is out of its range, or settings do not fit together; the message names them.
         """
-        for name, value in as_dict(self).items():
-            for names, ok, wanted in _RANGES:
-                if name in names and not ok(value):
-                    raise UserError(f"{flag(name)} is {value}; it must be {wanted}")
-        _divides("num_envs", self.num_envs, "window", self.window)
-        _divides("window x rollout_length", self.window_rows, "chunk_length", self.chunk_rows)
-        _divides(
-            "the number of sequences (num_envs x rollout_length / chunk_length)",
-            self.sequences,
-            "minibatches",
-            self.minibatches,
-        )
+        check_ranges(self)
+        if self.seed + self.seeds > 2**31:
+            raise UserError(f"--seed {self.seed} with --seeds {self.seeds}: seeds must be below 2147483648")
+        self.algorithm.validate()
         return self
+
+
+def configure(algorithm: str | Algorithm = "gpae", **settings: Any) -> ExperimentConfig:
+    """An experiment from flat names: `configure("mappo", env="smax/3m", num_envs=32, clip=0.1)`.
+
+    Args:
+      algorithm: its name, or an object with settings of its own.
+      settings: any setting of the experiment and the algorithm; the others are as they are by default.
+
+    Raises:
+      UserError: an unknown algorithm, a setting that it does not have, or a value of another type or out of range.
+    """
+    start = algorithm_called(algorithm)() if isinstance(algorithm, str) else algorithm
+    return ExperimentConfig(algorithm=start).replace(**settings)
+
+
+def known_to(config: ExperimentConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`changes` by the names that Python has for them ("lambda" is lambda_).
+
+    Raises:
+      UserError: a name that the experiment's algorithm does not have; the message says which have it.
+    """
+    known = {setting.key: name for name, setting in settings_of(config).items()}
+    for name in changes:
+        if name.rstrip("_") not in known:
+            raise refusal(name, config.algorithm.name)
+    return {known[name.rstrip("_")]: value for name, value in changes.items()}
+
+
+def refusal(name: str, algorithm: str) -> UserError:
+    """The error for a setting that an algorithm does not have."""
+    owners = having(name) or having(name + "_")
+    flag = "--" + name.rstrip("_").replace("_", "-")
+    if owners:
+        return UserError(f"{flag} belongs to {', '.join(owners)}; {algorithm} has nothing that it would change")
+    everything = {s.key for cls in ALGORITHMS.values() for s in settings_of(ExperimentConfig(algorithm=cls())).values()}
+    return unknown_name("setting", name, everything)
+
+
+def as_dict(config: ExperimentConfig) -> dict[str, Any]:
+    """The settings as plain values, flat, for JSON."""
+    names = {name: setting.key for name, setting in settings_of(config).items()}
+    values = {names[name]: value for name, value in values_of(config).items()}
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    return {"env": plain.pop("env"), "algorithm": config.algorithm.name, **plain}
+
+
+def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
+    """The inverse of `as_dict`; settings of version 0.1 are translated.
+
+    Raises:
+      UserError: fields are missing, unknown or of another type; the message names them.
+    """
+    values = dict(values)
+    name = values.pop("algorithm", None)
+    if not isinstance(name, str):
+        raise UserError(f"algorithm must be a name, not {name!r}")
+    cls = algorithm_called(name)
+    if version_0_1.made(values):
+        values = version_0_1.translated(values, cls)
+    start = ExperimentConfig(algorithm=cls())
+    keys = {setting.key for setting in settings_of(start).values()}
+    if wrong := sorted(keys ^ values.keys()):
+        raise UserError(f"these settings of {name} are not those of this version of gpae: {', '.join(wrong)}")
+    return start.replace(**values)
 
 
 @dataclass(frozen=True)
@@ -230,7 +162,7 @@ class RunOptions:
     """Where a run is kept and whom it tells. None of this changes what is learnt."""
 
     name: str | None = None
-    """Name of the run, its folder in `runs`; default ENV-ALGORITHM-seedN."""
+    """Name of the run, its folder in `runs`; None: ENV-ALGORITHM-seedN."""
     runs: Path = Path("runs")
     """Folder of all runs."""
     resume: bool = False
@@ -247,73 +179,5 @@ class RunOptions:
     def path(self, config: ExperimentConfig) -> Path:
         """The run directory."""
         seeds = f"{config.seed}" if config.seeds == 1 else f"{config.seed}-{config.seed + config.seeds - 1}"
-        return Path(self.runs) / (self.name or f"{config.env.replace('/', '-')}-{config.algorithm}-seed{seeds}")
-
-
-def flag(name: str) -> str:
-    """How the setting `name` is spelt on the command line."""
-    return "--" + name.rstrip("_").replace("_", "-")
-
-
-_RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
-    (
-        (
-            *("seeds", "total_steps", "num_envs", "rollout_length", "window", "epochs", "minibatches"),
-            *("hidden_size", "embedding_size", "actor_layers"),
-            *("evaluations", "evaluation_episodes", "updates_per_call", "eta"),
-            *("ensemble", "tree_steps", "replay_segments", "replay_sequences", "target_period", "hypernet_size"),
-        ),
-        lambda value: 1 <= value < math.inf,
-        "at least 1",
-    ),
-    (
-        ("critic_layers", "head_layers", "chunk_length", "checkpoint_updates", "entropy", "value_coefficient"),
-        lambda value: 0 <= value < math.inf,
-        "at least 0",
-    ),
-    (
-        ("learning_rate", "adam_epsilon", "max_grad_norm", "clip", "reward_scale"),
-        lambda value: 0 < value < math.inf,
-        "greater than 0",
-    ),
-    (("seed",), lambda value: 0 <= value < 2**31, "between 0 and 2147483647"),
-    (
-        (
-            *("gamma", "lambda_", "stop_probability", "beta", "tree_lambda"),
-            *("epsilon_start", "epsilon_fraction"),
-        ),
-        lambda value: 0 <= value <= 1,
-        "between 0 and 1",
-    ),
-    # With 1 the most probable action would not be the best one.
-    (("epsilon_end",), lambda value: 0 <= value < 1, "at least 0 and below 1"),
-    (("stop_agent",), lambda value: value >= -1, "an agent's number, or -1 for none"),
-    (("own_cap",), lambda value: value == 0 or 1 <= value < math.inf, "at least 1, or 0 for none"),
-)
-
-
-def _divides(whole: str, size: int, part: str, by: int) -> None:
-    if size % by:
-        near = [d for d in range(1, size + 1) if size % d == 0]
-        fits = sorted(sorted(near, key=lambda d: abs(d - by))[:3])
-        raise UserError(
-            f"{whole} = {size} is not divisible by {part} = {by}; {part} could be {', '.join(map(str, fits))}"
-        )
-
-
-def as_dict(config: ExperimentConfig) -> dict[str, object]:
-    """The settings as plain values, for JSON."""
-    return dataclasses.asdict(config)
-
-
-def from_dict(values: dict[str, object]) -> ExperimentConfig:
-    """The inverse of `as_dict`.
-
-    Raises:
-      UserError: fields are missing or unknown; the message names them.
-    """
-    fields = {f.name for f in dataclasses.fields(ExperimentConfig)}
-    if wrong := sorted(fields ^ set(values)):
-        raise UserError(f"these settings are not those of this version of gpae: {', '.join(wrong)}")
-    values = values | {"env_options": tuple(values["env_options"])}  # type: ignore[arg-type]
-    return ExperimentConfig(**values)  # type: ignore[arg-type]
+        default = f"{config.env.replace('/', '-').replace(':', '-')}-{config.algorithm.name}-seed{seeds}"
+        return Path(self.runs) / (self.name or default)

@@ -1,274 +1,160 @@
-"""What a run shows while it trains, and whom else it tells: TensorBoard and Weights & Biases."""
+"""What a training tells, and whom: its run directory, the terminal, sinks, and callbacks of the caller's."""
 
 from __future__ import annotations
 
 import contextlib
-import secrets
-import time
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
+import numpy as np
 
-from gpae.errors import UserError
+from gpae.runs.directory import RunDirectory
+from gpae.training.config import RunOptions, as_dict
+from gpae.training.experiment import Experiment
+from gpae.training.progress import Progress
+from gpae.training.sinks import Sink, TensorBoard, WeightsAndBiases
 
 
-class Progress:
-    """How far a run is: one live line on a terminal, a plain line now and then elsewhere, nothing when quiet.
+class Callback(Protocol):
+    """Someone who is told what happens in a training. Callbacks come last: everything is saved by then."""
 
-    Time spent in phases that happen once, such as compiling, is shown apart: neither the speed nor the time left
-    contains it. Phases that recur, such as evaluation, are part of both.
-    """
+    def evaluated(self, path: Path, env_steps: int, scores: Sequence[float]) -> None:
+        """The parameters were evaluated; one score per seed."""
+        ...
+
+    def interrupted(self, path: Path) -> None:
+        """The run has been saved and stops."""
+        ...
+
+    def finished(self, path: Path, experiment: Experiment, params: Any) -> Sequence[str]:
+        """The run is complete; `params` are the last ones, of both networks. Returns names of files worth a look."""
+        ...
+
+
+class Recorder:
+    """Metrics and evaluations of one training, on their way to whoever wants them. Use as a context manager."""
 
     def __init__(
         self,
-        total_steps: int,
+        experiment: Experiment,
+        directory: RunDirectory,
+        options: RunOptions,
+        callbacks: Sequence[Callback],
         *,
-        start_steps: int = 0,
-        quiet: bool = False,
-        console: Console | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        start_steps: int,
     ):
-        """Starts nothing yet; use as a context manager.
+        """Starts nothing yet; `start_steps` were done before, by the run that is resumed."""
+        self.experiment, self.directory, self.options = experiment, directory, options
+        self.callbacks = callbacks
+        self.start_steps = start_steps
+        config = experiment.config
+        self.progress = Progress(
+            config.num_steps * config.seeds, start_steps=start_steps * config.seeds, quiet=options.quiet
+        )
+        self.sinks: list[Sink] = []
 
-        Args:
-          total_steps: environment steps of the whole run.
-          start_steps: steps done before, by the run that is resumed.
-          quiet: show nothing.
-          console: where; default is standard output.
-          clock: seconds, for tests.
-        """
-        self._total = total_steps
-        self._start = self._steps = start_steps
-        self._quiet = quiet
-        self._console = console or Console(highlight=False, soft_wrap=True)
-        self._clock = clock
-        self._began = clock()
-        self._once = 0.0
-        self._phase: tuple[str, float] | None = None
-        self._number = 0
-        self._score = ""
-        self._speed: float | None = None
-        self._updated = self._began
-        self._next_line = 0.0
-        self._last_line = ""
-        self._live: Live | None = None
-        if not quiet and self._console.is_terminal:
-            self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4)
-
-    def update(
-        self, env_steps: int, update: int, *, win_rate: float | None = None, episode_return: float | None = None
-    ) -> None:
-        """Tells that `env_steps` environment steps and `update` updates are done.
-
-        Args:
-          env_steps: all told, those before a resume included.
-          update: number of the last update.
-          win_rate: the latest, in [0, 1]; None keeps what was shown before.
-          episode_return: the latest; shown where there is no win rate.
-        """
-        self._steps, self._number, self._updated = env_steps, update, self._clock()
-        if env_steps > self._start and self._elapsed() > 0:
-            self._speed = (env_steps - self._start) / self._elapsed()
-        if win_rate is not None:
-            self._score = f"win rate {win_rate:.0%}"
-        elif episode_return is not None:
-            self._score = f"return {episode_return:.3g}"
-        if self._live is None and self._elapsed() >= self._next_line:
-            # Often enough to see that it works, seldom enough for a log file.
-            self._next_line = self._elapsed() + (10.0 if self._elapsed() < 120 else 60.0)
-            self._last_line = self._status()
-            self.line(self._last_line)
-
-    @contextlib.contextmanager
-    def phase(self, name: str, *, once: bool = True) -> Iterator[None]:
-        """Shows what is going on, such as "compiling update", and how long it has taken.
-
-        Args:
-          name: what is going on.
-          once: it does not happen again, so speed and time left do not count it, and a line tells how long it took.
-        """
-        outer, began = self._phase, self._clock()
-        self._phase = (name, began)
-        if once and self._live is None:
-            self.line(f"{name} ...")
-        try:
-            yield
-        finally:
-            self._phase = outer
-            took = self._clock() - began
-            if once:
-                # Inside another such phase, the outer one counts the time.
-                self._once += took if outer is None else 0.0
-        if once:
-            self.line(f"{name}: {took:.1f} s")
-
-    def line(self, text: str) -> None:
-        """Prints a line, above the live one if there is one."""
-        if not self._quiet:
-            self._console.print(Text(text))
-
-    @property
-    def steps_per_second(self) -> float | None:
-        """Environment steps per second from the start or resume to the last update; None before the first."""
-        return self._speed
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Time left at that speed; None before the first update."""
-        if self._speed is None:
-            return None
-        return max(0.0, (self._total - self._steps) / self._speed - (self._clock() - self._updated))
-
-    def _elapsed(self) -> float:
-        return self._clock() - self._began - self._once
-
-    def _status(self) -> str:
-        """The most telling first: a narrow terminal cuts off the end."""
-        parts = [f"{self._steps / self._total:4.0%}", f"{self._steps:,} / {self._total:,} steps"]
-        speed, left = self.steps_per_second, self.seconds_left
-        if speed is not None and left is not None:
-            parts += [f"{speed:,.0f} steps/s", f"{duration(left)} left"]
-        parts += [self._score] if self._score else []
-        if self._phase is not None and self._live is not None:
-            name, began = self._phase
-            parts.insert(1, f"{name} {self._clock() - began:.0f} s")
-        elif self._number:
-            parts.append(f"update {self._number}")
-        return "  ".join(parts)
-
-    def _render(self) -> Text:
-        done = round(16 * min(1.0, self._steps / self._total))
-        bar = Text("━" * done, style="cyan") + Text("━" * (16 - done) + " ", style="bright_black")
-        line = Text(self._status(), no_wrap=True, overflow="ellipsis")
-        return bar + line if self._console.width >= 100 else line
-
-    def __enter__(self) -> Progress:
-        if self._live is not None:
-            self._live.start()
+    def __enter__(self) -> Recorder:
+        self._stack = contextlib.ExitStack()
+        config, path = self.experiment.config, self.directory.path
+        if self.options.tensorboard:
+            self.sinks.append(TensorBoard(path / "tensorboard", start_steps=self.start_steps))
+        if self.options.wandb:
+            resumed = self.start_steps > 0
+            self.sinks.append(WeightsAndBiases(path, config=as_dict(config), seeds=config.seeds, resume=resumed))
+        for sink in self.sinks:
+            self._stack.callback(sink.close)
+        self._stack.enter_context(self.progress)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-        elif self._number and self._last_line != (status := self._status()):
-            self.line(status)
+    def __exit__(self, *what: Any) -> None:
+        self._stack.__exit__(*what)
 
+    def update(
+        self, number: int, env_steps: int, seconds: float, metrics: Mapping[str, np.ndarray]
+    ) -> dict[int, list[str]]:
+        """Writes what one update measured; `metrics` are [seeds], or [] where there is one.
 
-class Sink(Protocol):
-    """Someone who is told of metrics, besides metrics.jsonl."""
-
-    def log(self, env_steps: int, seed: int, metrics: Mapping[str, float]) -> None:
-        """Metrics of one seed after `env_steps` environment steps."""
-        ...
-
-    def close(self) -> None:
-        """Nothing more will come."""
-        ...
-
-
-class TensorBoard:
-    """Event files in `path`/seed_k, one folder per seed, so that their curves lie over each other."""
-
-    def __init__(self, path: str | Path, *, start_steps: int = 0):
-        """What an earlier run logged after `start_steps` is struck out.
-
-        Raises:
-          UserError: tensorboardX is not installed.
+        Returns:
+          Seed -> names of metrics that are not finite; empty if all are.
         """
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError as error:
-            raise _missing("TensorBoard", "tensorboard") from error
-        self._path, self._start, self._make = Path(path), start_steps, SummaryWriter
-        self._writers: dict[int, Any] = {}
+        experiment = self.experiment
+        rates, wrong = [], {}
+        for place, seed in enumerate(experiment.seeds):
+            values = {name: float(experiment.seeds.of(value, place)) for name, value in metrics.items()}
+            if values["episodes"]:
+                values["train_win_rate"] = values["wins"] / values["episodes"]
+                rates.append(values["train_win_rate"])
+            if not values.get("stops", 1.0):  # there was nothing to measure it at
+                values = {n: v for n, v in values.items() if not n.startswith("advantage_gap")}
+            if not experiment.spec.has_wins:
+                del values["wins"]
+                values.pop("train_win_rate", None)
+            self.directory.log_metrics(update=number, env_steps=env_steps, seed=seed, seconds=seconds, metrics=values)
+            finite = {n: v for n, v in values.items() if math.isfinite(v)}
+            for sink in self.sinks:
+                sink.log(env_steps, seed, finite)
+            if bad := sorted(set(values) - set(finite)):
+                wrong[seed] = bad
+        wins = float(np.mean(rates)) if rates and experiment.spec.has_wins else None
+        self.progress.update(env_steps * experiment.config.seeds, number, win_rate=wins)
+        return wrong
 
-    def log(self, env_steps: int, seed: int, metrics: Mapping[str, float]) -> None:
-        """See `Sink`."""
-        if seed not in self._writers:
-            purge = self._start + 1 if self._start else None
-            self._writers[seed] = self._make(str(self._path / f"seed_{seed}"), purge_step=purge)
-        for name, value in metrics.items():
-            self._writers[seed].add_scalar(name, value, env_steps)
-
-    def close(self) -> None:
-        """See `Sink`."""
-        for writer in self._writers.values():
-            writer.close()
-
-
-class WeightsAndBiases:
-    """One W&B run; with several seeds, metrics are named metric/seed_k. Its mode (offline, ...) is taken from W&B's
-    own settings, such as WANDB_MODE.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        config: Mapping[str, Any],
-        project: str = "gpae",
-        seeds: int = 1,
-        resume: bool = False,
-    ):
-        """Starts a W&B run, whose files go to `path`/wandb.
-
-        Args:
-          path: the run directory; its name is the run's name.
-          config: the settings.
-          project: W&B's name for a group of runs.
-          seeds: how many seeds train at once.
-          resume: continue the W&B run of the same run directory.
-
-        Raises:
-          UserError: wandb is not installed, or cannot log in.
-        """
-        try:
-            import wandb
-        except ImportError as error:
-            raise _missing("Weights & Biases", "wandb") from error
-        path = Path(path)
-        path.mkdir(parents=True, exist_ok=True)
-        identity = path / "wandb" / "id.txt"
-        if not (resume and identity.exists()):
-            identity.parent.mkdir(exist_ok=True)
-            identity.write_text(secrets.token_hex(8))
-        try:
-            self._run = wandb.init(
-                project=project,
-                name=path.name,
-                id=identity.read_text(),
-                resume="allow" if resume else None,
-                dir=str(path),
-                config=dict(config),
-                settings=wandb.Settings(console="off"),  # capturing the output would break the live line
+    def evaluation(
+        self, number: int, env_steps: int, seconds: float, found: Sequence[Mapping[str, Sequence[float]]]
+    ) -> None:
+        """Writes an evaluation of every seed after `number` updates."""
+        config, experiment = self.experiment.config, self.experiment
+        for seed, evaluation in zip(experiment.seeds, found, strict=True):
+            self.directory.log_evaluation(
+                env=config.env,
+                algorithm=config.algorithm.name,
+                seed=seed,
+                env_steps=env_steps,
+                seconds=seconds,
+                metrics=evaluation,
             )
-        except wandb.Error as error:
-            raise UserError(f"Weights & Biases: {error}; WANDB_MODE=offline does without its server") from error
-        # Steps of its own would refuse what a resumed run logs again.
-        self._run.define_metric("env_steps")
-        self._run.define_metric("*", step_metric="env_steps")
-        self._seeds = seeds
+            for sink in self.sinks:
+                sink.log(env_steps, seed, {f"evaluation/{n}": float(np.mean(v)) for n, v in evaluation.items()})
+        scores = [float(np.mean(e[experiment.score_name])) for e in found]
+        score = float(np.mean(scores))
+        if not experiment.spec.has_wins:
+            self.progress.update(env_steps * config.seeds, number, episode_return=score)
+        self.line(f"{env_steps:,} steps: greedy {shown(experiment.score_name, score)}")
+        for callback in self.callbacks:
+            callback.evaluated(self.directory.path, env_steps, scores)
 
-    def log(self, env_steps: int, seed: int, metrics: Mapping[str, float]) -> None:
-        """See `Sink`."""
-        suffix = f"/seed_{seed}" if self._seeds > 1 else ""
-        self._run.log({f"{name}{suffix}": value for name, value in metrics.items()} | {"env_steps": env_steps})
+    def absolute(self, found: Sequence[Mapping[str, Sequence[float]]]) -> None:
+        """Writes the evaluation of the best parameters."""
+        config = self.experiment.config
+        for seed, evaluation in zip(self.experiment.seeds, found, strict=True):
+            self.directory.log_absolute(env=config.env, algorithm=config.algorithm.name, seed=seed, metrics=evaluation)
+            words = ", ".join(shown(name, float(np.mean(values))) for name, values in evaluation.items())
+            episodes = len(next(iter(evaluation.values())))
+            self.line(f"seed {seed}, best parameters, {episodes} episodes each: {words}")
 
-    def close(self) -> None:
-        """See `Sink`."""
-        self._run.finish()
+    def line(self, text: str) -> None:
+        """Prints a line."""
+        self.progress.line(text)
+
+    def interrupted(self) -> None:
+        """Tells that the run has been saved and stops."""
+        for callback in self.callbacks:
+            callback.interrupted(self.directory.path)
+
+    def finished(self, params: Any, seconds: float) -> None:
+        """Tells that the run is complete."""
+        path, files = self.directory.path, list[str]()
+        with self.progress.phase("drawing", once=False):
+            for callback in self.callbacks:
+                files += callback.finished(path, self.experiment, params)
+        see = f", see {' and '.join(files)}" if files else ""
+        self.progress.finish()
+        self.line(f"done in {seconds:.0f} s: {path}{see}")
 
 
-def _missing(what: str, extra: str) -> UserError:
-    return UserError(f"{what} is not installed; it comes with `pip install -e '.[{extra}]'`")
-
-
-def duration(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+def shown(name: str, value: float) -> str:
+    """A metric's name and its value, rates in per cent."""
+    words = name.replace("_", " ")
+    return f"{words} {value:.1%}" if name.endswith("win_rate") else f"{words} {value:.3g}"

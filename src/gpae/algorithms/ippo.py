@@ -1,0 +1,28 @@
+"""IPPO: every agent by itself."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from gpae.algorithms.base import algorithm
+from gpae.algorithms.per_agent import PerAgent
+from gpae.networks import CriticSizes, Shown
+from gpae.settings import settings
+
+
+@settings
+class ObservationCriticSizes(CriticSizes):
+    """Networks, actor and critic."""
+
+    critic_identity: ClassVar[bool] = False  # type: ignore[misc]
+    """The critic sees what the agent sees, its index included where the actor is shown it."""
+
+
+@algorithm("ippo", source="de Witt et al. 2020, arXiv 2011.09533")
+@settings
+class IPPO(PerAgent):
+    """PPO for each agent by itself, its critic seeing what the agent sees."""
+
+    networks: ObservationCriticSizes = ObservationCriticSizes()
+
+    shown: ClassVar[Shown] = "observation"

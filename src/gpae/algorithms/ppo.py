@@ -1,0 +1,166 @@
+"""The policy's half of an actor-critic update: PPO's losses, and epochs of minibatches for actor and critic."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import replace
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from gpae.algorithms import losses
+from gpae.algorithms.base import Algorithm, Budget, Metrics, Optimisation, divides
+from gpae.algorithms.batch import Batch, LearnerState, PerNetwork
+from gpae.algorithms.optimise import adam, descend, step_size
+from gpae.envs.protocol import EnvSpec
+from gpae.networks import Actor, CriticSizes
+from gpae.settings import NotNegative, Positive, Size, at_least, settings
+
+
+@settings
+class SequenceOptimisation(Optimisation):
+    """Optimisation."""
+
+    minibatches: Size = 2
+    """Pieces that a pass is cut into, one gradient step each."""
+    chunk_length: Annotated[int | None, at_least(1)] = None
+    """Rows through which gradients flow back in time; None: through all of an update's rows."""
+
+    @property
+    def steps(self) -> int:
+        """Gradient steps of an update."""
+        return self.epochs * self.minibatches
+
+
+@settings
+class PPO(Algorithm):
+    """A policy that is optimised by PPO, and a critic beside it."""
+
+    clip: Positive = 0.2
+    """How far the probability ratio may move from the one at the start of the update, as a fraction."""
+    clip_range: losses.ClipRange = "multiplicative"
+    """What `clip` is a fraction of: multiplicative, of the old ratio, or additive, of 1, as in GePPO."""
+    clip_values: bool = True
+    """Clip the critic's change within an update by `clip`, as PPO's reference implementation does."""
+    entropy: NotNegative = 0.0
+    """Weight of the entropy bonus."""
+    value_coefficient: NotNegative = 0.5
+    """Weight of the critic's loss."""
+    optimisation: SequenceOptimisation = SequenceOptimisation()
+    networks: CriticSizes = CriticSizes()
+
+    # -- settings --------------------------------------------------------------------------------------------------
+
+    @property
+    def chunk_rows(self) -> int:
+        """L: rows of each sequence that a gradient flows through."""
+        return min(self.optimisation.chunk_length or self.experience.rows, self.experience.rows)
+
+    @property
+    def sequence_envs(self) -> int:
+        """Environments' sequences in an update, replayed ones included."""
+        return self.experience.envs
+
+    def validate(self) -> None:
+        """See `Algorithm.validate`."""
+        super().validate()
+        rows = self.experience.rows
+        divides("window x rollout_length", rows, "chunk_length", self.chunk_rows)
+        sequences = rows // self.chunk_rows * self.sequence_envs
+        whole = "the number of sequences (num_envs x rollout_length / chunk_length)"
+        divides(whole, sequences, "minibatches", self.optimisation.minibatches)
+
+    def actor(self, spec: EnvSpec) -> Actor:
+        """The network that acts."""
+        return Actor(num_actions=spec.num_actions, sizes=self.networks)
+
+    # -- the gradient ----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def critic_loss(self, spec: EnvSpec, params: Any, batch: Batch, carry: Any) -> tuple[Array, Metrics]:
+        """What the critic makes small, a mean over `batch.value_mask`, and what was measured, with "value_loss"."""
+
+    def critic_optimiser(self) -> optax.GradientTransformation:
+        """Directions from the critic's gradients; the step size is applied apart."""
+        return adam(self.optimisation)
+
+    def squared_error(self, values: Array, batch: Batch) -> Array:
+        """Half the mean squared error of `values` [L, C, N] against the targets; dead agents' values count."""
+        clip = self.clip if self.clip_values else None
+        errors = losses.value_error(values, batch.evaluation.critic.values, batch.targets.critic_targets, clip)
+        return losses.masked_mean(errors, batch.value_mask)
+
+    def surrogate(self, log_probs: Array, batch: Batch) -> Array:
+        """The policy's objective for each sample, [L, C, N], to be made large; `log_probs` are pi_theta's."""
+        log_mu, old = batch.trajectory.log_probs, batch.evaluation.log_probs
+        return losses.clipped_surrogate(
+            log_probs - log_mu, old - log_mu, batch.targets.advantages, self.clip, clip_range=self.clip_range
+        )
+
+    def policy_loss(self, spec: EnvSpec, params: Any, batch: Batch, carry: Any) -> tuple[Array, Metrics]:
+        """The surrogate and the entropy bonus, means over the samples that count for the policy."""
+        view, mask = batch.trajectory.view, batch.policy_mask
+        pi, _ = self.actor(spec).apply(params, view.observations, view.action_mask, batch.trajectory.is_first, carry)
+        log_probs = pi.log_prob(batch.evaluation.actions)
+        surrogate = self.surrogate(log_probs, batch)
+        if batch.actor_weights is not None:
+            surrogate = surrogate * batch.actor_weights
+        loss = -losses.masked_mean(surrogate, mask)
+        entropy = losses.masked_mean(pi.entropy(), mask)
+        change = log_probs - batch.evaluation.log_probs
+        metrics = {
+            "policy_loss": loss,
+            "entropy": entropy,
+            "approx_kl": losses.masked_mean(jnp.expm1(change) - change, mask),
+            "clip_fraction": losses.masked_mean((jnp.abs(jnp.expm1(change)) > self.clip) * 1.0, mask),
+        }
+        return loss - self.entropy * entropy, metrics
+
+    def minibatch_step(
+        self, spec: EnvSpec, state: LearnerState, batch: Batch, carry: PerNetwork, budget: Budget
+    ) -> tuple[LearnerState, Metrics]:
+        """One gradient step of actor and critic."""
+        size = step_size(self.optimisation, state.gradient_steps, budget)
+        transforms = PerNetwork(actor=adam(self.optimisation), critic=self.critic_optimiser())
+        metrics: Metrics = {"learning_rate": size}
+        params, optimiser = {}, {}
+        for name, loss in (("actor", self.policy_loss), ("critic", self.critic_loss)):
+            old = getattr(state.params, name)
+            gradient, measured = jax.grad(loss, argnums=1, has_aux=True)(spec, old, batch, getattr(carry, name))
+            params[name], optimiser[name] = descend(
+                getattr(transforms, name), gradient, getattr(state.optimiser, name), old, size
+            )
+            metrics |= measured | {f"{name}_gradient_norm": optax.tree.norm(gradient)}
+        state = replace(
+            state,
+            params=PerNetwork(**params),
+            optimiser=PerNetwork(**optimiser),
+            gradient_steps=state.gradient_steps + 1,
+        )
+        return state, metrics
+
+    def optimise(
+        self, spec: EnvSpec, state: LearnerState, batch: Batch, carries: PerNetwork, budget: Budget, key: Array
+    ) -> tuple[LearnerState, Metrics]:
+        """Epochs of minibatches; the metrics are means over the gradient steps."""
+        epochs, minibatches = self.optimisation.epochs, self.optimisation.minibatches
+
+        def permutation(key: Array) -> Array:
+            return jax.random.permutation(key, batch.policy_mask.shape[1]).reshape(minibatches, -1)
+
+        picks = jax.vmap(permutation)(jax.random.split(key, epochs))
+
+        def step(state: LearnerState, pick: Array) -> tuple[LearnerState, Metrics]:
+            if minibatches == 1:  # one minibatch is the batch: its order changes nothing
+                return self.minibatch_step(spec, state, batch, carries, budget)
+            piece = jax.tree.map(lambda x: jnp.take(x, pick, axis=1), batch)
+            carry = jax.tree.map(lambda x: jnp.take(x, pick, axis=0), carries)
+            return self.minibatch_step(spec, state, piece, carry, budget)
+
+        state, metrics = jax.lax.scan(step, state, picks.reshape(-1, picks.shape[-1]))
+        metrics = jax.tree.map(lambda x: x.mean(0), metrics)
+        # A norm is finite only if every parameter is.
+        return state, metrics | {"parameter_norm": optax.tree.norm(state.params)}

@@ -1,0 +1,121 @@
+"""The command `gpae`: finds the command that is meant, and turns mistakes into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from gpae.errors import UserError, unknown_name
+
+# Warnings of XLA about the machine, which no user can act upon.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("gpae.cli.train", "learn: gpae train --env smax/2s3z --algorithm gpae --preset quickstart"),
+    "evaluate": (
+        "gpae.cli.evaluate:Evaluate",
+        "play whole episodes with a run's policy: gpae evaluate RUN --episodes 1000",
+    ),
+    "play": ("gpae.cli.evaluate:Play", "draw one greedy episode: gpae play RUN -o replay.gif"),
+    "inspect": (
+        "gpae.cli.inspect",
+        "see credit: gpae inspect credit RUN, gpae inspect critic RUN, gpae inspect gap RUN",
+    ),
+    "study": ("gpae.cli.study:Study", "train everything that a file names: gpae study studies/quick.toml"),
+    "report": ("gpae.cli.study:Report", "tables, plots and a page of what runs have found: gpae report runs/quick"),
+    "envs": ("gpae.cli.lists:Environments", "list the environments"),
+    "algorithms": ("gpae.cli.lists:Algorithms", "list the algorithms and presets"),
+    "verify": ("gpae.cli.verify:Verify", "check the theory on games that are solved exactly"),
+}
+"""Command -> where it is, and one line of help. Its module is imported only when it is called."""
+_MOVED = {"credit": "inspect credit", "critic": "inspect critic", "gap": "inspect gap"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+      0; 1 if training diverged or a statement does not hold; 2 if the request was wrong; 130 or 143 after a signal.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(words)
+    except UserError as error:
+        print(f"gpae: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # nothing is left to flush at exit
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(words: list[str]) -> int:
+    imports, words = _imports(words)
+    command, *rest = words or ["--help"]
+    if command in ("-h", "--help"):
+        print(usage())
+        return 0
+    if command == "--version":
+        from gpae import __version__
+
+        print(__version__)
+        return 0
+    if command in _MOVED:
+        raise UserError(f"gpae {command} is now gpae {_MOVED[command]}")
+    if command not in COMMANDS:
+        raise unknown_name("command", command, COMMANDS)
+    if imports:
+        from gpae.studies.worker import import_user_code
+
+        import_user_code(imports)
+    module, _, name = COMMANDS[command][0].partition(":")
+    place = import_module(module)
+    if not name:
+        return place.main(rest, imports)
+    from gpae.cli.parse import parse
+
+    flags = parse(getattr(place, name), command, rest)
+    flags.imports = imports
+    return flags.run()
+
+
+def _imports(words: list[str]) -> tuple[list[str], list[str]]:
+    """The files and modules of `--import`, which any command takes, and the other words."""
+    found, others = [], []
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name != "--import":
+            others.append(word)
+        elif equals:
+            found.append(value)
+        else:
+            following = next(rest, None)
+            if following is None:
+                raise UserError("--import takes a file or a module with environments or algorithms of your own")
+            found.append(following)
+    return found, others
+
+
+def usage() -> str:
+    """The help of `gpae` itself."""
+    lines = [f"  {name:12}{help_}" for name, (_, help_) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: gpae COMMAND ...",
+            "",
+            "Generalized per-agent advantage estimation for cooperative multi-agent reinforcement learning.",
+            "",
+            *lines,
+            "",
+            "gpae COMMAND --help explains a command and its flags. Every command takes --import FILE: a Python file or",
+            "a module with environments and algorithms of your own.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

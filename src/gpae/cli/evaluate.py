@@ -1,0 +1,81 @@
+"""`gpae evaluate` and `gpae play`: whole episodes with what a run has learnt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from gpae.cli.loaded import OfRun
+from gpae.cli.parse import in_range
+
+
+@dataclass
+class Evaluate(OfRun):
+    """Win rate, return and length over many episodes."""
+
+    episodes: int = 256
+    """Episodes, greedy and sampled alike."""
+    seed: int = 1_000_000
+    """Seed of the episodes; none that training uses."""
+    json: Path | None = None
+    """Write one value per episode there too."""
+
+    def run(self) -> int:
+        """Plays, writes, prints."""
+        in_range("--episodes", self.episodes, 1, 10**7)
+        in_range("--seed", self.seed, 0)
+        import numpy as np
+
+        from gpae.cli.show import patience, printable, table
+        from gpae.runs.files import ensure_parent, read_json, write_json
+        from gpae.runs.versions import VERSIONS, versions
+
+        if self.json:
+            ensure_parent(self.json)
+        experiment = self.experiment()
+        actor, seconds = self.actor(experiment)
+        with patience("compiling and playing"):
+            found = experiment.evaluate(actor, purpose=3, number=self.seed, episodes=self.episodes)
+        which = "best" if self.best else "last"
+        if self.json:
+            by_seed = {f"seed_{seed}": e for seed, e in zip(experiment.seeds, found, strict=True)}
+            about = {"parameters": which, "training_seconds": round(seconds), "steps": experiment.config.num_steps}
+            made = {"training": read_json(self.run_directory / VERSIONS), "evaluation": versions()}
+            write_json(self.json, about | {"episodes": by_seed} | made)
+        rows = []
+        for seed, evaluation in zip(experiment.seeds, found, strict=True):
+            for name in [name for name in evaluation if not name.startswith("sampled_")]:
+                pair = (np.array(evaluation[name]), np.array(evaluation[f"sampled_{name}"]))
+                cells = [f"{x.mean():.3f} ± {x.std() / np.sqrt(len(x)):.3f}" for x in pair]
+                rows.append((str(seed), name.replace("_", " "), *cells))
+        title = f"{which} parameters, {self.episodes} episodes each, mean ± standard error"
+        table(("seed", "", "greedy", "sampled"), rows, title=printable(title))
+        return 0
+
+
+@dataclass
+class Play(OfRun):
+    """Draws one greedy episode as an animated GIF."""
+
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("replay.gif")
+    """The picture to write."""
+    episode: int = 1
+    """Which episode; each number is another one."""
+
+    def run(self) -> int:
+        """Plays and draws."""
+        in_range("--episode", self.episode, 0)
+        from gpae.cli.show import patience
+        from gpae.diagnostics.pictures import replay
+        from gpae.runs.files import ensure_parent
+
+        ensure_parent(self.output)
+        experiment = self.experiment()
+        actor, _ = self.actor(experiment)
+        with patience("compiling, playing and drawing"):
+            outcome = replay(experiment, actor, self.output, number=self.episode)
+        print(f"{self.output}: {outcome}")
+        return 0

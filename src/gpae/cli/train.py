@@ -1,0 +1,181 @@
+"""`gpae train`: the flags of one algorithm, in named groups; every other flag is refused with those that have it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from gpae.cli.parse import parse
+from gpae.diagnostics.pictures import train
+from gpae.errors import UserError
+from gpae.runs.directory import read_config
+from gpae.settings import flag, replaced, settings, settings_of, values_of
+from gpae.training.config import ExperimentConfig, RunOptions, from_dict, refusal
+from gpae.training.presets import NONE, names, preset
+from gpae.training.trainer import Diverged, Interrupted
+
+_FREE = ("--help", "-h")
+_WITH_RESUME = ("--resume", "--total-steps", "--quiet", "--no-quiet", "--tensorboard", "--wandb", *_FREE)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which flags there are."""
+
+    algorithm: str = "gpae"
+    """Algorithm, as listed by `gpae algorithms`. The flags below are those that it has."""
+    preset: str = "quickstart"
+    """Named settings that the flags change from: quickstart, tuned, paper, paper-off-policy, jaxmarl, mava, authors;
+    none: plain defaults."""
+
+
+@dataclass(frozen=True)
+class New:
+    """Where a run is kept and whom it tells."""
+
+    name: str | None = None
+    """Name of the run, its folder in `runs`; None: ENV-ALGORITHM-seedN."""
+    runs: Path = Path("runs")
+    """Folder of all runs."""
+    overwrite: bool = False
+    """Replace the run of this name."""
+    quiet: bool = False
+    """Print nothing."""
+    tensorboard: bool = False
+    """Write TensorBoard event files too."""
+    wandb: bool = False
+    """Log to Weights & Biases too; WANDB_MODE=offline works."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Continues a run from its last checkpoint, with the settings that it has."""
+
+    resume: Path
+    """The run directory."""
+    total_steps: int | None = None
+    """More environment steps than the run was to make; None: as many as it was to make."""
+    quiet: bool = False
+    """Print nothing."""
+    tensorboard: bool = False
+    """Write TensorBoard event files too."""
+    wandb: bool = False
+    """Log to Weights & Biases too."""
+
+
+def main(words: Sequence[str], imports: Sequence[str] = ()) -> int:
+    """Trains; the exit code."""
+    given = {word.partition("=")[0] for word in words if word.startswith("--")}
+    if "--resume" in given:
+        return _carried_out(*_resumed(words, given))
+    start = _start(words)
+    _refuse_foreign(given, start)
+    config, options = _parsed(words, start)
+    for name, why in config.algorithm.idle().items():
+        if flag(name) in given:
+            print(f"{flag(name)} does nothing here: {why}", file=sys.stderr)
+    return _carried_out(config, options)
+
+
+def _carried_out(config: ExperimentConfig, options: RunOptions) -> int:
+    try:
+        train(config, options)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
+    except Diverged as stop:
+        print(f"gpae: {stop}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _start(words: Sequence[str]) -> ExperimentConfig:
+    """The preset, which depends on the algorithm, is what all other flags change from: these two are read first."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--preset", default=Choice.preset)
+    first.add_argument("--algorithm", default=Choice.algorithm)
+    try:
+        chosen, _ = first.parse_known_args(list(words))
+    except argparse.ArgumentError as error:  # a flag without its value, which may begin with a dash
+        raise UserError(f"{error.argument_name}: {error.message}; presets: {', '.join([*names(), NONE])}") from error
+    return preset(chosen.preset, chosen.algorithm)
+
+
+def _flags(config: ExperimentConfig) -> set[str]:
+    """Everything that `gpae train` takes for this algorithm."""
+    known = {setting.flag: setting.kind for setting in settings_of(config).values()}
+    known |= {flag(f.name): f.type for kind in (Choice, New) for f in fields(kind)}
+    return {*known, *("--no-" + name[2:] for name, kind in known.items() if kind in (bool, "bool")), *_FREE}
+
+
+def _refuse_foreign(given: set[str], config: ExperimentConfig) -> None:
+    known = _flags(config)
+    for word in sorted(given):
+        if word.replace("_", "-") not in known:
+            positive = "--" + word.removeprefix("--no-") if word.startswith("--no-") else word
+            raise refusal(positive[2:].replace("-", "_"), config.algorithm.name)
+
+
+def _parsed(words: Sequence[str], start: ExperimentConfig) -> tuple[ExperimentConfig, RunOptions]:
+    kind = _with_algorithm(start)
+
+    @dataclass(frozen=True)
+    class Train:
+        """Trains agents. Defaults are those of the preset."""
+
+        choice: Choice
+        experiment: kind  # type: ignore[valid-type]
+        run: New
+
+    Train.__annotations__ = {"choice": Choice, "experiment": kind, "run": New}
+    shown = kind(**{f.name: getattr(start, f.name) for f in fields(start) if f.name != "algorithm"})
+    flags: Any = parse(Train, "train", words, Train(Choice(start.algorithm.name), shown, New()))
+    values = values_of(flags.experiment)
+    run = RunOptions(**{f.name: getattr(flags.run, f.name) for f in fields(New)})
+    return replaced(start, values), run
+
+
+def _with_algorithm(start: ExperimentConfig) -> Callable[..., Any]:
+    """`ExperimentConfig` with the algorithm's own class as a part, its flags spelt as users do."""
+    algorithm = type(start.algorithm)
+    annotated = Annotated[float, tyro.conf.arg(name="lambda")]
+    own = _derived(algorithm, {"lambda_": (annotated, start.algorithm.lambda_)})
+    default = own(**{f.name: getattr(start.algorithm, f.name) for f in fields(start.algorithm)})
+    return _derived(ExperimentConfig, {"algorithm": (own, default)})
+
+
+def _derived(base: type, changes: dict[str, tuple[Any, Any]]) -> type:
+    body = {name: default for name, (_, default) in changes.items()}
+    body |= {"__annotations__": {name: kind for name, (kind, _) in changes.items()}, "__doc__": base.__doc__}
+    return settings(type(base.__name__, (base,), body | {"__module__": base.__module__}))
+
+
+def _resumed(words: Sequence[str], given: set[str]) -> tuple[ExperimentConfig, RunOptions]:
+    if other := sorted(given - set(_WITH_RESUME)):
+        raise UserError(
+            f"{other[0]} with --resume: a run keeps its settings; only --total-steps may grow"
+            " (--quiet, --tensorboard and --wandb are free)"
+        )
+    place = list(words).index("--resume") + 1 if "--resume" in words else 0
+    if place and (place == len(words) or words[place].startswith("-")):
+        raise UserError("--resume takes the run directory and no other setting: gpae train --resume runs/NAME")
+    flags = parse(Resume, "train --resume", words)
+    config = from_dict(read_config(flags.resume))
+    if flags.total_steps is not None:
+        config = config.replace(total_steps=flags.total_steps)
+    path = Path(flags.resume)
+    options = RunOptions(
+        name=path.name,
+        runs=path.parent,
+        resume=True,
+        quiet=flags.quiet,
+        tensorboard=flags.tensorboard,
+        wandb=flags.wandb,
+    )
+    return config, options

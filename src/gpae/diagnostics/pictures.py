@@ -1,0 +1,91 @@
+"""What is drawn of a run when it ends: its learning curve and a replay. `train` trains and draws."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from gpae.diagnostics.curves import learning_curve
+from gpae.diagnostics.gif import save_gif
+from gpae.envs.protocol import Scene
+from gpae.errors import UserError
+from gpae.training import trainer
+from gpae.training.config import ExperimentConfig, RunOptions
+from gpae.training.experiment import Experiment
+from gpae.training.recorder import Callback
+from gpae.training.trainer import Run
+
+REPLAY = "replay.gif"
+
+
+class Pictures:
+    """A callback that draws curve.png, and replay.gif where the environment can be drawn."""
+
+    def evaluated(self, path: Path, env_steps: int, scores: Sequence[float]) -> None:
+        """Nothing is drawn yet."""
+
+    def interrupted(self, path: Path) -> None:
+        """The curve so far."""
+        with contextlib.suppress(UserError):  # nothing to draw before the first evaluation
+            learning_curve(path)
+
+    def finished(self, path: Path, experiment: Experiment, params: Any) -> Sequence[str]:
+        """Both pictures; the names of those that could be drawn."""
+        files = [learning_curve(path).name]
+        if drawable(experiment):
+            replay(experiment, params.actor, path / REPLAY)
+            files.append(REPLAY)
+        return files
+
+
+def train(config: ExperimentConfig, options: RunOptions | None = None, *, callbacks: Sequence[Callback] = ()) -> Run:
+    """Trains from the first update to the last, or from the last checkpoint on, and draws what came out.
+
+    Args and errors are those of `gpae.training.trainer.train`.
+    """
+    return trainer.train(config, options, callbacks=[Pictures(), *callbacks])
+
+
+def drawable(experiment: Experiment) -> bool:
+    """Whether the environment can be drawn."""
+    return hasattr(experiment.env, "scene")
+
+
+def scenes_of(experiment: Experiment, states: Any, number: int) -> list[Scene]:
+    """The first `number` of `states`, drawn; none where the environment cannot be."""
+    if not drawable(experiment):
+        return []
+    scene = experiment.env.scene  # type: ignore[attr-defined]
+    return [scene(jax.tree.map(lambda x, t=t: x[t], states)) for t in range(number)]
+
+
+def title(experiment: Experiment) -> str:
+    """Environment and algorithm."""
+    return f"{experiment.config.env}  {experiment.config.algorithm.name}"
+
+
+def ending(experiment: Experiment, won: bool, episode_return: float) -> str:
+    """How an episode ended, in a word or two."""
+    return ("won" if won else "lost") if experiment.spec.has_wins else f"return {episode_return:.2f}"
+
+
+def replay(experiment: Experiment, actor: Any, path: Path, *, number: int = 0) -> str:
+    """Draws one greedy episode of the first seed.
+
+    Returns:
+      How it ended.
+
+    Raises:
+      UserError: the environment cannot be drawn, or the file not written.
+    """
+    if not drawable(experiment):
+        raise UserError(f"{experiment.config.env} cannot be drawn: it has no method `scene`")
+    played = experiment.episode(actor, number)
+    scenes = scenes_of(experiment, played.states, int(played.lengths[0]) + 1)
+    outcome = ending(experiment, bool(played.won[0]), float(played.returns[0]))
+    save_gif(scenes, path, title=title(experiment), outcome=outcome)
+    return outcome

@@ -1,0 +1,109 @@
+r"""Critics: one network with parameters shared between agents, told apart by what it is shown.
+
+    "joint_action"     EQ^i(s, a^-i): state, and the joint action with agent i's slot holding its policy's probabilities
+    "others_actions"   state, and the joint action with agent i's slot empty: for a value Q^i(s, a^-i, .) per own action
+    "state"            V^i(s): the state
+    "observation"      V^i(tau^i): what agent i sees
+
+The embeddings of state and joint action cost no more for N agents than for one (`gpae.networks.embeddings`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jax import Array
+
+from gpae.networks.embeddings import JointActionEmbedding, StateEmbedding
+from gpae.networks.layers import Carry, Core, Dense, Torso
+from gpae.networks.sizes import CriticSizes
+from gpae.types import View
+
+Shown = Literal["joint_action", "others_actions", "state", "observation"]
+"""What a critic is shown."""
+
+
+@struct.dataclass
+class CriticInput:
+    """Everything a critic may be shown; each kind takes its own."""
+
+    view: View
+    """Leaves [T, E, ...]."""
+    actions: Array
+    """The actions taken, [T, E, N] int32."""
+    own_slot: Array
+    """What stands in an agent's own slot of the joint action: the probabilities of the policy at the start of the
+    update, [T, E, N, A]."""
+
+
+class CriticOutput(NamedTuple):
+    """What a critic returns."""
+
+    values: Array
+    """EQ^i or V^i, [T, E, N]; a value per own action, [T, E, N, A], where there are several `outputs`."""
+    carries: Carry
+    """The carry after every row, [T, E, M, H]."""
+    expected: Array | None
+    """V^i, the mean of EQ^i over the others' policies, [T, E, N]; None where it is not learnt."""
+
+
+class Critic(nn.Module):
+    """A value per agent: embeddings of what the critic is shown, joined; dense layers; GRU; dense layers; linear."""
+
+    shown: Shown
+    num_agents: int
+    sizes: CriticSizes
+    outputs: int = 1
+    """Values per agent: 1, or one for each of its actions."""
+    expected: bool = False
+    """Also learn the mean of EQ^i over the others' policies, by a head on the embedding of the state. The head has no
+    memory: the state tells all that the others' policies and the future depend on but their histories."""
+
+    @nn.compact
+    def __call__(self, inputs: CriticInput, is_first: Array, carry: Carry) -> CriticOutput:
+        """Values, and the carry after every row (M: see `rows`).
+
+        Args:
+          inputs: what is seen, [T, E, ...].
+          is_first: [T, E] bool.
+          carry: [E, M, H], the carry before the first row.
+        """
+        sizes = self.sizes
+        hidden, layer_norm = sizes.hidden_size, sizes.layer_norm
+        if self.shown == "observation":
+            x = inputs.view.observations
+            if layer_norm:
+                x = nn.LayerNorm()(x)
+            x = Torso(sizes.embedding_size, layer_norm=layer_norm)(x)
+        else:
+            embedding = StateEmbedding(sizes.embedding_size, self.num_agents, sizes.critic_identity, layer_norm)
+            x = embedding(inputs.view.state)
+        expected = None
+        if self.expected:
+            head = Torso(hidden, max(sizes.critic_layers, 1), layer_norm, name="expected_torso")(x)
+            head = Dense(1, kernel_init=nn.initializers.orthogonal(1.0), name="expected")(head)[..., 0]
+            expected = jnp.broadcast_to(head, (*head.shape[:-1], self.num_agents))
+        if self.shown in ("joint_action", "others_actions"):
+            own_slot = self.shown == "joint_action"
+            embedded = JointActionEmbedding(sizes.embedding_size, layer_norm, own_slot)
+            joint = embedded(inputs.actions, inputs.own_slot)
+            x = jnp.concatenate([jnp.broadcast_to(x, joint.shape), joint], axis=-1)
+        x = Torso(hidden, sizes.critic_layers, layer_norm)(x)
+        x, carries = Core(hidden, sizes.recurrent, layer_norm)(x, is_first, carry)
+        x = Torso(hidden, sizes.head_layers, layer_norm)(x)
+        values = Dense(self.outputs, kernel_init=nn.initializers.orthogonal(1.0))(x)
+        values = jnp.broadcast_to(values, (*values.shape[:-2], self.num_agents, self.outputs))
+        values = values[..., 0] if self.outputs == 1 else values
+        return CriticOutput(values=values, carries=carries, expected=expected)
+
+    @property
+    def rows(self) -> int:
+        """How often the network is evaluated per state: once per agent, or once where agents are not told apart."""
+        return 1 if self.shown == "state" and not self.sizes.critic_identity else self.num_agents
+
+    def initial_carry(self, num_envs: int) -> Carry:
+        """The carry at the start of an episode, [E, M, H]."""
+        return Core(self.sizes.hidden_size, self.sizes.recurrent, parent=None).initial_carry(num_envs, self.rows)

@@ -1,0 +1,145 @@
+"""An experiment as compiled programs over its seeds: the first state, updates, evaluations."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from gpae.algorithms.base import Algorithm, Budget
+from gpae.settings import as_arrays
+from gpae.training.compilation import enable_compilation_cache
+from gpae.training.config import ExperimentConfig
+from gpae.training.environment import make_environment
+from gpae.training.evaluate import Episodes, run_episodes
+from gpae.training.seeds import Seeds
+
+
+class Experiment:
+    """Everything of an experiment that runs on the device."""
+
+    def __init__(self, config: ExperimentConfig):
+        """Makes environment and algorithm; nothing is compiled yet.
+
+        Raises:
+          UserError: settings that are wrong or do not fit together.
+        """
+        enable_compilation_cache()
+        self.config = config.validate()
+        self.env = make_environment(config)
+        self.spec = self.env.spec
+        self.algorithm: Algorithm = config.algorithm
+        self.algorithm.fits(self.spec)
+        self.seeds = Seeds(config.seed, config.seeds)
+
+    @property
+    def score_name(self) -> str:
+        """What the best parameters are the best in: the greedy win rate, or the return where nothing is won."""
+        return "win_rate" if self.spec.has_wins else "return"
+
+    # -- training --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _traced(self) -> Algorithm:
+        """The algorithm with its traced settings as arrays, the same for all seeds."""
+        return as_arrays(self.algorithm)
+
+    @property
+    def _budget(self) -> Budget:
+        return Budget(updates=self.config.num_updates, gradient_steps=jnp.float32(self.config.gradient_steps))
+
+    def init(self) -> Any:
+        """The state before the first update."""
+
+        def init(key: Array) -> Any:
+            return self.algorithm.init(self.env, key)
+
+        # One seed after the other: batched decompositions (of orthogonal weights) share XLA's threads with the program
+        # that waits for them, and where there are only two all of them came to wait for ever (jaxlib 0.10.2).
+        return jax.jit(self.seeds.one_by_one(init))(self.seeds.keys(0))
+
+    @cached_property
+    def shapes(self) -> Any:
+        """Shapes and dtypes of the state."""
+        return jax.eval_shape(self.seeds.over(lambda key: self.algorithm.init(self.env, key)), self.seeds.keys(0))
+
+    @cached_property
+    def _update(self) -> Any:
+        def updates(state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, dict[str, Array]]:
+            return jax.lax.scan(
+                lambda state, _: algorithm.update(self.env, state, budget),
+                state,
+                length=self.config.evaluation.updates_per_call,
+            )
+
+        program = jax.jit(self.seeds.over(updates, (0, None, None)), donate_argnums=0)
+        return program.lower(self.shapes, self._traced, self._budget).compile()
+
+    def compile_update(self) -> None:
+        """Compiles `update`, which its first call does otherwise."""
+        _ = self._update
+
+    def update(self, state: Any) -> tuple[Any, dict[str, Array]]:
+        """State -> state, metrics [k, ...]: k = `updates_per_call` updates. The state is donated."""
+        return self._update(state, self._traced, self._budget)
+
+    # -- evaluation ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _episodes(self) -> Any:
+        half = self.config.evaluation.evaluation_episodes
+        greedy = jnp.arange(2 * half) < half
+        program = jax.jit(
+            self.seeds.over(lambda params, key: run_episodes(self.env, self.algorithm, params, key, greedy))
+        )
+        return program.lower(self.shapes.params.actor, self.seeds.keys(1)).compile()
+
+    @property
+    def evaluation_compiled(self) -> bool:
+        """Whether the next evaluation begins at once."""
+        return "_episodes" in self.__dict__
+
+    def evaluate(
+        self, actor: Any, purpose: int, number: int = 0, episodes: int | None = None
+    ) -> list[dict[str, list[float]]]:
+        """Greedy and sampled episodes of every seed: name -> one value per episode.
+
+        Args:
+          actor: the actor's parameters.
+          purpose: which stream of keys, see `Seeds.keys`.
+          number: which evaluation of that purpose.
+          episodes: how many of each kind; default `evaluation_episodes`, which is also how many are played at once.
+        """
+        half = self.config.evaluation.evaluation_episodes
+        episodes = episodes or half
+        keys, fold = self.seeds.keys(purpose, number), self.seeds.over(jax.random.fold_in, (0, None))
+        parts = []
+        for i in range(math.ceil(episodes / half)):
+            played = self._episodes(actor, fold(keys, i))
+            parts.append(jax.device_get(replace(played, states=None)))
+        fields = {"return": "returns", "episode_length": "lengths"}
+        if self.spec.has_wins:
+            fields = {"win_rate": "won"} | fields
+        found = []
+        for place, _ in enumerate(self.seeds):
+            of_seed: dict[str, list[float]] = {}
+            for prefix, rows in (("", slice(None, half)), ("sampled_", slice(half, None))):
+                for name, field in fields.items():
+                    values = np.concatenate([getattr(self.seeds.of(p, place), field)[rows] for p in parts])
+                    of_seed[prefix + name] = values[:episodes].astype(float).tolist()
+            found.append(of_seed)
+        return found
+
+    def score(self, evaluation: dict[str, list[float]]) -> float:
+        """The mean over episodes of what the best parameters are the best in."""
+        return float(np.mean(evaluation[self.score_name]))
+
+    def episode(self, actor: Any, number: int = 0) -> Episodes:
+        """One greedy episode of the first seed with its states, and the others that are played beside it."""
+        return jax.device_get(self.seeds.of(self._episodes(actor, self.seeds.keys(4, number))))
