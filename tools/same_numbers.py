@@ -56,7 +56,7 @@ def gpae(words: str, folder: Path, name: str) -> int:
     """One call of `gpae train`; its exit code."""
     # One thread, so that two runs side by side do not change how sums are cut.
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
-    command = [sys.executable, "-m", "gpae.cli", "train", *words.split(), "--runs", str(folder), "--name", name]
+    command = [sys.executable, "-m", "gpae.cli", "train", *words.split()]
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     with open(folder / f"{name}.log", "ab") as log:
         return subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode

@@ -31,6 +31,8 @@ def explained_variance(values: Array, targets: Array, mask: Array) -> Array:
 
 
 ClipRange = Literal["multiplicative", "additive"]
+LOG_RATIO_LIMIT = 10.0
+"""Log-ratios of the surrogate are clipped to +-10, as in the code released for SMAX (arXiv 2603.02654)."""
 
 
 def clipped_surrogate(
@@ -47,6 +49,7 @@ def clipped_surrogate(
         additive         min( rho A, clip(rho, rho_old - eps, rho_old + eps) A )
 
     with rho = pi_theta / mu and rho_old = pi_old / mu, mu the behaviour policy. On-policy rho_old = 1: both are PPO.
+    log rho and log rho_old beyond +-10 count as +-10, so that no sample can outweigh all others.
 
     Args:
       log_ratios: log rho, [...].
@@ -58,7 +61,9 @@ def clipped_surrogate(
     Source: Kim et al. 2026 (arXiv 2603.02654), multiplicative; GePPO (Queeney et al. 2021, arXiv 2111.00072),
     additive; on-policy PPO (Schulman et al. 2017, arXiv 1707.06347, Eq. 7).
     """
-    ratios, old = jnp.exp(log_ratios), jnp.exp(old_log_ratios)
+    limit = LOG_RATIO_LIMIT
+    ratios = jnp.exp(jnp.clip(log_ratios, -limit, limit))
+    old = jnp.exp(jnp.clip(old_log_ratios, -limit, limit))
     margin = clip * old if clip_range == "multiplicative" else clip
     return jnp.minimum(ratios * advantages, jnp.clip(ratios, old - margin, old + margin) * advantages)
 

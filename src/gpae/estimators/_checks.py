@@ -57,3 +57,14 @@ def scalar(name: str, x: ArrayLike, low: float, high: float = inf) -> ArrayLike:
         wanted = f"at least {low:g}" if high == inf else f"in [{low:g}, {high:g}]"
         raise ValueError(f"{name} must be {wanted}, got {x}")
     return x
+
+
+def cap(name: str, x: ArrayLike, like: Array) -> Array:
+    """`x` >= 1 as an array that broadcasts to `like`; the range of a traced one cannot be known and is not checked."""
+    x = jnp.asarray(x, like.dtype)
+    if x.ndim > like.ndim or any(n not in (1, m) for n, m in zip(x.shape[::-1], like.shape[::-1], strict=False)):
+        raise ValueError(f"{name} must broadcast to {like.shape}, got shape {x.shape}")
+    if not isinstance(x, jax.core.Tracer) and not bool((np.asarray(x) >= 1).all()):
+        raise ValueError(f"{name} must be at least 1, got {np.asarray(x).min()}")
+    # Ranks that differ are not promoted silently.
+    return x if x.ndim in (0, like.ndim) else x.reshape((1,) * (like.ndim - x.ndim) + x.shape)

@@ -54,7 +54,8 @@ def gpae(
       gamma: discount, scalar in [0, 1], concrete or traced.
       lambda_: scalar in [0, 1], concrete or traced.
       trace: "none", "st", "it", "dt" or "others", see `importance_traces`.
-      eta: cap on the others' product of ratios in the trace, scalar >= 1, concrete or traced.
+      eta: cap on the others' product of ratios in the trace, >= 1, concrete or traced: a scalar, or an array that
+        broadcasts to [T, ..., N].
       own_weight: "truncated", w = min(1, rho^i), or "exact", w = min(own_cap, rho^i).
       own_cap: cap on rho^i where nothing else bounds it, in the trace "others" and the weight "exact": scalar >= 1,
         concrete or traced. Infinite is unbiased; a finite one trades variance for bias.
@@ -164,13 +165,15 @@ def dae(
       beta: scalar in [0, 1], concrete or traced.
       log_ratios: log pi - log mu of the taken actions, [T, ..., N]; None on-policy.
       trace: see `importance_traces`; of no effect on-policy.
+      own_weight: see `gpae`; of no effect on-policy.
+      own_cap: see `gpae`.
 
     Returns:
       Targets(advantages=A, critic_targets=y), both [T, ..., N].
 
     Raises:
       TypeError: an array that is not floating, or a flag that is not bool.
-      ValueError: shapes that do not agree, an unknown trace, or a concrete scalar out of range.
+      ValueError: shapes that do not agree, an unknown trace or own_weight, or a concrete scalar out of range.
 
     Source: Li, Xie and Lu 2022 (ICML, PMLR 162:13066-13085) and its released code.
     """
@@ -185,8 +188,10 @@ def dae(
     else:
         if trace not in TRACES:
             raise unknown_name("trace", trace, TRACES)
+        if own_weight not in OWN_WEIGHTS:
+            raise unknown_name("own_weight", own_weight, OWN_WEIGHTS)
         log_ratios = check.floating("log_ratios", log_ratios, values.shape)
-        traces = importance_traces(log_ratios, trace=trace, lambda_=lambda_)
+        traces = importance_traces(log_ratios, trace=trace, lambda_=lambda_, own_cap=own_cap)
         weights = own_weights(log_ratios, own_weight=own_weight, own_cap=own_cap)
     team = _advantages(rewards, values, next_values, *flags, traces, gamma)
     nothing = jnp.zeros_like(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from math import inf
 from typing import Literal, TypeAlias
 
@@ -13,11 +14,15 @@ from gpae.errors import unknown_name
 from gpae.estimators import _checks as check
 
 Trace: TypeAlias = Literal["none", "st", "it", "dt", "others"]
+"""How the traces are corrected for old experience; see `importance_traces`."""
 OwnWeight: TypeAlias = Literal["truncated", "exact"]
+"""How the agent's own action is weighed in the critic's target; see `own_weights`."""
 Bootstrap: TypeAlias = Literal["sampled", "weighted", "resampled", "expected"]
+"""How `next_values` stands for the mean over the others' current policies (`docs/theory.md`)."""
 
-TRACES: tuple[Trace, ...] = ("none", "st", "it", "dt", "others")
-OWN_WEIGHTS: tuple[OwnWeight, ...] = ("truncated", "exact")
+TRACES: tuple[Trace, ...] = typing.get_args(Trace)
+OWN_WEIGHTS: tuple[OwnWeight, ...] = typing.get_args(OwnWeight)
+BOOTSTRAPS: tuple[Bootstrap, ...] = typing.get_args(Bootstrap)
 
 LOG_LIMIT = 80.0
 """Log-ratios are clipped to +-80, near the ends of float32, so that infinite ones harm nobody."""
@@ -50,7 +55,8 @@ def importance_traces(
       log_ratios: log pi - log mu of the taken actions, [T, ..., N], floating; beyond +-80 they count as +-80.
       trace: one of the names above.
       lambda_: scalar in [0, 1], concrete or traced.
-      eta: cap on the others' product, scalar >= 1, concrete or traced; used by dt and others.
+      eta: cap on the others' product, >= 1, concrete or traced; a scalar, or an array that broadcasts to
+        [T, ..., N]; used by dt and others.
       own_cap: cap on the agent's own ratio, scalar >= 1, concrete or traced; used by others.
 
     Returns:
@@ -66,7 +72,7 @@ def importance_traces(
         raise unknown_name("trace", trace, TRACES)
     own = jnp.clip(check.per_agent("log_ratios", log_ratios), -LOG_LIMIT, LOG_LIMIT)
     lambda_ = jnp.asarray(check.scalar("lambda_", lambda_, 0, 1), own.dtype)
-    log_eta = jnp.log(jnp.asarray(check.scalar("eta", eta, 1), own.dtype))
+    log_eta = jnp.log(check.cap("eta", eta, own))
     log_own_cap = jnp.log(jnp.asarray(check.scalar("own_cap", own_cap, 1), own.dtype))
 
     # rho^i min(eta, rho^-i) = min(eta rho^i, rho): the others' product alone, a difference of sums, is never needed.

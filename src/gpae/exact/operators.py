@@ -22,23 +22,20 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from gpae.errors import unknown_name
+from gpae.estimators.traces import BOOTSTRAPS, OWN_WEIGHTS, Bootstrap, OwnWeight, Trace
 from gpae.exact.games import Floats, TeamGame
 from gpae.exact.solve import average_own, by_agent, joint, lift, log_ratios, score_average, solve
 
-Trace: TypeAlias = Literal["none", "st", "it", "dt", "per-decision", "others"]
-Bootstrap: TypeAlias = Literal["sampled", "weighted", "resampled", "expected"]
-OwnWeight: TypeAlias = Literal["truncated", "exact"]
-
-TRACES: tuple[Trace, ...] = ("none", "st", "it", "dt", "per-decision", "others")
-BOOTSTRAPS: tuple[Bootstrap, ...] = ("sampled", "weighted", "resampled", "expected")
-OWN_WEIGHTS: tuple[OwnWeight, ...] = ("truncated", "exact")
+ExactTrace: TypeAlias = Trace | Literal["per-decision"]
+"""The estimators' traces, and the untruncated one."""
+TRACES: tuple[ExactTrace, ...] = ("none", "st", "it", "dt", "per-decision", "others")
 
 
 @dataclass(frozen=True)
 class Form:
     """One form of the estimator. The defaults are the paper's."""
 
-    trace: Trace = "dt"
+    trace: ExactTrace = "dt"
     """none: lambda; st: lambda min(1, rho); it: lambda min(1, rho^i); dt: lambda min(1, rho^i min(eta, rho^-i));
     per-decision: lambda rho; others: lambda min(own_cap, rho^i) min(eta, rho^-i)."""
     bootstrap: Bootstrap = "sampled"
