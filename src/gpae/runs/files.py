@@ -42,6 +42,22 @@ def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
         replace_file(path, text.encode())
 
 
+def read_text(path: Path) -> str:
+    """The text in `path`, which is UTF-8; a UserError if it cannot be read."""
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def ensure_parent(path: Path) -> None:
+    """Makes the folder of a file that is to be written; a UserError where that is impossible."""
+    with clear_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def read_json(path: Path) -> Any:
     """The JSON value in `path`; a UserError if there is no such file or it is not JSON."""
     try:

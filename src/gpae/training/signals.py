@@ -10,8 +10,10 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def signals(*numbers: int) -> Iterator[list[int]]:
+def signals(*numbers: int, every: bool = False) -> Iterator[list[int]]:
     """A list that receives the first of `numbers`; a second one acts as if nothing was in its way.
+
+    With `every`, all of them are received and none acts.
 
     In threads other than the main one, where Python delivers no signals, the list stays empty.
     """
@@ -27,7 +29,8 @@ def signals(*numbers: int) -> Iterator[list[int]]:
 
     def receive(number: int, _: Any) -> None:
         received.append(number)
-        restore()
+        if not every:
+            restore()
 
     for number in before:
         signal.signal(number, receive)

@@ -23,6 +23,9 @@ from gpae.training.policy import Policy, load_policy
 from gpae.training.recorder import Callback, Recorder
 from gpae.training.signals import signals
 
+_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+"""Signals to save and stop at; the last is what clusters send some time before they end a job."""
+
 
 class Interrupted(Exception):
     """Training stopped at a signal; everything is saved and can be resumed."""
@@ -78,7 +81,7 @@ def train(config: ExperimentConfig, options: RunOptions | None = None, *, callba
     Raises:
       UserError: something about the request is wrong; nothing has been changed.
       Diverged: a loss or a parameter became infinite or NaN.
-      Interrupted: by SIGINT or SIGTERM, after saving.
+      Interrupted: by SIGINT, SIGTERM or SIGUSR2, after saving.
     """
     options = options or RunOptions()
     experiment = Experiment(config)
@@ -155,7 +158,7 @@ class _Training:
                 with recorder.progress.phase("compiling update"):
                     experiment.compile_update()
             evaluate_at, save_at = self._plan()
-            with signals(signal.SIGINT, signal.SIGTERM) as received:
+            with signals(*_STOP) as received:
                 while self.done < config.num_updates:
                     state, metrics = experiment.update(state)
                     self._log(jax.device_get(metrics), recorder)

@@ -1,0 +1,196 @@
+"""Where the trainings of a study run: processes of this machine, or jobs of a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from gpae.errors import UserError
+from gpae.studies import worker
+
+
+class Job(Protocol):
+    """A training under way."""
+
+    memory: float | None
+    """Peak memory in MB, once it has ended; None where it is not known."""
+
+    def poll(self) -> int | None:
+        """Its exit code, or None while it runs."""
+        ...
+
+    def stop(self, number: int) -> None:
+        """Passes a signal on."""
+        ...
+
+
+class Launcher(Protocol):
+    """Where trainings run."""
+
+    slots: int
+    """How many at once."""
+
+    def start(self, job: Path, log: Path, keep: int) -> Job:
+        """Starts a training.
+
+        Args:
+          job: the file that says what to do (`gpae.studies.worker`).
+          log: the file its output is added to.
+          keep: number of a file that the process keeps open as long as it lives.
+        """
+        ...
+
+
+class LocalLauncher:
+    """Processes of this machine: one per GPU, or one at a time without any."""
+
+    def __init__(self, devices: Sequence[str] | None = None, command: Sequence[str] | None = None):
+        """Starts nothing yet.
+
+        Args:
+          devices: numbers of GPUs, or "" for whatever JAX finds; default: see `devices_here`.
+          command: what carries a job out, for tests.
+        """
+        self._free = list(devices_here() if devices is None else devices)
+        self._command = list(command or (sys.executable, "-m", "gpae.studies.worker"))
+        self.slots = len(self._free)
+
+    def start(self, job: Path, log: Path, keep: int) -> Job:
+        """See `Launcher`."""
+        device = self._free.pop(0)
+        environment = os.environ | {"COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+        if device:
+            environment["CUDA_VISIBLE_DEVICES"] = device
+        with open(log, "ab") as file:
+            process = subprocess.Popen(
+                [*self._command, str(job)],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                pass_fds=(keep,),
+                # Out of the terminal's reach: Ctrl-C comes once, from here, and not a second time, which would kill.
+                start_new_session=True,
+            )
+        return _Process(process, lambda: self._free.append(device))
+
+
+class _Process:
+    """A process that is waited for with its use of memory."""
+
+    def __init__(self, process: subprocess.Popen[bytes], ended: Callable[[], None]):
+        self._process, self._ended = process, ended
+        self.memory: float | None = None
+
+    def poll(self) -> int | None:
+        if self._process.returncode is None:
+            pid, status, usage = os.wait4(self._process.pid, os.WNOHANG)
+            if pid:
+                self._process.returncode = os.waitstatus_to_exitcode(status)
+                self.memory = round(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+                self._ended()
+        return self._process.returncode
+
+    def stop(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, number)
+
+
+class SubmititLauncher:
+    """Jobs of a cluster, all handed over at once; the cluster decides when they run."""
+
+    slots = 10_000
+
+    def __init__(self, folder: Path, cluster: str = "slurm", parameters: dict[str, Any] | None = None):
+        """Starts nothing yet.
+
+        Args:
+          folder: where submitit keeps its files; all nodes see it.
+          cluster: "slurm", or "local" for processes of this machine.
+          parameters: of `submitit.AutoExecutor`, such as slurm_partition, gpus_per_node, timeout_min.
+
+        Raises:
+          UserError: submitit is not installed, there is no such cluster, or it does not know a parameter.
+        """
+        try:
+            import submitit
+        except ImportError as error:
+            raise UserError("submitit is not installed; it comes with `pip install -e '.[slurm]'`") from error
+        try:
+            self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+            self._executor.update_parameters(**{"name": "gpae", "timeout_min": 24 * 60} | (parameters or {}))
+        except Exception as error:  # submitit asserts, and raises whatever a value of a wrong type leads to
+            raise UserError(f"submitit: {str(error) or type(error).__name__}") from error
+
+    def start(self, job: Path, log: Path, keep: int) -> Job:
+        """See `Launcher`."""
+        submitted = self._executor.submit(worker.ClusterJob(), str(job.absolute()), str(log.absolute()), os.getcwd())
+        return _Submitted(submitted)
+
+
+class _Submitted:
+    """A job of a cluster."""
+
+    def __init__(self, job: Any):
+        self._job = job
+        self.memory: float | None = None
+
+    def poll(self) -> int | None:
+        if not self._job.done():
+            return None
+        # A job that was killed, or never started, has no result.
+        error = self._job.exception()
+        return int(self._job.result()) if error is None else 1
+
+    def stop(self, number: int) -> None:
+        self._job.cancel(check=False)
+
+
+def devices_here() -> list[str]:
+    """Names of the GPUs that JAX can use, for CUDA_VISIBLE_DEVICES; [""], whatever JAX finds, without several.
+
+    JAX itself is not asked: it would take the memory that the trainings need.
+    """
+    usable = any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
+    if not usable or os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
+        return [""]
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        tool = shutil.which("nvidia-smi")
+        listed = subprocess.run([tool, "-L"], capture_output=True, text=True, check=False).stdout if tool else ""
+        names = [str(i) for i, line in enumerate(x for x in listed.splitlines() if x.startswith("GPU "))]
+    else:
+        names = [name for name in chosen.split(",") if name]
+    return names if len(names) > 1 else [""]
+
+
+def slurm_parameters(options: Sequence[str]) -> dict[str, Any]:
+    """Options given as name=value, the values as TOML has them: 4, 1.5, true, "gpu", ["a", "b"], {x = 1}.
+
+    A value that is no TOML is text: slurm_partition=gpu.
+
+    Raises:
+      UserError: no "=", a name that cannot be one, or one that stands there twice.
+    """
+    found: dict[str, Any] = {}
+    for option in options:
+        name, equals, text = (part.strip() for part in option.partition("="))
+        if not equals or not name.isidentifier():
+            raise UserError(f"--slurm {option}: an option is name=value, such as slurm_partition=gpu")
+        if name in found:
+            raise UserError(f"--slurm {option}: {name} is given twice")
+        try:
+            found[name] = tomllib.loads(f"value = {text}")["value"]
+        except (tomllib.TOMLDecodeError, KeyError):
+            if text[:1] in "[{\"'" and text:
+                raise UserError(f"--slurm {option}: the value is not TOML") from None
+            found[name] = text
+    return found
