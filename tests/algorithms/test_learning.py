@@ -1,6 +1,5 @@
 """Whole learners on probes with known answers (`gpae.envs.probes`)."""
 
-import dataclasses
 import functools
 
 import jax
@@ -8,51 +7,60 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpae.algorithms.actor_critic import ActorCritic, hyper_of
 from gpae.envs import TimeoutIsTermination
 from gpae.envs.probes import Death, Delay, Memory, Observation, Stay, Team, TimeLimit
-from gpae.training.config import ExperimentConfig
+from gpae.training.config import configure
 from gpae.training.evaluate import run_episodes
+from reference.stages import Programs
 
 pytestmark = pytest.mark.slow
 
 compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
 """These run long enough for some optimisation to pay."""
 
-BASE = ExperimentConfig(
-    num_envs=16, rollout_length=8, hidden_size=16, embedding_size=16, learning_rate=1e-2, actor_identity=True, gamma=0.9
-)
+BASE = {
+    "num_envs": 16,
+    "rollout_length": 8,
+    "hidden_size": 16,
+    "embedding_size": 16,
+    "learning_rate": 1e-2,
+    "actor_identity": True,
+    "gamma": 0.9,
+}
+
+
+def programs(env, updates, algorithm="gpae", **settings):
+    return Programs(configure(algorithm, **BASE | {"total_steps": updates * 128} | settings), env)
 
 
 def learn(env, updates, **settings):
     """Trains, and returns the learner, its state and the metrics' means over the last tenth."""
-    config = dataclasses.replace(BASE, total_steps=updates * 128, **settings)
-    learner = ActorCritic.build(config, env)
-    hyper = hyper_of(config)
+    p = programs(env, updates, **settings)
 
     @compiled
     def run(key):
-        return jax.lax.scan(lambda s, _: learner.update(s, hyper), learner.init(key), length=config.num_updates)
+        return jax.lax.scan(lambda s, _: p.learner.update(s), p.learner.init(key), length=p.config.num_updates)
 
     state, metrics = run(jax.random.key(1))
-    return learner, state, {name: float(x[-len(x) // 10 :].mean()) for name, x in metrics.items()}
+    return p.learner, state, {name: float(x[-len(x) // 10 :].mean()) for name, x in metrics.items()}
+
+
+def greedy_episodes(learner, state):
+    return run_episodes(learner.env, learner.algorithm, state.params.actor, jax.random.key(9), jnp.ones(64, bool))
 
 
 def greedy_wins(learner, state):
-    episodes = run_episodes(learner, state.params.actor, jax.random.key(9), jnp.ones(64, bool))
-    return episodes.won.mean()
+    return greedy_episodes(learner, state).won.mean()
 
 
-def wins_of_seeds(config, seeds):
-    """Greedy win rate in `Team` of each seed, trained together."""
-    learner = ActorCritic.build(config, Team())
-    hyper = hyper_of(config)
+def wins_of_seeds(p, seeds):
+    """Greedy win rate of each seed, trained together."""
 
     @compiled
     @jax.vmap
     def wins(key):
-        state, _ = jax.lax.scan(lambda s, _: learner.update(s, hyper), learner.init(key), length=config.num_updates)
-        return greedy_wins(learner, state)
+        state, _ = jax.lax.scan(lambda s, _: p.learner.update(s), p.learner.init(key), length=p.config.num_updates)
+        return greedy_wins(p.learner, state)
 
     return wins(jax.random.split(jax.random.key(1), 16)[:seeds])
 
@@ -63,16 +71,17 @@ SOLVERS = [("gpae", 1), ("gpae", 2), ("mappo", 2), ("ippo", 1), ("coma", 1), ("c
 @pytest.mark.parametrize(("algorithm", "window"), SOLVERS)
 def test_every_algorithm_solves_the_team_game(algorithm, window):
     """By three of four seeds: without an entropy bonus one in eight ends with an agent that ignores the cue."""
-    found = wins_of_seeds(dataclasses.replace(BASE, total_steps=60 * 128, algorithm=algorithm, window=window), 4)
+    windowed = {"window": window} if window > 1 else {}
+    found = wins_of_seeds(programs(Team(), 60, algorithm, **windowed), 4)
     assert (found == 1.0).sum() >= 3, found
 
 
 def test_the_plain_gradient_needs_exploration_and_time():
     """DOP as its authors have it, without clip or scaled advantages: most seeds within 200 updates of two steps."""
-    config = dataclasses.replace(
-        BASE,
-        total_steps=200 * 128,
-        algorithm="dop",
+    p = programs(
+        Team(),
+        200,
+        "dop",
         learning_rate=5e-3,
         epochs=1,
         entropy=0.03,
@@ -80,7 +89,7 @@ def test_the_plain_gradient_needs_exploration_and_time():
         clip_values=False,
         replay_sequences=16,
     )
-    found = wins_of_seeds(config, 8)
+    found = wins_of_seeds(p, 8)
     assert (found == 1.0).sum() >= 5, found  # 12 of 16 where this was written
 
 
@@ -114,6 +123,6 @@ def test_what_lies_beyond_a_time_limit_decides_what_is_done():
     """At the last step, where leaving brings 5 and staying 1 and what lies beyond; memory tells which step it is."""
     for env, total in ((Stay(), 3.0), (TimeoutIsTermination(Stay()), 1.0 + 1.0 + 5.0)):
         learner, state, _ = learn(env, 150, clip_values=False, lambda_=0.9)
-        episodes = run_episodes(learner, state.params.actor, jax.random.key(9), jnp.ones(64, bool))
+        episodes = greedy_episodes(learner, state)
         assert (episodes.lengths == 3).all()
         assert (episodes.returns == total).all()

@@ -6,7 +6,7 @@ import numpy as np
 
 from gpae.algorithms import replay
 from gpae.algorithms.replay import Segment
-from gpae.types import Trajectory
+from gpae.types import Trajectory, View
 
 T, E, N = 4, 3, 2
 
@@ -14,9 +14,10 @@ T, E, N = 4, 3, 2
 def segment(number):
     """A segment whose every array tells its number, row and environment."""
     rows = 100 * number + 10 * jnp.arange(T)[:, None] + jnp.arange(E)[None]
-    fields = dict.fromkeys(Trajectory.__dataclass_fields__, rows) | {"valid": jnp.ones((T, E), bool)}
-    memory = jnp.full((E, N, 1), float(number))
-    return Segment(trajectory=Trajectory(**fields), actor_memory=memory, critic_memory=-memory)
+    view = View(**dict.fromkeys(View.__dataclass_fields__, rows))
+    fields = dict.fromkeys(Trajectory.__dataclass_fields__, rows) | {"view": view, "valid": jnp.ones((T, E), bool)}
+    carry = jnp.full((E, N, 1), float(number))
+    return Segment(trajectory=Trajectory(**fields), actor_carry=carry, critic_carry=-carry)
 
 
 def test_window_fills_and_slides_and_keeps_the_memory_of_its_first_row():
@@ -31,8 +32,8 @@ def test_window_fills_and_slides_and_keeps_the_memory_of_its_first_row():
         assert joined.trajectory.valid[missing:].all()
         np.testing.assert_array_equal(joined.trajectory.rewards[missing:], expected)
         first = present[0] if not missing else 0
-        assert (joined.actor_memory == first).all()
-        assert (joined.critic_memory == -first).all()
+        assert (joined.actor_carry == first).all()
+        assert (joined.critic_carry == -first).all()
 
 
 def test_a_window_of_one_is_the_segment():
@@ -54,15 +55,15 @@ def test_chunks_are_contiguous_and_every_array_is_cut_alike():
     np.testing.assert_array_equal(back, rows)
 
 
-def test_chunk_memories_are_those_before_each_chunk():
+def test_chunk_carries_are_those_before_each_chunk():
     rows = segment(0).trajectory.rewards
-    after = rows[..., None, None] + 0.5  # the memory after a row
-    memories = replay.chunk_memories(jnp.full((E, 1, 1), -1.0), after, 2)
+    after = rows[..., None, None] + 0.5  # the carry after a row
+    carries = replay.chunk_carries(jnp.full((E, 1, 1), -1.0), after, 2)
     chunks = replay.to_chunks(rows, 2)
     expected = [-1.0 if c < E else chunks[0, c] - 10 + 0.5 for c in range(2 * E)]
-    np.testing.assert_array_equal(memories[:, 0, 0], expected)
-    assert replay.chunk_memories((), (), 2) == ()
-    np.testing.assert_array_equal(replay.chunk_memories(jnp.ones((E, 1)), after[..., 0], T), jnp.ones((E, 1)))
+    np.testing.assert_array_equal(carries[:, 0, 0], expected)
+    assert replay.chunk_carries((), (), 2) == ()
+    np.testing.assert_array_equal(replay.chunk_carries(jnp.ones((E, 1)), after[..., 0], T), jnp.ones((E, 1)))
 
 
 def ending(number):
@@ -81,13 +82,13 @@ def test_a_buffer_keeps_the_newest_segments_and_samples_only_what_it_holds():
         held = add(held, ending(number))
         assert held.added == number
         drawn = sample(held, jax.random.key(number), 64)
-        assert set(np.unique(drawn.actor_memory)) == {n for n in (number - 2, number - 1, number) if n >= 1}
-        # Every environment of every segment, with memories and rows that belong together.
-        firsts = np.asarray(drawn.trajectory.observations[0])
+        assert set(np.unique(drawn.actor_carry)) == {n for n in (number - 2, number - 1, number) if n >= 1}
+        # Every environment of every segment, with carries and rows that belong together.
+        firsts = np.asarray(drawn.trajectory.view.observations[0])
         assert set(firsts % 10) == set(range(E))
-        np.testing.assert_array_equal(firsts // 100, drawn.actor_memory[:, 0, 0])
-        np.testing.assert_array_equal(drawn.critic_memory, -drawn.actor_memory)
-        np.testing.assert_array_equal(drawn.trajectory.observations, firsts + 10 * np.arange(T)[:, None])
+        np.testing.assert_array_equal(firsts // 100, drawn.actor_carry[:, 0, 0])
+        np.testing.assert_array_equal(drawn.critic_carry, -drawn.actor_carry)
+        np.testing.assert_array_equal(drawn.trajectory.view.observations, firsts + 10 * np.arange(T)[:, None])
 
 
 def test_the_last_row_of_a_sequence_only_shows_what_follows():

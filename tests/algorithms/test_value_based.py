@@ -11,32 +11,36 @@ import pytest
 
 import gpae
 from gpae.algorithms import replay
-from gpae.algorithms.actor_critic import hyper_of
-from gpae.algorithms.value_based import ValueBased, q_targets
+from gpae.algorithms.value_based import q_targets
 from gpae.envs.probes import Death, Stay, Team
 from gpae.errors import UserError
-from gpae.networks import distributions as policies
-from gpae.training.config import ExperimentConfig
+from gpae.networks.distributions import epsilon_greedy
+from gpae.settings import values_of
+from gpae.training.config import configure
+from reference.stages import Programs
 
-SMALL = ExperimentConfig(
-    algorithm="vdn",
-    num_envs=8,
-    rollout_length=12,
-    total_steps=8 * 12 * 20,
-    epochs=2,
-    minibatches=1,
-    hidden_size=8,
-    embedding_size=8,
-    hypernet_size=8,
-    actor_identity=True,
-    replay_segments=4,
-    replay_sequences=16,
-    target_period=3,
-    reward_scale=2.0,
-    epsilon_fraction=0.5,
-    gamma=0.9,
-    lambda_=0.6,
-)
+SMALL = {
+    "num_envs": 8,
+    "rollout_length": 12,
+    "total_steps": 8 * 12 * 20,
+    "epochs": 2,
+    "hidden_size": 8,
+    "actor_identity": True,
+    "replay_segments": 4,
+    "replay_sequences": 16,
+    "target_period": 3,
+    "reward_scale": 2.0,
+    "epsilon_fraction": 0.5,
+    "gamma": 0.9,
+    "lambda_": 0.6,
+}
+MIXER = {"embedding_size": 8, "hypernet_size": 8}
+
+
+def small(algorithm="vdn", **settings):
+    return configure(algorithm, **SMALL | (MIXER if algorithm == "qmix" else {}) | settings)
+
+
 DEATH, STAY = Death(length=5), Stay(length=2, prize=0.5)
 EPSILON = 0.7
 
@@ -44,8 +48,7 @@ EPSILON = 0.7
 @functools.cache
 def sampled(env, algorithm):
     """Sequences from two rollouts with parameters that differ from the target's, and what the learner makes of them."""
-    learner = ValueBased.build(dataclasses.replace(SMALL, algorithm=algorithm), env)
-    hyper = hyper_of(learner.config)
+    learner = Programs(small(algorithm), env).learner
 
     @jax.jit
     def run(key):
@@ -55,7 +58,7 @@ def sampled(env, algorithm):
         moved = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, noise, strict=True)]
         state = dataclasses.replace(state, params=jax.tree.unflatten(tree, moved))
         for i in range(2):
-            state, newest = learner.rollout(state, jnp.float32(EPSILON), jax.random.fold_in(key, i))
+            state, newest = learner.collect(state, jnp.float32(EPSILON), jax.random.fold_in(key, i))
             state = dataclasses.replace(state, buffer=replay.add(state.buffer, newest))
         segment = replay.sample(state.buffer, key, 24)
         values = learner.values(state.params.actor, segment)
@@ -63,9 +66,9 @@ def sampled(env, algorithm):
             "segment": segment,
             "values": values,
             "target_values": learner.values(state.target.actor, segment),
-            "targets": learner.targets(state.target, values, segment, hyper),
-            "loss": learner.loss(state.params, state.target, segment, hyper)[0],
-            "log_pi": policies.epsilon_greedy(values, segment.trajectory.legal_actions, EPSILON),
+            "targets": learner.algorithm.targets(env.spec, state.target, values, segment),
+            "loss": learner.loss(state.params, state.target, segment)[0],
+            "log_pi": epsilon_greedy(values, segment.trajectory.view.action_mask, EPSILON).log_probs,
         }
 
     return jax.device_get(run(jax.random.key(1)))
@@ -78,7 +81,7 @@ def by_hand(found, team, *, ended=None, chosen_by="values", lambda_=0.6):
     length, sequences, agents, _ = found["values"].shape
     worth = np.zeros((length, sequences, agents))
     for t, c, i in itertools.product(range(length), range(sequences), range(agents)):
-        legal = np.flatnonzero(rows.legal_actions[t, c, i])
+        legal = np.flatnonzero(rows.view.action_mask[t, c, i])
         best = legal[np.argmax(found[chosen_by][t, c, i, legal])]
         worth[t, c, i] = found["target_values"][t, c, i, best]
     if team:
@@ -147,14 +150,14 @@ def test_a_time_limit_is_valued_and_its_row_counts_nowhere():
 
 
 @pytest.mark.parametrize("env", [DEATH, STAY], ids=["death", "stay"])
-def test_replayed_sequences_begin_with_their_own_memory(env):
+def test_replayed_sequences_begin_with_their_own_carry(env):
     """With the parameters unchanged, what was done has the probability that it was done with."""
     found = sampled(env, "iql" if env is DEATH else "vdn")
     rows = found["segment"].trajectory
     log_probs = np.take_along_axis(found["log_pi"], rows.actions[..., None], -1)[..., 0]
     np.testing.assert_allclose(log_probs, rows.log_probs, atol=1e-4)
-    assert np.abs(found["segment"].actor_memory).max() > 1e-3
-    assert not rows.starts[0].all()
+    assert np.abs(found["segment"].actor_carry).max() > 1e-3
+    assert not rows.is_first[0].all()
 
 
 # -- acting --------------------------------------------------------------------------------------------------------
@@ -163,22 +166,23 @@ def test_replayed_sequences_begin_with_their_own_memory(env):
 def test_epsilon_greedy(strict):
     values = jnp.array([[3.0, 9.0, 5.0, 5.0], [1.0, 2.0, 0.0, 4.0]])
     legal = jnp.array([[True, False, True, True], [False, True, False, False]])
-    log_pi = policies.epsilon_greedy(values, legal, 0.3)
-    np.testing.assert_allclose(np.exp(log_pi), [[0.1, 0.0, 0.8, 0.1], [0.0, 1.0, 0.0, 0.0]], atol=1e-6)
-    assert np.isfinite(log_pi).all()
-    np.testing.assert_array_equal(policies.mode(log_pi), [2, 1])
+    pi = epsilon_greedy(values, legal, 0.3)
+    np.testing.assert_allclose(pi.own_slot, [[0.1, 0.0, 0.8, 0.1], [0.0, 1.0, 0.0, 0.0]], atol=1e-6)
+    assert np.isfinite(pi.log_probs).all()
+    np.testing.assert_array_equal(pi.mode(), [2, 1])
     for epsilon in (0.0, 1.0):
-        drawn = policies.sample(jax.random.key(0), jnp.tile(policies.epsilon_greedy(values, legal, epsilon), (500, 1)))
-        seen = [set(np.asarray(drawn)[row::2].tolist()) for row in (0, 1)]
+        many = epsilon_greedy(jnp.tile(values, (500, 1)), jnp.tile(legal, (500, 1)), epsilon)
+        drawn = np.asarray(many.sample(jax.random.key(0)))
+        seen = [set(drawn[row::2].tolist()) for row in (0, 1)]
         assert seen == [{2} if epsilon == 0 else {0, 2, 3}, {1}]
 
 
 def test_the_dead_and_all_others_do_what_is_legal():
     rows = sampled(DEATH, "iql")["segment"].trajectory
-    assert not rows.alive.all()
-    assert np.take_along_axis(rows.legal_actions, rows.actions[..., None], -1).all()
-    assert (rows.actions[~rows.alive] == 0).all()
-    assert len(np.unique(rows.actions[rows.alive])) == 2
+    assert not rows.view.alive.all()
+    assert np.take_along_axis(rows.view.action_mask, rows.actions[..., None], -1).all()
+    assert (rows.actions[~rows.view.alive] == 0).all()
+    assert len(np.unique(rows.actions[rows.view.alive])) == 2
 
 
 # -- updates -------------------------------------------------------------------------------------------------------
@@ -187,16 +191,16 @@ def test_the_dead_and_all_others_do_what_is_legal():
 @pytest.fixture(scope="module")
 def updates():
     """The states before and after each of five updates of two seeds at once, and the metrics. QMIX."""
-    learner = ValueBased.build(dataclasses.replace(SMALL, algorithm="qmix"), DEATH)
-    hyper = hyper_of(learner.config)
+    p = Programs(small("qmix"), DEATH)
+    learner = p.learner
     states = [jax.jit(jax.vmap(learner.init))(jax.random.split(jax.random.key(0), 2))]
-    update = jax.jit(jax.vmap(lambda s: learner.update(s, hyper)))
+    update = jax.jit(jax.vmap(learner.update))
     found = []
     for _ in range(12):
         state, metrics = update(states[-1])
         states.append(state)
         found.append(metrics)
-    return learner, states, jax.device_get(found)
+    return p, states, jax.device_get(found)
 
 
 def same(x, y):
@@ -212,8 +216,8 @@ def test_target_networks_are_copied_on_schedule(updates):
 
 
 def test_exploration_falls_on_schedule(updates):
-    learner, _, metrics = updates
-    assert learner.config.num_updates == 20
+    p, _, metrics = updates
+    assert p.config.num_updates == 20
     expected = [1.0 - 0.95 * min(i / 10, 1.0) for i in range(12)]
     np.testing.assert_allclose([m["epsilon"][0] for m in metrics], expected, atol=1e-6)
 
@@ -241,39 +245,43 @@ def test_what_is_measured(updates):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"window": 2}, "--window 2"),
-        ({"trace": "dt"}, "--trace dt"),
-        ({"bootstrap": "weighted"}, "--bootstrap weighted"),
-        ({"actor_weight": "own-others"}, "--actor-weight"),
-        ({"own_weight": "exact"}, "--own-weight"),
-        ({"stop_agent": 0}, "--stop-agent 0"),
-        ({"chunk_length": 4}, "--rollout-length 4"),
+        ({"window": 2}, "--window belongs to gpae"),
+        ({"trace": "dt"}, "--trace belongs to gpae"),
+        ({"bootstrap": "weighted"}, "--bootstrap belongs to gpae, coma;"),
+        ({"actor_weight": "own-others"}, "--actor-weight belongs to"),
+        ({"own_weight": "exact"}, "--own-weight belongs to"),
+        ({"stop_agent": 0}, "--stop-agent belongs to"),
+        ({"chunk_length": 4}, "--chunk-length belongs to"),
+        ({"minibatches": 2}, "--minibatches belongs to"),
+        ({"embedding_size": 2}, "--embedding-size belongs to .*qmix; vdn"),
         ({"rollout_length": 1}, "at least 2"),
         ({"epsilon_end": 1.0}, "--epsilon-end is 1.0"),
         ({"epsilon_start": -0.1}, "--epsilon-start is -0.1"),
         ({"replay_segments": 0}, "--replay-segments is 0"),
         ({"target_period": 0}, "--target-period is 0"),
         ({"reward_scale": 0.0}, "--reward-scale is 0.0"),
-        ({"algorithm": "mappo"}, "mappo is not a value-based method"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, words):
     with pytest.raises(UserError, match=words):
-        ValueBased.build(dataclasses.replace(SMALL, **settings), Team())
+        Programs(small(**settings), Team())
 
 
 def test_presets():
     for algorithm in ("vdn", "qmix", "iql"):
         published = gpae.preset("jaxmarl", algorithm)
         expected = (
-            {"num_envs": 16, "rollout_length": 128, "epochs": 8, "minibatches": 1, "learning_rate": 5e-5}
+            {"num_envs": 16, "rollout_length": 128, "epochs": 8, "learning_rate": 5e-5}
             | {"anneal": False, "max_grad_norm": 10.0, "gamma": 0.99, "reward_scale": 10.0, "hidden_size": 512}
             | {"epsilon_start": 1.0, "epsilon_end": 0.05, "epsilon_fraction": 0.1, "replay_segments": 312}
-            | {"replay_sequences": 32, "target_period": 10, "hypernet_size": 256, "embedding_size": 64}
+            | {"replay_sequences": 32, "target_period": 10}
             | {"total_steps": 10_000_000, "actor_identity": True, "actor_layers": 1, "timeout_is_termination": True}
         )
-        assert {name: getattr(published, name) for name in expected} == expected
+        if algorithm == "qmix":
+            expected |= {"hypernet_size": 256, "embedding_size": 64}
+        found = values_of(published)
+        assert {name: found[name] for name in expected} == expected
         for name in ("jaxmarl", "quickstart"):
-            ValueBased.build(gpae.preset(name, algorithm), Team())
+            gpae.preset(name, algorithm).validate()
         with pytest.raises(UserError, match="paper has no settings for"):
             gpae.preset("paper", algorithm)

@@ -1,55 +1,48 @@
 """Whole value-based learners on probes with known answers, those included that their mixers cannot give."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpae.algorithms.actor_critic import hyper_of
-from gpae.algorithms.value_based import ValueBased
 from gpae.envs import TimeoutIsTermination
 from gpae.envs.probes import Delay, Memory, NonMonotone, Stay, Team, TwoStep
-from gpae.training.config import ExperimentConfig
+from gpae.training.config import configure
 from gpae.training.evaluate import run_episodes
+from reference.stages import Programs
 
 pytestmark = pytest.mark.slow
 
-BASE = ExperimentConfig(
-    num_envs=8,
-    rollout_length=8,
-    epochs=4,
-    minibatches=1,
-    hidden_size=16,
-    embedding_size=16,
-    hypernet_size=16,
-    learning_rate=1e-2,
-    max_grad_norm=10.0,
-    actor_identity=True,
-    gamma=0.9,
-    lambda_=0.0,
-    epsilon_fraction=0.5,
-    replay_segments=100,
-    replay_sequences=32,
-    target_period=2,
-)
+BASE = {
+    "num_envs": 8,
+    "rollout_length": 8,
+    "epochs": 4,
+    "hidden_size": 16,
+    "learning_rate": 1e-2,
+    "max_grad_norm": 10.0,
+    "actor_identity": True,
+    "gamma": 0.9,
+    "lambda_": 0.0,
+    "epsilon_fraction": 0.5,
+    "replay_segments": 100,
+    "replay_sequences": 32,
+    "target_period": 2,
+}
+MIXER = {"embedding_size": 16, "hypernet_size": 16}
 EVEN = {"epsilon_start": 1.0, "epsilon_end": 0.95}
 """Exploration that stays all but even, for which the best fits are known."""
 
 
 def learn(env, algorithm, updates, **settings):
     """Trains; returns the learner, its state, the last metrics and greedy episodes."""
-    config = dataclasses.replace(BASE, algorithm=algorithm, total_steps=updates * 64, **settings)
-    learner = ValueBased.build(config, env)
-    hyper = hyper_of(config)
+    mixer = MIXER if algorithm == "qmix" else {}
+    p = Programs(configure(algorithm, **BASE | mixer | {"total_steps": updates * 64} | settings), env)
+    learner = p.learner
 
     @jax.jit
     def run(key):
-        state, metrics = jax.lax.scan(
-            lambda s, _: learner.update(s, hyper), learner.init(key), length=config.num_updates
-        )
-        episodes = run_episodes(learner, state.params.actor, jax.random.key(9), jnp.ones(32, bool))
+        state, metrics = jax.lax.scan(lambda s, _: learner.update(s), learner.init(key), length=p.config.num_updates)
+        episodes = run_episodes(env, learner.algorithm, state.params.actor, jax.random.key(9), jnp.ones(32, bool))
         return state, jax.tree.map(lambda x: x[-len(x) // 10 :].mean(), metrics), episodes
 
     return learner, *jax.device_get(run(jax.random.key(1)))
@@ -59,10 +52,9 @@ def team_values(learner, state):
     """Q_tot of every joint action of two agents in the first state, [A, A]."""
     env = learner.env
     view = jax.tree.map(lambda x: x[None, None], env.observe(env.reset(jax.random.key(0))))
-    memory = learner.actor.initial_memory(1, 2)
-    values, _ = learner.actor.apply(
-        state.params.actor, view.observations, jnp.ones((1, 1), bool), memory, method="logits"
-    )
+    actor = learner.actor()
+    carry = actor.initial_carry(1, 2)
+    values, _ = actor.apply(state.params.actor, view.observations, jnp.ones((1, 1), bool), carry, method="logits")
     first, second = values[0, 0]
     pairs = jnp.stack(jnp.broadcast_arrays(first[:, None], second[None, :]), axis=-1)
     states = jnp.broadcast_to(view.state, (*pairs.shape[:2], view.state.shape[-1]))

@@ -27,7 +27,7 @@ def test_rows_at_a_termination_and_at_a_truncation(strict):
     actions = jnp.array([[0, 0], [0, 0], [0, 1], [1, 0], [0, 1], [0, 0], [0, 0], [0, 0], [0, 0]], jnp.int32)[:, :, None]
     running, outcome, valid, view = rows(make("probe/stay", num_agents=1, length=3), actions)
 
-    np.testing.assert_array_equal(running.starts[:, 0], [1, 0, 0, 0, 1, 0, 0, 0, 1])
+    np.testing.assert_array_equal(running.is_first[:, 0], [1, 0, 0, 0, 1, 0, 0, 0, 1])
     np.testing.assert_array_equal(running.over[:, 0], [0, 0, 0, 1, 0, 0, 0, 1, 0])
     np.testing.assert_array_equal(valid[:, 0], [1, 1, 1, 0, 1, 1, 1, 0, 1])
     np.testing.assert_array_equal(outcome.truncated[:, 0], [0, 0, 1, 1, 0, 0, 1, 1, 0])
@@ -37,13 +37,13 @@ def test_rows_at_a_termination_and_at_a_truncation(strict):
     np.testing.assert_array_equal(running.state.time[:, 0], [0, 1, 2, 3, 0, 1, 2, 3, 0])
 
     # Leaving on the last step before the limit is a termination and nothing else.
-    np.testing.assert_array_equal(running.starts[:, 1], [1, 0, 0, 1, 0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(running.is_first[:, 1], [1, 0, 0, 1, 0, 1, 0, 0, 0])
     np.testing.assert_array_equal(running.over[:, 1], [0, 0, 0, 0, 0, 0, 0, 0, 1])
     np.testing.assert_array_equal(outcome.terminated[:, 1], [0, 0, 1, 0, 1, 0, 0, 0, 0])
     np.testing.assert_array_equal(outcome.truncated[:, 1], [0, 0, 0, 0, 0, 0, 0, 1, 1])
     np.testing.assert_array_equal(outcome.reward[:, 1], [1, 1, 5, 1, 5, 1, 1, 1, 0])
     np.testing.assert_array_equal(running.state.time[:, 1], [0, 1, 2, 0, 1, 0, 1, 2, 3])
-    np.testing.assert_array_equal(view.legal_actions.shape, (9, 2, 1, 2))
+    np.testing.assert_array_equal(view.action_mask.shape, (9, 2, 1, 2))
 
 
 def test_counts_over_random_play():
@@ -57,18 +57,18 @@ def test_counts_over_random_play():
     for e in range(envs):
         length, kinds = 0, set()
         for t in range(steps):
-            if running.starts[t, e]:
+            if running.is_first[t, e]:
                 length = 0
             np.testing.assert_equal(running.state.time[t, e], length)
             if not valid[t, e]:
                 assert outcome.truncated[t - 1, e]
-                assert not running.starts[t, e]
+                assert not running.is_first[t, e]
                 assert outcome.reward[t, e] == 0
                 continue
             length += 1
             assert (length == limit) == bool(outcome.truncated[t, e] | (outcome.terminated[t, e] & (length == limit)))
             if t + 1 < steps:
-                assert running.starts[t + 1, e] == (outcome.terminated[t, e])
+                assert running.is_first[t + 1, e] == (outcome.terminated[t, e])
                 assert running.over[t + 1, e] == outcome.truncated[t, e]
             kinds |= {"terminated"} if outcome.terminated[t, e] else set()
             kinds |= {"truncated"} if outcome.truncated[t, e] else set()
@@ -76,7 +76,7 @@ def test_counts_over_random_play():
     # One start per ended episode, but for the first, and for an episode whose end is still being shown.
     ended = int(np.sum((outcome.terminated | outcome.truncated) & valid))
     unstarted = int(np.sum(outcome.terminated[-1]) + np.sum(outcome.truncated[-2:][valid[-2:]]))
-    assert int(np.sum(running.starts)) == envs + ended - unstarted
+    assert int(np.sum(running.is_first)) == envs + ended - unstarted
 
 
 def test_nothing_of_an_episode_is_left_in_the_next():
@@ -84,12 +84,12 @@ def test_nothing_of_an_episode_is_left_in_the_next():
     env = make("probe/memory", length=3)
     actions = jnp.zeros((60, 16, 2), jnp.int32)
     running, _, _, view = rows(env, actions)
-    cues = running.state.cue[running.starts]
+    cues = running.state.cue[running.is_first]
     assert 0.3 < cues.mean() < 0.7
     shown = view.observations[..., 4:]
-    np.testing.assert_array_equal(shown[running.starts][:, 0].argmax(-1), cues)
-    np.testing.assert_array_equal(shown[running.starts].sum(-1), 1)
-    np.testing.assert_array_equal(shown[~running.starts], 0)
+    np.testing.assert_array_equal(shown[running.is_first][:, 0].argmax(-1), cues)
+    np.testing.assert_array_equal(shown[running.is_first].sum(-1), 1)
+    np.testing.assert_array_equal(shown[~running.is_first], 0)
     # Environments are not copies of each other, nor episodes of the one before.
     first = running.state.cue[::3]
     assert len({tuple(c) for c in first.T}) == 16
@@ -111,10 +111,10 @@ def test_a_win_is_not_told_twice():
     running = begin(env, jax.random.key(0), 2)
     actions = jnp.zeros((2, 1), jnp.int32)
     running, first, valid = advance(env, jax.random.key(1), running, actions)
-    assert bool(jnp.all(valid & first.won & first.truncated & running.over & ~running.starts))
+    assert bool(jnp.all(valid & first.won & first.truncated & running.over & ~running.is_first))
     running, second, valid = advance(env, jax.random.key(2), running, actions)
     assert not bool(jnp.any(valid | second.won | second.terminated | (second.reward != 0)))
-    assert bool(jnp.all(second.truncated & running.starts & ~running.over))
+    assert bool(jnp.all(second.truncated & running.is_first & ~running.over))
     np.testing.assert_array_equal(running.state, 0)
 
 

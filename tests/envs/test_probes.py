@@ -44,11 +44,11 @@ def test_shapes_and_ends(probe, num_agents, strict):
     for view in views:
         assert view.observations.shape == (num_agents, spec.observation_size)
         assert view.state.shape == (spec.state_size,)
-        assert view.legal_actions.shape == (num_agents, spec.num_actions)
+        assert view.action_mask.shape == (num_agents, spec.num_actions)
         assert view.alive.shape == (num_agents,)
         assert {view.observations.dtype, view.state.dtype} == {jnp.dtype(jnp.float32)}
-        assert view.legal_actions.dtype == view.alive.dtype == jnp.bool_
-        assert bool(jnp.all(jnp.any(view.legal_actions, axis=-1)))
+        assert view.action_mask.dtype == view.alive.dtype == jnp.bool_
+        assert bool(jnp.all(jnp.any(view.action_mask, axis=-1)))
     for outcome in outcomes:
         assert outcome.reward.dtype == np.float32
         assert outcome.reward.shape == outcome.terminated.shape == outcome.truncated.shape == outcome.won.shape == ()
@@ -136,7 +136,7 @@ def test_death():
         assert discounted(outcomes) == pytest.approx(GAMMA**2 * first)
         assert [bool(o.terminated) for o in outcomes] == [False, False, True]
         assert [v.alive.tolist() for v in views] == [[True, True]] + [[False, True]] * 3
-        assert [v.legal_actions[0].tolist() for v in views] == [[True, True]] + [[True, False]] * 3
+        assert [v.action_mask[0].tolist() for v in views] == [[True, True]] + [[True, False]] * 3
         assert float(jnp.abs(views[1].observations[0]).sum()) == 0
         assert float(jnp.abs(views[1].observations[1]).sum()) > 0
 

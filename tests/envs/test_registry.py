@@ -26,10 +26,10 @@ def test_every_environment_is_as_its_spec_says():
         view = jax.eval_shape(lambda key, env=env: env.observe(env.reset(key)), jax.random.key(0))
         assert view.observations.shape == (spec.num_agents, spec.observation_size)
         assert view.state.shape == (spec.state_size,)
-        assert view.legal_actions.shape == (spec.num_agents, spec.num_actions)
+        assert view.action_mask.shape == (spec.num_agents, spec.num_actions)
         assert view.alive.shape == (spec.num_agents,)
         assert view.observations.dtype == view.state.dtype == jnp.float32
-        assert view.legal_actions.dtype == view.alive.dtype == jnp.bool_
+        assert view.action_mask.dtype == view.alive.dtype == jnp.bool_
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_unknown_names_and_options(name, options, message):
 
 
 def test_register(monkeypatch):
-    monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
+    monkeypatch.setattr(registry, "_ENVIRONMENTS", dict(registry._ENVIRONMENTS))
     register("mine/constant", lambda reward_agents=3: Constant(num_agents=reward_agents))
     assert "mine/constant" in names()
     assert make("mine/constant", reward_agents=4).spec.num_agents == 4

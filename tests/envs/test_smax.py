@@ -29,7 +29,7 @@ def side_by_side(env, key):
         action_key, key = jax.random.split(key)
         # Legal actions, attacks preferred: battles are fought, won and lost.
         wish = jnp.where(jnp.arange(env.spec.num_actions) > STOP, 2.0, 0.0)
-        actions = jax.random.categorical(action_key, jnp.where(view.legal_actions, wish, -jnp.inf)).astype(jnp.int32)
+        actions = jax.random.categorical(action_key, jnp.where(view.action_mask, wish, -jnp.inf)).astype(jnp.int32)
         # MultiAgentEnv.step: the reset's key is split off first.
         step_key, reset_key = jax.random.split(key)
         after, outcome = env.step(step_key, ours, actions)
@@ -43,7 +43,7 @@ def side_by_side(env, key):
             "state": ours,
             "observations": view.observations,
             "world_state": view.state,
-            "legal_actions": view.legal_actions,
+            "action_mask": view.action_mask,
             "alive": view.alive,
             "reward": jnp.full(env.spec.num_agents, outcome.reward),
             "ended": ended,
@@ -52,7 +52,7 @@ def side_by_side(env, key):
             "state": state,
             "observations": stack(observations),
             "world_state": observations["world_state"],
-            "legal_actions": legal.astype(bool),
+            "action_mask": legal.astype(bool),
             "alive": state.state.unit_alive[: theirs.num_allies],
             "reward": stack(rewards),
             "ended": dones["__all__"],
@@ -85,13 +85,13 @@ def test_equals_jaxmarl(name, options):
     # The comparison has seen what it should: ends, deaths before the end, attacks.
     assert mine["ended"].sum() >= ENVS
     assert not mine["alive"].all()
-    assert mine["legal_actions"][..., STOP + 1 :].any()
+    assert mine["action_mask"][..., STOP + 1 :].any()
     assert outcome.truncated.any() == ("max_steps" in options)
     np.testing.assert_array_equal(mine["ended"], outcome.terminated ^ outcome.truncated)
     # Dead agents see nothing and can only stop, and the episode goes on without them.
     dead = ~mine["alive"]
     assert np.abs(mine["observations"][dead]).sum() == 0
-    assert (mine["legal_actions"][dead] == (np.arange(env.spec.num_actions) == STOP)).all()
+    assert (mine["action_mask"][dead] == (np.arange(env.spec.num_actions) == STOP)).all()
     assert (dead.any(-1) & ~mine["ended"]).any()
 
 
@@ -175,7 +175,7 @@ def test_how_an_episode_ends(battle, dying, terminated, won, time):
     np.testing.assert_allclose(outcome.reward, len({2, 3} & set(dying)) / 2 + won, rtol=1e-6)
     for agent in {0, 1} & set(dying):
         assert not view.observations[agent].any()
-        assert view.legal_actions[agent].tolist() == [a == STOP for a in range(env.spec.num_actions)]
+        assert view.action_mask[agent].tolist() == [a == STOP for a in range(env.spec.num_actions)]
 
 
 def test_scene_shows_who_attacks_whom(battle):

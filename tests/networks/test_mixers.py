@@ -5,14 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpae.networks import MIXERS, make_mixer
+from gpae.networks import IdentityMixer, MonotoneMixer, SumMixer
 
 N, S, K, H = 3, 5, 4, 6
 
 
 def made(kind, layer_norm=True):
     """A mixer, its parameters moved away from where they begin, values [2, 7, N] and states [2, 7, S]."""
-    mixer = make_mixer(kind, embedding_size=K, hypernet_size=H, layer_norm=layer_norm)
+    monotone = MonotoneMixer(embedding_size=K, hypernet_size=H, layer_norm=layer_norm)
+    mixer = {"identity": IdentityMixer(), "sum": SumMixer(), "monotone": monotone}[kind]
     keys = jax.random.split(jax.random.key(0), 4)
     values = 2.0 * jax.random.normal(keys[0], (2, 7, N))
     states = jax.random.normal(keys[1], (2, 7, S))
@@ -69,7 +70,7 @@ def test_the_sum_is_the_sum_and_identity_does_nothing(strict):
         np.testing.assert_array_equal(mixer.apply(params, values, states), expected)
 
 
-@pytest.mark.parametrize("kind", MIXERS)
+@pytest.mark.parametrize("kind", ["identity", "sum", "monotone"])
 def test_what_is_best_for_each_is_best_for_the_team(kind):
     mixer, params, values, states = made(kind)
     mix = jax.jit(mixer.apply)
@@ -78,7 +79,7 @@ def test_what_is_best_for_each_is_best_for_the_team(kind):
 
 def test_mixing_begins_near_the_sum():
     """dQ_tot / dQ^i is of the order of 1."""
-    mixer = make_mixer("monotone", embedding_size=64, hypernet_size=256, layer_norm=True)
+    mixer = MonotoneMixer(embedding_size=64, hypernet_size=256, layer_norm=True)
     states, values = jax.random.normal(jax.random.key(0), (64, 30)), jnp.zeros((64, 10))
 
     @jax.jit

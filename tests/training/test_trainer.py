@@ -1,6 +1,5 @@
 """A run from its first update to its files; interrupted, resumed, diverged."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -18,12 +17,13 @@ from gpae.cli import main
 from gpae.errors import UserError
 from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import RunDirectory, read_metrics
-from gpae.training import trainer
-from gpae.training.config import ExperimentConfig, RunOptions, as_dict
-from gpae.training.recorder import Progress
-from gpae.training.trainer import Diverged, Experiment, Interrupted, _Training
+from gpae.training.config import RunOptions, as_dict, configure
+from gpae.training.environment import make_environment
+from gpae.training.experiment import Experiment
+from gpae.training.recorder import Recorder
+from gpae.training.trainer import Diverged, Interrupted, _Training
 
-CONFIG = ExperimentConfig(
+CONFIG = configure(
     env="probe/team",
     actor_identity=True,
     num_envs=8,
@@ -85,13 +85,13 @@ def test_the_policy_acts_for_one_agent_from_what_it_sees(run):
     experiment = Experiment(CONFIG)
     params = final_state(CONFIG, run.path)[0]["state"].params.actor
     view = experiment.env.observe(experiment.env.reset(jax.random.key(0)))
-    memory = experiment.learner.actor.initial_memory(1, 3)
+    carry = experiment.algorithm.actor(experiment.spec).initial_carry(1, 3)
     batch = jax.tree.map(lambda x: x[None], view)
-    _, log_pi = experiment.learner.act(params, memory, batch, jnp.ones(1, bool))
+    _, pi = experiment.algorithm.act(experiment.spec, params, carry, batch, jnp.ones(1, bool))
     for agent in range(3):
         policy = gpae.load_policy(run.path, agent=agent)
-        action, _ = policy(view.observations[agent], policy.initial_carry(), view.legal_actions[agent])
-        assert action == int(jnp.argmax(log_pi[0, agent]))
+        action, _ = policy(view.observations[agent], policy.initial_carry(), view.action_mask[agent])
+        assert action == int(pi.mode()[0, agent])
     with pytest.raises(UserError, match="agent=0"):
         run.policy()
     with pytest.raises(UserError, match="seeds 0 to 0, not 3"):
@@ -101,7 +101,7 @@ def test_the_policy_acts_for_one_agent_from_what_it_sees(run):
 def test_an_existing_run_is_refused_unless_resumed_or_replaced(run):
     with pytest.raises(UserError, match=r"--resume.*--overwrite"):
         gpae.train(CONFIG, options(run.path.parent))
-    other = dataclasses.replace(CONFIG, learning_rate=0.5, clip=0.1)
+    other = CONFIG.replace(learning_rate=0.5, clip=0.1)
     with pytest.raises(UserError) as error:
         gpae.train(other, options(run.path.parent, resume=True))
     assert "learning_rate (was 0.001, now 0.5)" in str(error.value)
@@ -168,13 +168,13 @@ def test_a_resumed_run_equals_the_unbroken_one(run, how, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["qmix", "dop", "dae"])
 def test_methods_with_a_replay_or_a_second_model_are_resumed_too(algorithm, tmp_path, monkeypatch, capsys):
-    settings = {"algorithm": algorithm, "window": 1, "updates_per_call": 1, "total_steps": 8 * 4 * 6} | {
-        "replay_sequences": 8,
-        "replay_segments": 4,
-        "evaluations": 2,
-        "evaluation_episodes": 4,
-    }
-    config = dataclasses.replace(CONFIG, **settings)
+    replayed = {} if algorithm == "dae" else {"replay_sequences": 8, "replay_segments": 4}
+    config = configure(
+        algorithm,
+        **{"env": "probe/team", "actor_identity": True, "num_envs": 8, "rollout_length": 4, "hidden_size": 8},
+        **{"total_steps": 8 * 4 * 6, "evaluations": 2, "evaluation_episodes": 4},
+        **replayed,
+    )
     unbroken = gpae.train(config, options(tmp_path / "unbroken"))
     with monkeypatch.context() as patched:
         stop_after(4, patched)
@@ -188,15 +188,26 @@ def test_methods_with_a_replay_or_a_second_model_are_resumed_too(algorithm, tmp_
     observation, legal = np.array([1.0, 0.0, 1.0, 0.0]), np.array([False, True])
     assert policy(observation, policy.initial_carry(), legal)[0] == 1
     assert main(["evaluate", str(resumed.path), "--episodes", "4"]) == 0
-    credit = main(["credit", str(resumed.path), "-o", str(tmp_path / "credit.png")])
+    credit = main(["inspect", "credit", str(resumed.path), "-o", str(tmp_path / "credit.png")])
     if algorithm == "qmix":
         assert credit == 2
         assert "gpae: qmix learns values of actions" in capsys.readouterr().err
     else:
         assert credit == 0
         assert (tmp_path / "credit.png").exists()
-    assert main(["critic", str(resumed.path)]) == 2
+    assert main(["inspect", "critic", str(resumed.path)]) == 2
     assert algorithm in capsys.readouterr().err
+
+
+def test_more_steps_can_be_asked_for_on_resume_and_not_fewer(run, tmp_path):
+    short = gpae.train(CONFIG.replace(total_steps=128), options(tmp_path))
+    assert len(short.metrics) == 8
+    with pytest.raises(UserError, match="--total-steps 64: .* was to run 128 steps; it can be given more"):
+        gpae.train(CONFIG.replace(total_steps=64), options(tmp_path, resume=True))
+    longer = gpae.train(CONFIG.replace(total_steps=192), options(tmp_path, resume=True))
+    assert [line["update"] for line in longer.metrics] == list(range(1, 13))
+    assert longer.config.total_steps == 192
+    assert longer.evaluations["seed_0"]["absolute_metrics"]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_good_checkpoint_stays(run, tmp_path, monkeypatch):
@@ -218,13 +229,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_good_checkpoint_st
 
 
 def test_infinite_parameters_are_noticed(tmp_path):
-    config = dataclasses.replace(CONFIG, learning_rate=1e30)
+    config = CONFIG.replace(learning_rate=1e30)
     with pytest.raises(Diverged, match=r"update 1, seed 0: .*parameter_norm.*not finite; there is no checkpoint yet"):
         gpae.train(config, options(tmp_path))
 
 
 def test_seeds_in_one_run_are_those_trained_alone(run, tmp_path):
-    config = dataclasses.replace(CONFIG, seeds=2)
+    config = CONFIG.replace(seeds=2)
     both = gpae.train(config, options(tmp_path))
     assert [(line["update"], line["seed"]) for line in both.metrics[:3]] == [(1, 0), (1, 1), (2, 0)]
     assert set(both.evaluations) == {"seed_0", "seed_1"}
@@ -245,9 +256,9 @@ def test_several_seeds_begin_on_two_cores():
     program = (
         "import os; os.environ.pop('XLA_FLAGS', None)\n"
         "if hasattr(os, 'sched_setaffinity'): os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:2])\n"
-        "import jax; from gpae.training.config import ExperimentConfig; from gpae.training.trainer import Experiment\n"
+        "import jax; from gpae.training.config import configure; from gpae.training.experiment import Experiment\n"
         "for name in ('gpae', 'dae'):\n"
-        "    config = ExperimentConfig(env='probe/team', algorithm=name, seeds=3, num_envs=8, rollout_length=4)\n"
+        "    config = configure(name, env='probe/team', seeds=3, num_envs=8, rollout_length=4)\n"
         "    jax.block_until_ready(Experiment(config).init())"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
@@ -265,7 +276,7 @@ def test_the_best_parameters_are_kept_for_each_seed(tmp_path, monkeypatch):
         return [{"win_rate": [score]} for score in next(scores)]
 
     monkeypatch.setattr(Experiment, "evaluate", scripted)
-    config = dataclasses.replace(CONFIG, seeds=2)
+    config = CONFIG.replace(seeds=2)
     both = gpae.train(config, options(tmp_path))
     items, info = final_state(config, both.path)
     assert info["best_scores"] == [0.7, 0.5]
@@ -282,17 +293,19 @@ def test_the_best_parameters_are_kept_for_each_seed(tmp_path, monkeypatch):
 def test_evaluations_have_keys_of_their_own():
     experiment = Experiment(CONFIG)
     keys = [(0, 0), *((1, number) for number in range(20)), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0)]
-    assert len({tuple(np.asarray(jax.random.key_data(experiment._keys(*key)))) for key in keys}) == len(keys)
+    assert len({tuple(np.asarray(jax.random.key_data(experiment.seeds.keys(*key)))) for key in keys}) == len(keys)
 
 
 def test_a_mean_over_no_finished_episode_is_absent(tmp_path):
     """Trap 10."""
-    config = dataclasses.replace(CONFIG, updates_per_call=2)
+    config = CONFIG.replace(updates_per_call=2)
     with RunDirectory.create(tmp_path / "run", as_dict(config)) as directory:
         with Checkpoints(directory.checkpoints) as checkpoints:
-            training = _Training(Experiment(config), directory, checkpoints, options(tmp_path))
+            experiment = Experiment(config)
+            training = _Training(experiment, directory, checkpoints, options(tmp_path), ())
             metrics = {"episodes": np.array([0.0, 4.0]), "wins": np.array([0.0, 1.0])}
-            training._log(metrics, [], Progress(config.num_steps, quiet=True))
+            with Recorder(experiment, directory, options(tmp_path), (), start_steps=0) as recorder:
+                training._log(metrics, recorder)
         first, second = read_metrics(directory.path)
     assert "train_win_rate" not in first
     assert second["train_win_rate"] == 0.25
@@ -315,16 +328,16 @@ def test_greedy_and_sampled_episodes_are_labelled_as_such(run):
 )
 def test_wrong_environments(changes, words, tmp_path):
     with pytest.raises(UserError, match=words):
-        gpae.train(dataclasses.replace(CONFIG, **changes), options(tmp_path))
+        gpae.train(CONFIG.replace(**changes), options(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
 def test_the_time_limit_switch_reaches_the_environment():
-    environment = trainer.make_environment(dataclasses.replace(CONFIG, timeout_is_termination=True))
+    environment = make_environment(CONFIG.replace(timeout_is_termination=True))
     assert isinstance(environment, gpae.envs.TimeoutIsTermination)
 
 
 def test_environment_options_reach_the_environment():
-    config = dataclasses.replace(CONFIG, env="probe/delay", env_options=("length=7", "num_agents=4"))
-    spec = trainer.make_environment(config).spec
+    config = CONFIG.replace(env="probe/delay", env_options=("length=7", "num_agents=4"))
+    spec = make_environment(config).spec
     assert (spec.episode_limit, spec.num_agents) == (7, 4)

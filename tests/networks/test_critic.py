@@ -1,11 +1,15 @@
+import typing
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 
-from gpae.errors import UserError
-from gpae.networks import CRITIC_INPUTS, Critic, CriticInputs, critics
+from gpae.networks import Critic, CriticInput, CriticSizes, Shown
+from gpae.networks import critic as critics
+from gpae.networks.layers import ORTHOGONAL, finish
+from gpae.types import View
 
 T, E, N, A, S, O = 3, 2, 4, 5, 7, 6
 H, M = 8, 6
@@ -13,19 +17,25 @@ H, M = 8, 6
 
 def inputs(seed=0, probs=None):
     keys = jax.random.split(jax.random.key(seed), 4)
-    return CriticInputs(
-        states=10 * jax.random.normal(keys[0], (T, E, S)) + 5,
-        observations=jax.random.normal(keys[1], (T, E, N, O)),
-        actions=jax.random.randint(keys[2], (T, E, N), 0, A),
-        probs=jax.nn.softmax(3 * jax.random.normal(keys[3], (T, E, N, A))) if probs is None else probs,
+    return seen(
+        10 * jax.random.normal(keys[0], (T, E, S)) + 5,
+        jax.random.normal(keys[1], (T, E, N, O)),
+        jax.random.randint(keys[2], (T, E, N), 0, A),
+        jax.nn.softmax(3 * jax.random.normal(keys[3], (T, E, N, A))) if probs is None else probs,
     )
 
 
-STARTS = jnp.zeros((T, E), bool).at[0].set(True).at[2, 1].set(True)
+def seen(states, observations, actions, probs):
+    mask, alive = jnp.ones(probs.shape, bool), jnp.ones(actions.shape, bool)
+    view = View(observations=observations, state=states, action_mask=mask, alive=alive)
+    return CriticInput(view=view, actions=actions, own_slot=probs)
+
+
+IS_FIRST = jnp.zeros((T, E), bool).at[0].set(True).at[2, 1].set(True)
 
 
 class _Plain(nn.Module):
-    """LayerNorm and dense as flax has them, with the parameters of `critics._NormedDense`."""
+    """LayerNorm and dense as flax has them, with the parameters of `embeddings._NormedDense`."""
 
     inputs: int
     features: int
@@ -35,7 +45,7 @@ class _Plain(nn.Module):
         if self.layer_norm:
             self.scale = self.param("scale", nn.initializers.ones_init(), (self.inputs,))
             self.shift = self.param("shift", nn.initializers.zeros_init(), (self.inputs,))
-        self.kernel = self.param("kernel", critics.ORTHOGONAL, (self.inputs, self.features))
+        self.kernel = self.param("kernel", ORTHOGONAL, (self.inputs, self.features))
         self.bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
 
     def __call__(self, x):
@@ -62,7 +72,7 @@ def naive_modules():
                 x = jnp.broadcast_to(x, (*states.shape[:-1], self.num_agents, states.shape[-1]))
                 eye = jnp.broadcast_to(jnp.eye(self.num_agents), (*x.shape[:-1], self.num_agents))
                 x = jnp.concatenate([x, eye], axis=-1)
-            return critics.finish(_NormedDense(x.shape[-1], self.features, self.layer_norm)(x), self.layer_norm)
+            return finish(_NormedDense(x.shape[-1], self.features, self.layer_norm)(x), self.layer_norm)
 
     class JointActionEmbedding(nn.Module):
         features: int
@@ -76,46 +86,47 @@ def naive_modules():
             others = jnp.broadcast_to(jax.nn.one_hot(actions, a)[..., None, :, :], (*batch, n, n, a))
             own = jnp.eye(n, dtype=bool)[:, :, None]
             x = jnp.where(own, probs[..., None, :, :], others).reshape(*batch, n, n * a)
-            return critics.finish(_NormedDense(n * a, self.features, self.layer_norm)(x), self.layer_norm)
+            return finish(_NormedDense(n * a, self.features, self.layer_norm)(x), self.layer_norm)
 
     return StateEmbedding, JointActionEmbedding
 
 
-def build(**options):
-    critic = Critic(num_agents=N, hidden_size=H, embedding_size=M, **options)
-    memory = critic.initial_memory(E)
-    params = jax.jit(critic.init)(jax.random.key(1), inputs(), STARTS, memory)
+def build(shown, outputs=1, **sizes):
+    chosen = CriticSizes(hidden_size=H, embedding_size=M, **sizes)
+    critic = Critic(shown=shown, num_agents=N, sizes=chosen, outputs=outputs)
+    carry = critic.initial_carry(E)
+    params = jax.jit(critic.init)(jax.random.key(1), inputs(), IS_FIRST, carry)
     # Parameters as training leaves them: no scale is 1, no shift is 0.
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(2), len(leaves))
     leaves = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    return critic, jax.tree.unflatten(tree, leaves), memory
+    return critic, jax.tree.unflatten(tree, leaves), carry
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"inputs": "joint_action"},
-        {"inputs": "joint_action", "identity": False},
-        {"inputs": "joint_action", "layer_norm": False},
-        {"inputs": "others_actions", "outputs": A},
-        {"inputs": "state"},
-        {"inputs": "state", "identity": False},
+        {"shown": "joint_action"},
+        {"shown": "joint_action", "critic_identity": False},
+        {"shown": "joint_action", "layer_norm": False},
+        {"shown": "others_actions", "outputs": A},
+        {"shown": "state"},
+        {"shown": "state", "critic_identity": False},
     ],
     ids=str,
 )
 def test_equals_the_naive_critic_and_so_do_its_gradients(options, monkeypatch):
-    critic, params, memory = build(**options)
+    critic, params, carry = build(**options)
 
     def loss(params, logits):
-        values = critic.apply(params, inputs(probs=jax.nn.softmax(logits)), STARTS, memory).values
+        values = critic.apply(params, inputs(probs=jax.nn.softmax(logits)), IS_FIRST, carry).values
         return jnp.sum(jnp.sin(jnp.arange(values.size)).reshape(values.shape) * values), values
 
     def evaluate():
         # A new function each time: the modules that it finds are not those of the last trace.
         return jax.jit(jax.value_and_grad(lambda *x: loss(*x), argnums=(0, 1), has_aux=True))(params, logits)
 
-    logits = jnp.log(inputs().probs)
+    logits = jnp.log(inputs().own_slot)
     (_, values), gradients = evaluate()
     state_embedding, joint_embedding = naive_modules()
     monkeypatch.setattr(critics, "StateEmbedding", state_embedding)
@@ -130,16 +141,16 @@ def test_equals_the_naive_critic_and_so_do_its_gradients(options, monkeypatch):
 
 def test_memory_grows_linearly_with_the_team():
     def temporary_bytes(num_agents):
-        critic = Critic("joint_action", num_agents, hidden_size=H, embedding_size=M)
-        x = CriticInputs(
-            states=jnp.zeros((T, E, S)),
-            observations=jnp.zeros((T, E, num_agents, 1)),
-            actions=jnp.zeros((T, E, num_agents), jnp.int32),
-            probs=jnp.zeros((T, E, num_agents, A)),
+        critic = Critic("joint_action", num_agents, CriticSizes(hidden_size=H, embedding_size=M))
+        x = seen(
+            jnp.zeros((T, E, S)),
+            jnp.zeros((T, E, num_agents, 1)),
+            jnp.zeros((T, E, num_agents), jnp.int32),
+            jnp.zeros((T, E, num_agents, A)),
         )
-        memory = critic.initial_memory(E)
-        params = jax.eval_shape(critic.init, jax.random.key(0), x, STARTS, memory)
-        compiled = jax.jit(lambda p, x: critic.apply(p, x, STARTS, memory)[0]).lower(params, x).compile()
+        carry = critic.initial_carry(E)
+        params = jax.eval_shape(critic.init, jax.random.key(0), x, IS_FIRST, carry)
+        compiled = jax.jit(lambda p, x: critic.apply(p, x, IS_FIRST, carry)[0]).lower(params, x).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     small, large = temporary_bytes(16), temporary_bytes(64)
@@ -147,46 +158,41 @@ def test_memory_grows_linearly_with_the_team():
 
 
 def test_own_action_is_not_seen_but_the_others_actions_are():
-    critic, params, memory = build(inputs="joint_action")
+    critic, params, carry = build(shown="joint_action")
     x = inputs()
-    values = critic.apply(params, x, STARTS, memory).values
+    values = critic.apply(params, x, IS_FIRST, carry).values
     other = x.replace(actions=x.actions.at[0, :, 1].set((x.actions[0, :, 1] + 1) % A))
-    changed = critic.apply(params, other, STARTS, memory).values
+    changed = critic.apply(params, other, IS_FIRST, carry).values
     moved = np.abs(changed - values)[0].max(axis=0)
     assert moved[1] < 1e-5
     assert (moved[[0, 2, 3]] > 1e-3).all()
 
 
 def test_values_per_action_do_not_see_the_own_action_nor_the_policy():
-    critic, params, memory = build(inputs="others_actions", outputs=A)
+    critic, params, carry = build(shown="others_actions", outputs=A)
     x = inputs()
-    values = critic.apply(params, x, STARTS, memory).values
+    values = critic.apply(params, x, IS_FIRST, carry).values
     assert values.shape == (T, E, N, A)
     other = x.replace(actions=x.actions.at[0, :, 1].set((x.actions[0, :, 1] + 1) % A))
-    changed = critic.apply(params, other, STARTS, memory).values
+    changed = critic.apply(params, other, IS_FIRST, carry).values
     moved = np.abs(changed - values)[0].max(axis=(0, 2))
     assert moved[1] < 1e-5
     assert (moved[[0, 2, 3]] > 1e-3).all()
-    again = critic.apply(params, inputs(probs=jnp.full((T, E, N, A), 1 / A)), STARTS, memory).values
+    again = critic.apply(params, inputs(probs=jnp.full((T, E, N, A), 1 / A)), IS_FIRST, carry).values
     np.testing.assert_array_equal(again, values)
 
 
 def test_a_state_critic_without_identity_is_evaluated_once():
-    critic, params, memory = build(inputs="state", identity=False)
-    values, memories, _ = critic.apply(params, inputs(), STARTS, memory)
+    critic, params, carry = build(shown="state", critic_identity=False)
+    values, carries, _ = critic.apply(params, inputs(), IS_FIRST, carry)
     assert critic.rows == 1
-    assert memories.shape == (T, E, 1, H)
+    assert carries.shape == (T, E, 1, H)
     np.testing.assert_array_equal(values, np.broadcast_to(values[..., :1], (T, E, N)))
 
 
-@pytest.mark.parametrize("kind", CRITIC_INPUTS)
+@pytest.mark.parametrize("kind", typing.get_args(Shown))
 def test_strict_promotion(kind, strict):
-    critic, params, memory = build(inputs=kind)
-    values = critic.apply(params, inputs(), STARTS, memory).values
+    critic, params, carry = build(shown=kind)
+    values = critic.apply(params, inputs(), IS_FIRST, carry).values
     assert values.shape == (T, E, N)
     assert values.dtype == jnp.float32
-
-
-def test_unknown_inputs_are_no_state_critic():
-    with pytest.raises(UserError, match=r"unknown critic input 'joint_actions'; did you mean 'joint_action'"):
-        Critic(inputs="joint_actions", num_agents=N)

@@ -1,0 +1,81 @@
+"""An algorithm bound to an environment, its stages compiled once, for tests that go through an update step by step."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from gpae.algorithms.base import Budget
+from gpae.algorithms.batch import PerNetwork
+from gpae.envs.vector import observe
+from gpae.settings import as_arrays
+
+OF_ENVIRONMENT = ("init", "update", "collect")
+OF_SPEC = (
+    *("actor", "critic", "reevaluate", "prepare", "policy_loss", "critic_loss", "branch", "criticise", "behaviour"),
+    *("evaluate_critic", "initial_critic_carry", "values", "targets_of", "gradient_step", "loss", "act"),
+)
+WITH_BUDGET = ("update", "minibatch_step", "optimise")
+
+
+class Learner:
+    """`algorithm.method(env or spec, ...)` as `learner.method(...)`, with the traced settings as arrays."""
+
+    def __init__(self, algorithm, env, budget):
+        self.algorithm, self.env, self.budget = as_arrays(algorithm), env, budget
+
+    def __getattr__(self, name):
+        method = getattr(self.algorithm, name)
+        if name in OF_ENVIRONMENT:
+            method = functools.partial(method, self.env)
+        elif name in OF_SPEC:
+            method = functools.partial(method, self.env.spec)
+        return method
+
+    def update(self, state):
+        return self.algorithm.update(self.env, state, self.budget)
+
+    def minibatch_step(self, state, batch, carry):
+        return self.algorithm.minibatch_step(self.env.spec, state, batch, carry, self.budget)
+
+    def optimise(self, state, batch, carries, key):
+        return self.algorithm.optimise(self.env.spec, state, batch, carries, self.budget, key)
+
+    def experience(self, state):
+        """A rollout and what an update would learn from it, with nothing learnt."""
+        key, collect_key, learn_key = jax.random.split(state.key, 3)
+        state, segment, last = self.collect(dataclasses.replace(state, key=key), collect_key)
+        return self.prepare(state, segment, last, learn_key)
+
+    def policy(self, params, trajectory, carry):
+        """The policy on the rows of a trajectory."""
+        view = trajectory.view
+        return self.actor().apply(params, view.observations, view.action_mask, trajectory.is_first, carry)[0]
+
+    def view(self, state):
+        return observe(self.env, state.vector)
+
+
+class Programs:
+    """A learner with its stages compiled; the algorithm is an input of each, so that other values need no compiling."""
+
+    def __init__(self, config, env):
+        self.config = config.validate()
+        config.algorithm.fits(env.spec)
+        self.env = env
+        self.budget = Budget(updates=config.num_updates, gradient_steps=jnp.float32(config.gradient_steps))
+        self.learner = Learner(config.algorithm, env, self.budget)
+        self.algorithm = self.learner.algorithm
+        self.init = jax.jit(self.learner.init)
+        self._update = jax.jit(lambda algorithm, state, budget: Learner(algorithm, env, budget).update(state))
+        self._experience = jax.jit(lambda algorithm, state, budget: Learner(algorithm, env, budget).experience(state))
+
+    def update(self, state, algorithm=None):
+        return self._update(algorithm or self.algorithm, state, self.budget)
+
+    def experience(self, state, algorithm=None):
+        return self._experience(algorithm or self.algorithm, state, self.budget)
+
+
+__all__ = ["Learner", "PerNetwork", "Programs"]
