@@ -343,6 +343,7 @@ class _Training:
                 while self.done < config.num_updates:
                     state, metrics = update(state, experiment.hyper)
                     self._log(jax.device_get(metrics), sinks, progress)
+                    self.directory.commit()
                     if self.done in evaluate_at:
                         best = self._evaluate(state, best, sinks, progress)
                     stop = list(received)
