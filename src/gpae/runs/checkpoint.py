@@ -188,7 +188,7 @@ class Checkpoints:
         # A changed digit of a later format does not make it one of format 1.
         if not ({"sum", "update"}.isdisjoint(about) if old else about.get("sum") == _sum(about)):
             raise self._damaged(update, "its notes are not what was saved")
-        schema.notes(about, self.path / str(update) / _ABOUT / "metadata")
+        schema.notes(about, self.path / str(update) / _ABOUT / "metadata", complete=old)
         noted = about["info"].get("update", update) if old else about["update"]
         if noted != update:
             raise self._damaged(update, f"it was saved as that of update {noted}, and renamed or changed")

@@ -190,8 +190,14 @@ def study(content: Any, file: str | Path) -> dict[str, Any]:
     return content
 
 
-def notes(content: Any, file: str | Path) -> dict[str, Any]:
-    """A checkpoint's notes: "leaves", item -> description of every array; "info", what the trainer remembers."""
+def notes(content: Any, file: str | Path, *, complete: bool = False) -> dict[str, Any]:
+    """A checkpoint's notes: "leaves", item -> description of every array; "info", what the trainer remembers.
+
+    Args:
+      content: what the file holds.
+      file: what errors name.
+      complete: whether everything must be there that the trainer has ever remembered: where no checksum says so.
+    """
     whole = Value(content, file)
     for _, item in whole["leaves"].items():
         for leaf in item.elements():
@@ -205,6 +211,8 @@ def notes(content: Any, file: str | Path) -> dict[str, Any]:
             leaf["crc32"].whole(most=2**32 - 1)
     info = whole["info"]
     info.items()
+    for name in ("update", "env_steps", "seconds", "best_scores", "sizes") if complete else ():
+        info[name]
     for name in ("update", "env_steps"):
         if value := info.get(name):
             value.whole()
