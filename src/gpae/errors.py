@@ -7,7 +7,19 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A request that cannot be carried out as it was made. The message names what is wrong and what would do."""
+    """A request that cannot be carried out as it was made. The message names what is wrong and what would do.
+
+    It is one line whatever it is made from: names of files and values from elsewhere may hold line breaks, and codes
+    that move a terminal's cursor.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+    """`text` with line breaks and tabs as spaces, and other characters that do not print as escapes."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text.strip())
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -208,7 +208,9 @@ def test_dop_follows_the_plain_gradient_and_dop_clip_the_clipped_one():
     _, measured = learner.policy_loss(state.params.actor, batch, carries.actor)
     log_probs, acting = np.asarray(batch.evaluation.log_probs), np.asarray(batch.policy_mask)
     advantages = np.asarray(batch.targets.advantages)
-    np.testing.assert_allclose(measured["policy_loss"], -np.mean((log_probs * advantages)[acting]), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        measured["policy_loss"], -np.mean((log_probs * advantages)[acting]), rtol=1e-4, atol=1e-7
+    )
     clipped = Learner(small("dop-clip").algorithm, learner.env, learner.budget)
     _, measured = clipped.policy_loss(state.params.actor, batch, carries.actor)
     np.testing.assert_allclose(measured["policy_loss"], -advantages[acting].mean(), atol=1e-5)

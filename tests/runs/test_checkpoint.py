@@ -1,5 +1,7 @@
 import errno
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -236,6 +238,204 @@ def test_full_disk_is_named_and_the_checkpoint_before_loads(saved, monkeypatch, 
         assert checkpoints.latest == 4
 
 
+INFO = {
+    "update": 48,
+    "env_steps": 480,
+    "seconds": 12.25,
+    "best_scores": [0.5, -float("inf")],
+    "sizes": {"num_agents": 3, "num_actions": 5, "observation_size": 7},
+}
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Checkpoints of updates 40 and 48, small enough that every byte of them can be changed."""
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        for update in (40, 48):
+            items = {"state": {"w": jnp.full((2, 3), update / 7), "key": jax.random.key(update)}}
+            checkpoints.save(update, items, INFO | {"update": update, "env_steps": 10 * update})
+    return tmp_path / "checkpoints"
+
+
+TEMPLATE = {"state": {"w": jnp.zeros((2, 3)), "key": jax.random.key(0)}}
+
+
+def load(path, update=None):
+    with Checkpoints(path, read_only=True) as checkpoints:
+        return checkpoints.restore(TEMPLATE, update)
+
+
+def test_notes_are_those_of_the_chosen_update_and_not_of_the_latest(two):
+    for update in (40, 48, None):
+        items, info = load(two, update)
+        assert info == INFO | {"update": update or 48, "env_steps": 10 * (update or 48)}
+        assert float(items["state"]["w"][0, 0]) == np.float32((update or 48) / 7)
+        with Checkpoints(two, read_only=True) as checkpoints:
+            assert checkpoints.info(update) == info
+
+
+@pytest.mark.parametrize("mask", [0xFF, 0x03])
+def test_a_flipped_byte_anywhere_is_noticed_or_changes_nothing(two, mask):
+    """0x03 makes a 2 of a 1: another digit, another format."""
+    items, info = load(two)
+    noticed = unnoticed = 0
+    for name in files_of(two / "48"):
+        file = two / "48" / name
+        content = file.read_bytes()
+        for place in range(mask % 11, len(content), 13):
+            file.write_bytes(content[:place] + bytes([content[place] ^ mask]) + content[place + 1 :])
+            try:
+                found, found_info = load(two)
+            except UserError:
+                noticed += 1
+            else:
+                assert (as_bytes(found), found_info) == (as_bytes(items), info), (name, place)
+                unnoticed += 1
+        file.write_bytes(content)
+    assert min(noticed, unnoticed) > 10
+
+
+def notes_of(path, update=48):
+    return path / str(update) / "about" / "metadata"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"update": 48, "env_steps"', '"update": 40, "env_steps"'),
+        ('"update": 48, "leaves"', '"update": 40, "leaves"'),
+        ("[0.5, -Infinity]", "[0.9, -Infinity]"),
+        ("[0.5, -Infinity]", "[0.5]"),
+        ('"seconds": 12.25', '"seconds": 12.26'),
+        ('"num_agents": 3', '"num_agents": 2'),
+        ('"float32"', '"float64"'),
+        ('"format": 2', '"format": 1'),
+        ('"sum"', '"rum"'),
+    ],
+)
+def test_changed_digits_of_the_notes_are_noticed(two, before, after):
+    file = notes_of(two)
+    assert file.read_text().count(before) == 1
+    file.write_text(file.read_text().replace(before, after))
+    with pytest.raises(UserError, match=r"48 is damaged \(its notes are not what was saved\); .* the one of update 40"):
+        load(two)
+    with (
+        Checkpoints(two, read_only=True) as checkpoints,
+        pytest.raises(UserError, match="its notes are not what was saved"),
+    ):
+        checkpoints.info()
+    assert load(two, 40)[1]["update"] == 40
+
+
+def test_a_renamed_checkpoint_is_noticed(two):
+    (two / "48").rename(two / "50")
+    with pytest.raises(UserError, match=r"50 is damaged \(it was saved as that of update 48, and renamed or changed\)"):
+        load(two)
+    shutil.rmtree(two / "40")
+    shutil.copytree(two / "50", two / "40")
+    with pytest.raises(UserError, match="saved as that of update 48"):
+        load(two, 40)
+
+
+def as_format_1(path, changes=None):
+    """The notes as gpae 0.1 wrote them: no checksum of the notes, no update beside the trainer's."""
+    about = json.loads(notes_of(path).read_text())
+    info = {k: v for k, v in {**about["info"], **(changes or {})}.items() if v is not ...}
+    notes_of(path).write_text(json.dumps({"format": 1, "leaves": about["leaves"], "info": info}))
+
+
+def test_checkpoints_of_gpae_0_1_still_load(two):
+    items, info = load(two)
+    as_format_1(two)
+    again, info_again = load(two)
+    assert as_bytes(again) == as_bytes(items)
+    assert info_again == info
+    with Checkpoints(two) as checkpoints:
+        checkpoints.save(49, TEMPLATE, INFO | {"update": 49})
+        assert checkpoints.info(48) == info
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"update": 40}, "it was saved as that of update 40"),
+        ({"update": "48"}, 'info/update is "48", not a whole number'),
+        ({"seconds": None}, "info/seconds is null"),
+        ({"best_scores": "0.5"}, 'info/best_scores is "0.5", not a list'),
+        ({"best_scores": [None]}, "info/best_scores/0 is null"),
+        ({"sizes": {"num_agents": "3"}}, 'info/sizes/num_agents is "3"'),
+        ({"sizes": 3}, "info/sizes is 3, not a mapping"),
+        ({"sizes": ...}, "info/sizes is missing"),
+    ],
+)
+def test_notes_without_a_checksum_are_checked_by_what_they_hold(two, changes, words):
+    as_format_1(two, changes)
+    with pytest.raises(UserError, match=words):
+        load(two)
+
+
+def test_arrays_in_another_order_are_noticed_without_a_checksum_too(two):
+    as_format_1(two)
+    about = json.loads(notes_of(two).read_text())
+    about["leaves"]["state"].reverse()
+    notes_of(two).write_text(json.dumps(about))
+    with pytest.raises(UserError, match="the arrays of state are in another order"):
+        load(two)
+
+
+@pytest.mark.parametrize(
+    "notes", ["3", "[]", "null", "{}", '{"format": 3}', '{"format": "2"}', '{"format": 2}', "{", ""]
+)
+def test_notes_that_are_none_are_named(two, notes):
+    notes_of(two).write_text(notes)
+    with pytest.raises(UserError, match=r"48 (is damaged|was not made by this version)"):
+        load(two)
+
+
+def test_a_folder_that_was_removed_while_training_is_not_made_again(two):
+    with Checkpoints(two) as checkpoints:
+        shutil.rmtree(two)
+        with pytest.raises(UserError, match=r"was removed while it was in use; update 49 is not saved"):
+            checkpoints.save(49, TEMPLATE, {})
+    assert not two.exists()
+
+
+def test_a_limit_of_file_sizes_is_named_and_the_checkpoint_before_loads(two):
+    script = textwrap.dedent("""
+        import resource, sys
+        import numpy as np
+        from gpae.errors import UserError
+        from gpae.runs.checkpoint import Checkpoints
+        with Checkpoints(sys.argv[1]) as checkpoints:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+            try:
+                checkpoints.save(49, {"state": {"w": np.random.default_rng(0).random(10_000)}}, {})
+            except UserError as error:
+                print(error)
+    """)
+    child = subprocess.run([sys.executable, "-c", script, str(two)], capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr
+    assert child.stdout.startswith("files may not be that large here (ulimit -f): ")
+    assert child.stderr == ""
+    assert load(two)[1]["update"] == 48
+
+
+def test_checkpoints_without_permission_are_not_called_damaged(two, monkeypatch):
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", forbidden)
+    with pytest.raises(UserError, match="cannot be read: no permission"):
+        load(two)
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "checkpoints").write_text("mine")
+    for read_only in (False, True):
+        with pytest.raises(UserError, match="checkpoints is a file; only a folder may be there"):
+            Checkpoints(tmp_path / "checkpoints", read_only=read_only)
+
+
 CHILD = textwrap.dedent("""
     import os, signal, sys
     import jax.numpy as jnp
@@ -288,7 +488,7 @@ def test_kill_while_saving_leaves_a_whole_checkpoint(tmp_path, moment, latest):
 
 def test_users_see_nothing_of_orbax(tmp_path):
     script = textwrap.dedent("""
-        import sys
+        import logging, sys
         import absl.logging
         import jax.numpy as jnp
         from gpae.runs.checkpoint import Checkpoints
@@ -299,6 +499,7 @@ def test_users_see_nothing_of_orbax(tmp_path):
             checkpoints.restore(tree)
         # What its threads report when one of many reads or writes fails; UserError has said it by then.
         absl.logging.error("a thread failed")
+        logging.getLogger("asyncio").error("Future exception was never retrieved: tensorstore_spec=...")
         class Late:
             def __init__(self, words):
                 self.words = words
@@ -312,3 +513,4 @@ def test_users_see_nothing_of_orbax(tmp_path):
     errors = [line for line in child.stderr.splitlines() if "Error" in line and "raise" not in line]
     assert errors == ["RuntimeError: something else"]
     assert "a thread failed" not in child.stderr
+    assert "never retrieved" not in child.stderr

@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -8,11 +10,11 @@ import numpy as np
 import pytest
 
 from gpae.errors import UserError
-from gpae.runs import files, versions
-from gpae.runs.directory import RunDirectory, read_config, read_metrics
+from gpae.runs import files, metrics, versions
+from gpae.runs.directory import RunDirectory, check_name, read_config, read_metrics
 from gpae.runs.evaluations import read_evaluations
 
-CONFIG = {"env": "smax/2s3z", "learner": {"eta": 1.05, "hidden": (64, 64)}, "seeds": 2}
+CONFIG = {"env": "smax/2s3z", "eta": 1.05, "hidden": (64, 64), "seeds": 2}
 
 
 @pytest.fixture
@@ -63,8 +65,10 @@ def test_existing_run_is_refused_or_overwritten(run):
     assert len(read_metrics(run.path)) == 1
     with RunDirectory.create(run.path, {"env": "other"}, overwrite=True) as again:
         assert again.config == {"env": "other"}
+        again.commit()
         left = {p.name for p in again.path.iterdir()}
     assert left == {".lock", "config.json", "versions.json", "notes.txt"}
+    assert read_config(run.path) == {"env": "other"}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -114,14 +118,14 @@ def test_second_process_is_refused_and_the_lock_ends_with_the_process(tmp_path):
 def test_resume_names_every_differing_setting(run):
     run.close()
     RunDirectory.resume(run.path, CONFIG).close()
-    other = {"env": "smax/3m", "learner": {"eta": 1.02, "hidden": [64, 64]}, "gamma": 0.99}
+    other = {"env": "smax/3m", "eta": 1.02, "hidden": [64, 64], "gamma": 0.99}
     with pytest.raises(UserError) as caught:
         RunDirectory.resume(run.path, other)
     assert str(caught.value).endswith(
-        'was made with other settings: env (was "smax/2s3z", now "smax/3m"), learner.eta (was 1.05, now 1.02), '
+        'was made with other settings: env (was "smax/2s3z", now "smax/3m"), eta (was 1.05, now 1.02), '
         "seeds (was 2, now absent), gamma (was absent, now 0.99)"
     )
-    free = ("env", "learner.eta", "seeds", "gamma")
+    free = ("env", "eta", "seeds", "gamma")
     with RunDirectory.resume(run.path, other, free=free) as resumed:
         assert resumed.config["env"] == "smax/2s3z"
     versions = json.loads((run.path / "versions.json").read_text())
@@ -223,17 +227,33 @@ def test_metrics_damaged_in_the_middle_are_named(run):
         run.rewind(update=2, env_steps=0)
 
 
-def test_full_disk_is_named(run):
-    """/dev/full is a device on which there is never any space."""
+def test_full_disk_is_named_and_the_lines_before_are_intact(run, monkeypatch):
+    class Full:
+        """A file on a disk that has room for ten more bytes."""
+
+        def __init__(self, path, flags):
+            self.file, self.room = open_regular(path, flags), 10
+
+        def write(self, content):
+            if not self.room:
+                raise OSError(28, "No space left on device")
+            content, self.room = content[: self.room], 0
+            return self.file.write(content)
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
     log(run, 1)
-    (run.path / "metrics.jsonl").rename(run.path / "before")
-    (run.path / "metrics.jsonl").symlink_to("/dev/full")
-    run._close_metrics()
-    with pytest.raises(UserError, match=r"the disk is full: .*metrics\.jsonl"):
-        log(run, 2)
-    (run.path / "metrics.jsonl").unlink()
-    log(run, 2)
-    assert [line["update"] for line in read_metrics(run.path)] == [2]
+    run.sync()
+    run._metrics.close()
+    open_regular = metrics.open_regular
+    with monkeypatch.context() as patched:
+        patched.setattr(metrics, "open_regular", Full)
+        with pytest.raises(UserError, match=r"the disk is full: .*metrics\.jsonl"):
+            log(run, 2)
+    log(run, 3)
+    assert [line["update"] for line in read_metrics(run.path)] == [1, 3]
+    assert run.lines == 2
 
 
 def test_full_disk_is_named_when_a_run_is_resumed(run, monkeypatch):
@@ -261,3 +281,141 @@ def test_full_disk_keeps_the_file_before(run, monkeypatch):
         evaluate(run, 200, win_rate=[1])
     assert (run.path / "evaluations.json").read_bytes() == before
     assert not list(run.path.glob("*.tmp"))
+
+
+# -- the lines that a checkpoint refers to -------------------------------------------------------------------------
+
+
+def test_lines_are_counted_and_missing_ones_are_said(run):
+    for update in (1, 2, 3):
+        log(run, update, seed=0)
+        log(run, update, seed=1)
+        if update == 2:
+            run.sync()
+            known = run.lines
+    assert known == 4
+    run.close()
+    file = run.path / "metrics.jsonl"
+    whole = file.read_text().splitlines(keepends=True)
+    with RunDirectory.resume(run.path) as resumed:
+        assert resumed.lines == 6
+        for lines, words in ((whole[1:], "lacks 1 of"), (whole[3:], "lacks 3 of"), ([], "lacks 4 of")):
+            file.write_text("".join(lines))
+            with pytest.raises(
+                UserError, match=f"metrics.jsonl {words} the 4 lines that it had at the checkpoint of up"
+            ):
+                resumed.rewind(update=2, env_steps=200, lines=known)
+            assert file.read_text() == "".join(lines)
+        file.write_text("".join(whole[:1] + whole))
+        with pytest.raises(UserError, match="has 1 more than the 4 lines"):
+            resumed.rewind(update=2, env_steps=200, lines=known)
+        file.write_text("".join(whole))
+        resumed.rewind(update=2, env_steps=200, lines=known)
+        assert resumed.lines == 4
+        log(resumed, 3)
+        assert resumed.lines == 5
+    assert file.read_text() == "".join(whole[:5])
+
+
+def test_a_missing_file_of_metrics_is_said(run):
+    log(run, 1)
+    run.close()
+    (run.path / "metrics.jsonl").unlink()
+    with RunDirectory.resume(run.path) as resumed, pytest.raises(UserError, match="lacks 1 of the 1 lines"):
+        resumed.rewind(update=1, env_steps=100, lines=1)
+
+
+def test_metrics_are_on_the_disk_before_a_checkpoint_refers_to_them(run, monkeypatch):
+    synced = []
+    sync = files.os.fsync
+    monkeypatch.setattr(metrics.os, "fsync", lambda number: (synced.append(os.fstat(number).st_ino), sync(number)))
+    log(run, 1)
+    assert synced == []
+    run.sync()
+    assert synced == [os.stat(run.path / name).st_ino for name in ("metrics.jsonl", ".")]
+
+
+# -- a directory that is removed while it is in use ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_directory_that_is_removed_or_replaced_while_training_is_named(run, again):
+    log(run, 1)
+    shutil.rmtree(run.path)
+    if again:
+        RunDirectory.create(run.path, CONFIG).close()
+    before = sorted(run.path.rglob("*"))
+    for act in (
+        lambda: log(run, 2),
+        lambda: evaluate(run, 100, win_rate=[1]),
+        lambda: run.log_absolute(env="a", algorithm="b", seed=0, metrics={}),
+        lambda: run.rewind(update=1, env_steps=100),
+        run.sync,
+    ):
+        with pytest.raises(UserError, match="was removed, or replaced by another, while it was in use"):
+            act()
+    assert sorted(run.path.rglob("*")) == before
+
+
+def test_metrics_that_are_removed_while_training_are_named(run):
+    log(run, 1)
+    (run.path / "metrics.jsonl").unlink()
+    with pytest.raises(UserError, match=r"metrics\.jsonl was removed while it was in use"):
+        log(run, 2)
+
+
+# -- names ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a", "smax-3m-gpae-seed0", "größe", "n" * 100, "a b", "100%", "gpae (off)"])
+def test_names_that_a_run_may_have(name):
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("../../x", "it holds a path separator"),
+        ("/etc/passwd", "it holds a path separator"),
+        ("a/b", "it holds a path separator; --runs chooses the folder"),
+        ("a\\b", "it holds a path separator"),
+        ("..", "it begins with a dot"),
+        (".", "it begins with a dot"),
+        (".hidden", "it begins with a dot"),
+        ("", "it is empty"),
+        ("  ", "it is empty"),
+        ("a\nb", "characters that do not print"),
+        ("a\0b", "characters that do not print"),
+        ("\x1b[2J", "characters that do not print"),
+        ("a\u202eb", "characters that do not print"),
+        (" a", "begins or ends with a space"),
+        ("n" * 101, "it is longer than 100 bytes"),
+        ("ü" * 51, "it is longer than 100 bytes"),
+    ],
+)
+def test_names_that_lead_elsewhere_or_do_not_print_are_refused(name, words):
+    with pytest.raises(UserError, match=words) as caught:
+        check_name(name)
+    assert str(caught.value).isprintable()
+
+
+def test_bytes_of_another_encoding_may_be_in_a_name():
+    """As the command line gives them where the locale is another one."""
+    assert check_name("gr\udcfc\udcdfe") == "gr\udcfc\udcdfe"
+
+
+# -- only what was asked for ---------------------------------------------------------------------------------------
+
+
+def test_a_directory_says_whether_it_was_asked_to_be_resumed(run):
+    assert not run.resuming
+    run.close()
+    with RunDirectory.resume(run.path) as resumed:
+        assert resumed.resuming
+    with RunDirectory.create(run.path, CONFIG, overwrite=True) as again:
+        assert not again.resuming
+
+
+def test_packages_that_say_nothing_of_themselves_are_null(monkeypatch):
+    monkeypatch.setattr(versions, "_PACKAGES", ("numpy", "no-such-package"))
+    assert versions.versions()["no-such-package"] is None

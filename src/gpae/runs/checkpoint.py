@@ -1,14 +1,22 @@
 """The whole state of a run on disk, with Orbax, such that a resumed run equals the unbroken one bit for bit.
 
 A checkpoint is one folder `checkpoints/<update>/` that appears in one piece: Orbax writes beside it and renames at the
-end. It holds several *items* (trees of arrays), so that the policy can be read without the optimiser, and "about": for
-every array its path, shape, dtype and checksum, and what the trainer wants to remember. Latest state and best
-parameters are items of the same checkpoint: one that a crash leaves behind never has the one without the other.
+end. It holds several *items* (trees of arrays), so that the policy can be read without the optimiser, and "about", its
+notes: for every array its path, shape, dtype and checksum, the update, what the trainer wants to remember, and a
+checksum of the notes themselves. Latest state and best parameters are items of the same checkpoint: one that a crash
+leaves behind never has the one without the other.
+
+Format 1, of gpae 0.1, has no checksum of the notes and no update in them. It is still read.
 """
 
 from __future__ import annotations
 
+import errno
+import functools
+import hashlib
+import json
 import logging
+import os
 import sys
 import warnings
 import zlib
@@ -22,11 +30,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from gpae.errors import UserError
-from gpae.runs.files import clear_disk_errors
+from gpae.runs import schema
+from gpae.runs.files import clear_disk_errors, disk_error, refuse_irregular
 from gpae.types import PyTree
 
-_FORMAT = 1
+_FORMAT = 2
 _ABOUT = "about"
+_NO_DAMAGE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Of reading: the checkpoint may well be whole."""
 
 
 class Checkpoints:
@@ -41,9 +52,10 @@ class Checkpoints:
           keep: how many checkpoints to keep. Two, so that a run whose latest one is damaged can go on.
 
         Raises:
-          UserError: the folder cannot be made, or is not there and `read_only`.
+          UserError: the folder cannot be made or is a link; or it is not there and `read_only`.
         """
         self.path = Path(path).absolute()
+        refuse_irregular(self.path, folder=True)
         if read_only and not self.path.is_dir():
             raise UserError(f"{self.path} holds no checkpoint")
         _silence_orbax()
@@ -75,12 +87,15 @@ class Checkpoints:
           info: what else to remember; plain JSON.
 
         Raises:
-          UserError: the disk is full, or writing is not permitted. The checkpoints before are intact.
+          UserError: the disk is full, writing is not permitted, or the folder was removed. The checkpoints before are
+            intact.
           ValueError: not later than `latest`.
           TypeError: a leaf is not an array.
         """
         if self.latest is not None and update <= self.latest:
             raise ValueError(f"update {update} is not later than the checkpoint of update {self.latest}")
+        if not self.path.is_dir():  # Orbax would make it again, without the run around it
+            raise UserError(f"{self.path} was removed while it was in use; update {update} is not saved")
         arrays: dict[str, dict[str, np.ndarray]] = {}
         leaves: dict[str, list[dict[str, Any]]] = {}
         for name, tree in items.items():
@@ -90,7 +105,8 @@ class Checkpoints:
             # Orbax stores no arrays of size 0; their description is enough.
             arrays[name] = {_key(i): x for i, x in enumerate(data) if x.size}
         saved = {name: ocp.args.StandardSave(a) for name, a in arrays.items() if a}
-        about = {"format": _FORMAT, "leaves": leaves, "info": dict(info)}
+        about = {"format": _FORMAT, "update": update, "leaves": leaves, "info": dict(info)}
+        about["sum"] = _sum(about)
         with clear_disk_errors(self.path), _quiet():
             self._manager.save(update, args=ocp.args.Composite(**saved, **{_ABOUT: ocp.args.JsonSave(about)}))
             self._manager.wait_until_finished()
@@ -114,11 +130,12 @@ class Checkpoints:
           update: which checkpoint; default the latest.
 
         Raises:
-          UserError: there is no such checkpoint; it is damaged (files missing or cut, contents changed); it is not
-            ours; it does not have the structure, shapes or dtypes of the templates. Nothing is returned then.
+          UserError: there is no such checkpoint; it is damaged (files missing or cut, contents changed, renamed); it is
+            not ours; it does not have the structure, shapes or dtypes of the templates. Nothing is returned then.
         """
         update = self._choose(update)
-        leaves = self._about(update)["leaves"]
+        about = self._about(update)
+        leaves = about["leaves"]
         for name, template in templates.items():
             self._compare(update, leaves.get(name), template, name)
         args = {
@@ -141,7 +158,7 @@ class Checkpoints:
             items[name] = jax.tree.unflatten(
                 structure, [_placed(x, d["key"], t) for x, d, t in zip(data, leaves[name], like, strict=True)]
             )
-        return items, self._about(update)["info"]
+        return items, about["info"]
 
     def close(self) -> None:
         """Ends Orbax's threads."""
@@ -163,17 +180,41 @@ class Checkpoints:
         return chosen
 
     def _about(self, update: int) -> dict[str, Any]:
+        """The notes of a checkpoint, checked."""
         about = self._load(update, {_ABOUT: ocp.args.JsonRestore()})[_ABOUT]
-        if not isinstance(about, dict) or about.get("format") != _FORMAT:
+        if not isinstance(about, dict) or about.get("format") not in (1, _FORMAT):
             raise UserError(f"checkpoint {self.path / str(update)} was not made by this version of gpae")
+        old = about["format"] == 1
+        # A changed digit of a later format does not make it one of format 1.
+        if not ({"sum", "update"}.isdisjoint(about) if old else about.get("sum") == _sum(about)):
+            raise self._damaged(update, "its notes are not what was saved")
+        schema.notes(about, self.path / str(update) / _ABOUT / "metadata", complete=old)
+        noted = about["info"].get("update", update) if old else about["update"]
+        if noted != update:
+            raise self._damaged(update, f"it was saved as that of update {noted}, and renamed or changed")
         return about
 
     def _load(self, update: int, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not args:
+            return {}
+        self._refuse_links(self.path / str(update))
         try:
             with _quiet():
-                return self._manager.restore(update, args=ocp.args.Composite(**args)) if args else {}
+                return self._manager.restore(update, args=ocp.args.Composite(**args))
         except Exception as error:  # Orbax, TensorStore and json raise many kinds
-            raise self._damaged(update, f"{type(error).__name__}: {str(error).splitlines()[0][:200]}") from error
+            if getattr(error, "errno", None) in _NO_DAMAGE and (clear := disk_error(error, self.path, "read")):
+                raise clear from error
+            words = (str(error).splitlines() or [""])[0][:200]
+            raise self._damaged(update, f"{type(error).__name__}: {words}") from error
+
+    def _refuse_links(self, checkpoint: Path) -> None:
+        """Only files and folders of its own are read: a link may lead anywhere, and a pipe would never end."""
+        refuse_irregular(checkpoint, folder=True)
+        for place, folders, files in os.walk(checkpoint):
+            for name in folders:
+                refuse_irregular(Path(place, name), folder=True)
+            for name in files:
+                refuse_irregular(Path(place, name))
 
     def _damaged(self, update: int, what: str) -> UserError:
         others = [step for step in self._manager.all_steps() if step != update]
@@ -183,8 +224,9 @@ class Checkpoints:
     def _compare(self, update: int, there: list[dict[str, Any]] | None, template: PyTree, item: str) -> None:
         if there is None:
             raise UserError(f"checkpoint {self.path / str(update)} has no {item!r}")
+        here = _describe(template)
         saved = {d["path"]: _words(d) for d in there}
-        wanted = {d["path"]: _words(d) for d in _describe(template)}
+        wanted = {d["path"]: _words(d) for d in here}
         differing = [
             f"{item}{path} is {saved.get(path, 'absent')} there and {wanted.get(path, 'absent')} here"
             for path in {**saved, **wanted}
@@ -193,6 +235,8 @@ class Checkpoints:
         if differing:
             more = f", and {len(differing) - 3} more" if len(differing) > 3 else ""
             raise UserError(f"checkpoint {self.path / str(update)} does not fit: {', '.join(differing[:3])}{more}")
+        if [{**d, "crc32": 0} for d in there] != [{**d, "crc32": 0} for d in here]:
+            raise self._damaged(update, f"the arrays of {item} are in another order")
 
 
 def _silence_orbax() -> None:
@@ -207,6 +251,7 @@ def _silence_orbax() -> None:
                 before(unraisable)
 
         sys.unraisablehook = hook
+        logging.getLogger("asyncio").addFilter(lambda record: "tensorstore_spec" not in record.getMessage())
 
 
 @contextmanager
@@ -214,6 +259,12 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def _sum(about: Mapping[str, Any]) -> str:
+    """Checksum of a checkpoint's notes, as they are after they have been written and read."""
+    rest = json.loads(json.dumps({name: value for name, value in about.items() if name != "sum"}))
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _key(index: int) -> str:
@@ -266,12 +317,15 @@ def _placed(x: np.ndarray, key: str | None, like: Any) -> Any:
         return x
     array = jax.numpy.array(x)
     if key is not None:
-        array = jax.random.wrap_key_data(array, impl=_IMPLEMENTATIONS[key])
+        array = jax.random.wrap_key_data(array, impl=_implementations()[key])
     placement = like.sharding if isinstance(like, jax.ShapeDtypeStruct) or like.committed else None
     return array if placement is None else jax.device_put(array, placement)
 
 
-_IMPLEMENTATIONS = {
-    str(jax.eval_shape(lambda name=name: jax.random.key(0, impl=name)).dtype): name
-    for name in ("threefry2x32", "rbg", "unsafe_rbg")
-}
+@functools.cache
+def _implementations() -> dict[str, str]:
+    """Dtype of typed keys -> the generator's name. Made when it is needed: importing starts no backend of JAX's."""
+    return {
+        str(jax.eval_shape(lambda name=name: jax.random.key(0, impl=name)).dtype): name
+        for name in ("threefry2x32", "rbg", "unsafe_rbg")
+    }

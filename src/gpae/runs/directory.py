@@ -9,55 +9,88 @@
     replay.gif         see `gpae.diagnostics.gif`
 
 JSON files are replaced in one piece, so a reader sees the old one or the new one. metrics.jsonl grows line by line;
-after an interruption `RunDirectory.rewind` cuts it and the evaluations back to the checkpoint that is resumed.
+after an interruption `RunDirectory.rewind` cuts it and the evaluations back to the checkpoint that is resumed. A run
+that is overwritten is kept aside until `RunDirectory.commit`. Links in a run directory are not followed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import math
-import os
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from gpae.errors import UserError
+from gpae.errors import UserError, one_line
+from gpae.runs import schema
 from gpae.runs.evaluations import EVALUATIONS, add_evaluation, cut, read_evaluations, set_absolute
-from gpae.runs.files import clear_disk_errors, read_json, replace_file, write_json
-from gpae.runs.versions import VERSIONS, versions
+from gpae.runs.files import clear_disk_errors, exists, read_json, write_json
+from gpae.runs.lock import LOCK, holds, take_lock
+from gpae.runs.metrics import METRICS, MetricsFile, read_metrics
+from gpae.runs.replacement import Replacement, is_pending
+from gpae.runs.versions import VERSIONS, read_versions, versions
+
+__all__ = ["CONFIG", "METRICS", "RunDirectory", "check_name", "is_run", "read_config", "read_metrics"]
 
 CONFIG = "config.json"
-METRICS = "metrics.jsonl"
-_LOCK = ".lock"
-_FILES = (METRICS, EVALUATIONS, "curve.png", "replay.gif")
+_FILES = (CONFIG, VERSIONS, METRICS, EVALUATIONS, "curve.png", "replay.gif")
 _FOLDERS = ("checkpoints", "tensorboard", "wandb")
+_LONGEST_NAME = 100
+"""Bytes: with what is added to it, it stays below what every kind of disk allows."""
 
 
-def read_config(path: str | Path) -> dict[str, Any]:
-    """The settings of the run in `path`; a UserError if it is not a run directory."""
-    path = Path(path)
-    if not _is_run(path):
-        raise UserError(f"{path} is not a gpae run directory")
-    return read_json(path / CONFIG)
-
-
-def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl, oldest first. A last line that was cut off in the middle is left out.
+def check_name(name: str) -> str:
+    """`name`, if a run directory may have it.
 
     Raises:
-      UserError: any other line is damaged.
+      UserError: it is empty or long, begins with a dot, would lead into another folder, or does not print.
     """
-    file = Path(path) / METRICS
-    if not file.exists():
-        return []
-    *lines, _ = file.read_text().split("\n")
-    try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise UserError(f"{file} is damaged: {error}") from error
+    printable = all(c.isprintable() or "\ud800" <= c <= "\udfff" for c in name)  # the latter: bytes of no encoding
+    if not name.strip():
+        wrong = "it is empty"
+    elif "/" in name or "\\" in name:
+        wrong = "it holds a path separator; --runs chooses the folder"
+    elif name.startswith("."):
+        wrong = "it begins with a dot"
+    elif not printable or name != name.strip():
+        wrong = "it holds characters that do not print, or begins or ends with a space"
+    elif len(name.encode(errors="surrogateescape")) > _LONGEST_NAME:
+        wrong = f"it is longer than {_LONGEST_NAME} bytes"
+    else:
+        return name
+    raise UserError(f"a run cannot be named {one_line(name[:_LONGEST_NAME])!r}: {wrong}")
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether `path` is a run directory of ours: settings, and a record of versions that names this package.
+
+    Raises:
+      UserError: it looks like one, but the record of versions is damaged.
+    """
+    path = Path(path)
+    if not exists(path / CONFIG) or not exists(path / VERSIONS):
+        return False
+    content = read_json(path / VERSIONS)
+    return isinstance(content, dict) and "gpae" in schema.versions(content, path / VERSIONS)
+
+
+def read_config(path: str | Path, needs: Collection[str] = ()) -> dict[str, Any]:
+    """The settings of the run in `path`.
+
+    Args:
+      path: the run directory. If a process died while it replaced the run, the old run is put back first.
+      needs: settings without which it is of no use.
+
+    Raises:
+      UserError: it is not a run directory, or its settings are damaged.
+    """
+    path = Path(path)
+    if is_pending(path):
+        with contextlib.suppress(UserError), take_lock(path):  # not if a process is at it: then the new run is read
+            _replacement(path).restore()
+    if not is_run(path):
+        raise UserError(f"{path} is not a gpae run directory")
+    return _settings(path, needs)
 
 
 class RunDirectory:
@@ -65,12 +98,18 @@ class RunDirectory:
 
     Made by `create` or `resume`; use it as a context manager, or call `close`. The lock goes with the process, however
     it ends.
+
+    Attributes:
+      path: where it is.
+      resuming: whether an existing run is continued. Only then may a state be restored.
     """
 
-    def __init__(self, path: Path, lock: IO[str]):
+    def __init__(self, path: Path, lock: IO[bytes], *, resuming: bool):
         self.path = path
+        self.resuming = resuming
         self._lock = lock
-        self._metrics: IO[str] | None = None
+        self._metrics = MetricsFile(path)
+        self._replaced: Replacement | None = None
 
     @classmethod
     def create(cls, path: str | Path, config: Mapping[str, Any], *, overwrite: bool = False) -> RunDirectory:
@@ -78,32 +117,38 @@ class RunDirectory:
 
         Args:
           path: where; parents are made.
-          config: the settings, as JSON can hold them.
-          overwrite: remove the run that is there. Only files that a run writes are removed.
+          config: the settings, flat, as JSON can hold them.
+          overwrite: replace the run that is there. It is moved aside, and comes back when this directory is closed, or
+            opened after the process has died, unless `commit` has been called. Only files that a run writes are moved.
 
         Raises:
           UserError: there is a run already and `overwrite` is not set; there is something else; the directory is in
-            use by another process; it cannot be written.
+            use by another process; it cannot be written; the run that is there cannot be removed.
         """
         path = Path(path)
-        if path.exists() and not _is_run(path) and not _is_blank(path):
-            raise UserError(f"{path} exists and is not a gpae run directory; choose another")
-        if _is_run(path) and not overwrite:
-            raise UserError(f"{path} holds a run already; continue it with --resume or replace it with --overwrite")
+        settings = schema.settings(json.loads(json.dumps(dict(config))), path / CONFIG)
+        there = UserError(f"{path} holds a run already; continue it with --resume or replace it with --overwrite")
+        foreign = UserError(f"{path} exists and is not a gpae run directory; choose another")
         with clear_disk_errors(path):
+            if is_pending(path) or is_run(path):
+                if not overwrite:
+                    raise there
+            elif exists(path) and not _is_blank(path):
+                raise foreign
             path.mkdir(parents=True, exist_ok=True)
-            run = cls(path, _take_lock(path))
+        run = cls(path, take_lock(path), resuming=False)
         try:
-            if _is_run(path) and not overwrite:  # another process was faster
-                raise UserError(f"{path} holds a run already; continue it with --resume or replace it with --overwrite")
-            with clear_disk_errors(path):
-                # The two files that mark a run are replaced last: interrupted, it can be overwritten once more.
-                for name in _FOLDERS:
-                    shutil.rmtree(path / name, ignore_errors=True)
-                for name in _FILES:
-                    (path / name).unlink(missing_ok=True)
+            run._tidy()
+            if is_run(path):
+                if not overwrite:  # another process was faster
+                    raise there
+                replacement = _replacement(path)
+                replacement.begin()
+                run._replaced = replacement
+            elif not _is_blank(path):
+                raise foreign
             write_json(path / VERSIONS, versions())
-            write_json(path / CONFIG, dict(config))
+            write_json(path / CONFIG, settings)
         except BaseException:
             run.close()
             raise
@@ -118,23 +163,29 @@ class RunDirectory:
         Args:
           path: the run directory.
           config: the settings that are asked for now; None takes those of the run.
-          free: dotted names of settings that may differ.
+          free: names of settings that may differ.
 
         Raises:
-          UserError: no run is there; a setting differs (each is named, with both values); another process uses it.
+          UserError: no run is there; a setting differs (each is named, with both values); another process uses it; a
+            file of it is damaged or a link.
         """
         path = Path(path)
-        if not _is_run(path):
-            raise UserError(f"{path} is not a gpae run directory; there is nothing to resume")
-        run = cls(path, _take_lock(path))
+        nothing = UserError(f"{path} is not a gpae run directory; there is nothing to resume")
+        if not is_pending(path) and not is_run(path):
+            raise nothing
+        run = cls(path, take_lock(path), resuming=True)
         try:
+            run._tidy()
+            if not is_run(path):
+                raise nothing
+            before = run.config
             if config is not None:
-                before, now = _flat(run.config), _flat(json.loads(json.dumps(dict(config))))
+                now = json.loads(json.dumps(dict(config)))
                 differing = [k for k in {**before, **now} if k not in free and before.get(k) != now.get(k)]
                 if differing:
                     changes = ", ".join(f"{k} (was {_shown(before, k)}, now {_shown(now, k)})" for k in differing)
                     raise UserError(f"{path} was made with other settings: {changes}")
-            record = read_json(path / VERSIONS)
+            record = read_versions(path)
             write_json(path / VERSIONS, {**record, "resumed": [*record.get("resumed", []), versions()]})
         except BaseException:
             run.close()
@@ -144,12 +195,27 @@ class RunDirectory:
     @property
     def config(self) -> dict[str, Any]:
         """What config.json holds."""
-        return read_json(self.path / CONFIG)
+        return _settings(self.path)
 
     @property
     def checkpoints(self) -> Path:
         """Where checkpoints go."""
         return self.path / "checkpoints"
+
+    @property
+    def lines(self) -> int:
+        """The lines of metrics.jsonl; a checkpoint remembers them for `rewind`."""
+        return self._metrics.lines
+
+    def commit(self) -> None:
+        """Removes the run that this one replaces, if there is one: to be called once this one is under way.
+
+        Raises:
+          UserError: something of the old run cannot be removed. The new run may go on; opened again, it is tried again.
+        """
+        if self._replaced is not None:
+            replaced, self._replaced = self._replaced, None
+            replaced.discard()
 
     def log_metrics(
         self, *, update: int, env_steps: int, seed: int, seconds: float, metrics: Mapping[str, Any]
@@ -164,24 +230,14 @@ class RunDirectory:
           metrics: name -> number (Python, NumPy or JAX scalar) or None.
 
         Raises:
-          UserError: the disk is full; the lines before are intact.
+          UserError: the disk is full, or the directory was removed; the lines before are intact.
         """
         line: dict[str, Any] = {"update": update, "env_steps": env_steps, "seed": seed, "seconds": round(seconds, 3)}
         for name, value in metrics.items():
-            if value is not None and math.isfinite(number := float(value)):
+            if value is not None and schema.is_number(number := float(value)):
                 line[name] = number
-        with clear_disk_errors(self.path / METRICS):
-            if self._metrics is None:
-                self._metrics = open(self.path / METRICS, "a")  # noqa: SIM115
-            try:
-                self._metrics.write(json.dumps(line) + "\n")
-                self._metrics.flush()
-            except OSError:
-                # The buffer still holds the line; closing would try once more and fail once more.
-                with contextlib.suppress(OSError):
-                    self._metrics.close()
-                self._metrics = None
-                raise
+        self._check()
+        self._metrics.append(line)
 
     def log_evaluation(
         self,
@@ -202,7 +258,11 @@ class RunDirectory:
           env_steps: environment steps this seed had been trained for.
           seconds: training time so far.
           metrics: name -> one value per episode; one that is None, empty or not finite is left out.
+
+        Raises:
+          UserError: the disk is full, or the directory was removed; the evaluations before are intact.
         """
+        self._check()
         everything = read_evaluations(self.path)
         add_evaluation(
             everything, env=env, algorithm=algorithm, seed=seed, env_steps=env_steps, seconds=seconds, metrics=metrics
@@ -212,39 +272,70 @@ class RunDirectory:
     def log_absolute(
         self, *, env: str, algorithm: str, seed: int, metrics: Mapping[str, Sequence[float] | None]
     ) -> None:
-        """Sets the absolute metrics of one seed: its best parameters, evaluated on many episodes."""
+        """Sets the absolute metrics of one seed: its best parameters, evaluated on many episodes.
+
+        Raises:
+          UserError: as `log_evaluation`.
+        """
+        self._check()
         everything = read_evaluations(self.path)
         set_absolute(everything, env=env, algorithm=algorithm, seed=seed, metrics=metrics)
         write_json(self.path / EVALUATIONS, everything, indent=None)
 
-    def rewind(self, *, update: int, env_steps: int) -> None:
+    def sync(self) -> None:
+        """Waits until everything that was logged is on the disk: to be called before a checkpoint refers to it.
+
+        Raises:
+          UserError: the disk is full, or the directory was removed.
+        """
+        self._check()
+        self._metrics.sync()
+
+    def rewind(self, *, update: int, env_steps: int, lines: int | None = None) -> None:
         """Forgets what was logged after a checkpoint, for a run that goes on from there.
 
         Args:
           update: the checkpoint's update; later metrics lines, and one that was half written, are dropped.
           env_steps: its environment steps; later evaluations, and absolute metrics, are dropped.
+          lines: the lines that metrics.jsonl had then; None if the checkpoint does not say.
 
         Raises:
-          UserError: a metrics file that was damaged in the middle.
+          UserError: a metrics file that was damaged in the middle, or has more or fewer than `lines` up to `update`.
         """
-        self._close_metrics()
-        kept = [line for line in read_metrics(self.path) if line["update"] <= update]
-        with clear_disk_errors(self.path / METRICS):
-            replace_file(self.path / METRICS, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._check()
         everything = read_evaluations(self.path)
+        self._metrics.rewind(update, lines)
         cut(everything, env_steps)
         if everything:
             write_json(self.path / EVALUATIONS, everything, indent=None)
 
     def close(self) -> None:
-        """Gives the directory free for other processes."""
-        self._close_metrics()
-        self._lock.close()
+        """Gives the directory free for other processes; puts a run back that was to be replaced, unless `commit` was
+        called.
 
-    def _close_metrics(self) -> None:
-        if self._metrics is not None:
-            self._metrics.close()
-            self._metrics = None
+        Raises:
+          UserError: the old run cannot be put back; the next who opens the directory tries again.
+        """
+        self._metrics.close()
+        try:
+            if self._replaced is not None:
+                replaced, self._replaced = self._replaced, None
+                replaced.restore()
+        finally:
+            self._lock.close()
+
+    def _tidy(self) -> None:
+        """Completes what a process has left that died, and refuses what is not a run's."""
+        replacement = _replacement(self.path)
+        replacement.restore()
+        replacement.refuse_links()
+        for name in _FILES:
+            with clear_disk_errors(self.path / f"{name}.tmp", "removed"):
+                (self.path / f"{name}.tmp").unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        if not holds(self._lock, self.path):
+            raise UserError(f"{self.path} was removed, or replaced by another, while it was in use")
 
     def __enter__(self) -> RunDirectory:
         return self
@@ -253,50 +344,21 @@ class RunDirectory:
         self.close()
 
 
-def _is_run(path: Path) -> bool:
-    """Whether `path` is a run directory of ours: settings, and a record of versions that names this package."""
-    try:
-        return (path / CONFIG).is_file() and "gpae" in json.loads((path / VERSIONS).read_text())
-    except (OSError, ValueError, TypeError):
-        return False
+def _replacement(path: Path) -> Replacement:
+    return Replacement(path, _FILES, _FOLDERS)
+
+
+def _settings(path: Path, needs: Collection[str] = ()) -> dict[str, Any]:
+    return schema.settings(read_json(path / CONFIG), path / CONFIG, needs)
 
 
 def _is_blank(path: Path) -> bool:
     """Whether `path` is an empty folder, or what is left of a run that was interrupted while it was created."""
     if not path.is_dir():
         return False
-    names = {p.name for p in path.iterdir()} - {_LOCK}
+    names = {p.name for p in path.iterdir()} - {LOCK}
     return names <= {VERSIONS, f"{VERSIONS}.tmp", f"{CONFIG}.tmp"}
 
 
-def _take_lock(path: Path) -> IO[str]:
-    with clear_disk_errors(path / _LOCK):
-        file = open(path / _LOCK, "a+")  # noqa: SIM115
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.seek(0)
-        owner = file.read().strip() or "unknown"
-        file.close()
-        raise UserError(f"{path} is in use by another process (number {owner})") from error
-    try:
-        with clear_disk_errors(path / _LOCK):
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
-    except BaseException:
-        with contextlib.suppress(OSError):  # the buffer is still full, and so is the disk
-            file.close()
-        raise
-    return file
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat
-
-
-def _shown(flat: Mapping[str, Any], name: str) -> str:
-    return json.dumps(flat[name]) if name in flat else "absent"
+def _shown(settings: Mapping[str, Any], name: str) -> str:
+    return json.dumps(settings[name]) if name in settings else "absent"

@@ -8,16 +8,18 @@ An environment "smax/3m" is family "smax" and task "3m"; one without a slash is 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpae.errors import UserError
 from gpae.runs.files import read_json
+from gpae.runs.schema import Value, is_number
 
 EVALUATIONS = "evaluations.json"
 ABSOLUTE = "absolute_metrics"
+_ABSOLUTE = "absolute"
+"""How others begin the same name."""
 NOT_METRICS = ("step_count", "elapsed_time")
 
 
@@ -33,41 +35,99 @@ class Entry(NamedTuple):
 
 
 def read_evaluations(run: str | Path) -> dict[str, Any]:
-    """What evaluations.json of a run directory holds; empty if there is none yet."""
-    file = Path(run) / EVALUATIONS
-    return read_json(file) if file.exists() else {}
-
-
-def entries(content: Any, file: Path) -> list[Entry]:
-    """All seeds of all algorithms in all environments; `file` is what errors name.
+    """What evaluations.json of a run directory holds; empty if there is none yet.
 
     Raises:
-      UserError: `content` is not in the schema.
+      UserError: it is damaged, or not in the schema.
+    """
+    file = Path(run) / EVALUATIONS
+    content = read_json(file, {})
+    entries(content, file)
+    return content
+
+
+def entries(content: Any, file: str | Path, problems: list[str] | None = None) -> list[Entry]:
+    """All seeds of all algorithms in all environments.
+
+    Args:
+      content: the whole of a file, as JSON has it.
+      file: what errors name.
+      problems: where to say what is wrong. The seed concerned is left out then, or the algorithm, task or family whose
+        seeds cannot be told.
+
+    Returns:
+      Seeds in the order of the file. Step counts are whole numbers; a metric is a finite float or a list of them.
+
+    Raises:
+      UserError: something is not in the schema, and `problems` is None; or the file is no mapping at all.
     """
     found = []
-    try:
-        for family, tasks in content.items():
-            for task, algorithms in tasks.items():
-                for algorithm, seeds in algorithms.items():
-                    for seed, steps in seeds.items():
-                        if not all(isinstance(step, dict) for step in steps.values()):
-                            raise TypeError
-                        found.append(Entry(family if family == task else f"{family}/{task}", algorithm, seed, steps))
-    except (AttributeError, TypeError) as error:
-        raise UserError(f"{file} is not in the marl-eval schema: environment/task/algorithm/seed/step") from error
+    whole = Value(content, file, problem="not in the marl-eval schema", remedy="correct it")
+
+    def walk(value: Value, *above: str) -> None:
+        try:
+            if len(above) < 4:
+                for name, below in value.items(_LEVELS[len(above)]):
+                    walk(below, *above, name)
+            else:
+                family, task, algorithm, seed = above
+                steps = {name: _step(name, step) for name, step in value.items(_LEVELS[4])}
+                found.append(Entry(family if family == task else f"{family}/{task}", algorithm, seed, steps))
+        except UserError as error:
+            if problems is None or not above:
+                raise
+            problems.append(str(error))
+
+    walk(whole)
+    return found
+
+
+_LEVELS = (
+    "a mapping of families of environments",
+    "a mapping of tasks",
+    "a mapping of algorithms",
+    "a mapping of seeds",
+    "a mapping of evaluations",
+)
+
+
+def _step(name: str, step: Value) -> dict[str, Any]:
+    """One evaluation, or the absolute metrics of a seed."""
+    found: dict[str, Any] = {}
+    for metric, value in step.items("a mapping of metrics"):
+        if metric == "step_count":
+            found[metric] = value.whole(point=True)
+        elif metric == "elapsed_time":
+            found[metric] = value.number()
+        elif isinstance(value.found, list) and value.found and all(map(is_number, value.found)):
+            found[metric] = list(map(float, value.found))
+        elif isinstance(value.found, list):
+            for element in value.elements():
+                element.number()
+            raise value.wrong("a number per episode")
+        elif is_number(value.found):
+            found[metric] = float(value.found)
+        else:
+            raise value.wrong("a finite number or a list of them")
+    if not name.startswith(_ABSOLUTE) and "step_count" not in found:
+        raise step.lacks("step_count")
     return found
 
 
 def of_algorithm(content: Mapping[str, Any], env: str, algorithm: str) -> dict[str, Any]:
     """Seed -> evaluations; empty if there are none."""
     family, task = _place(env)
-    return content.get(family, {}).get(task, {}).get(algorithm, {})
+    found: Any = content
+    for name in (family, task, algorithm):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, dict) else {}
 
 
 def lacking(content: Mapping[str, Any], env: str, algorithm: str, seeds: Iterable[int]) -> list[str]:
     """The seeds whose absolute metrics are not there: a run is finished when none is lacking."""
     found = of_algorithm(content, env, algorithm)
-    return [name for seed in seeds if ABSOLUTE not in found.get(name := f"seed_{seed}", {})]
+    finished = {name for name, steps in found.items() if isinstance(steps, Mapping) and ABSOLUTE in steps}
+    return [name for seed in seeds if (name := f"seed_{seed}") not in finished]
 
 
 def add_evaluation(
@@ -122,4 +182,4 @@ def _of_seed(everything: dict[str, Any], env: str, algorithm: str, seed: int) ->
 
 def _episodes(metrics: Mapping[str, Sequence[float] | None]) -> dict[str, list[float]]:
     lists = {name: [float(v) for v in values] for name, values in metrics.items() if values is not None}
-    return {name: values for name, values in lists.items() if values and all(map(math.isfinite, values))}
+    return {name: values for name, values in lists.items() if values and all(map(is_number, values))}

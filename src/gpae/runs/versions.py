@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gpae._version import __version__
+from gpae.runs import schema
+from gpae.runs.files import read_json
 
 VERSIONS = "versions.json"
 _PACKAGES = ("jax", "jaxlib", "jaxmarl", "flax", "optax", "numpy", "orbax-checkpoint")
@@ -23,7 +25,7 @@ def versions() -> dict[str, Any]:
     return {
         "gpae": __version__,
         "python": platform.python_version(),
-        **{name.removesuffix("-checkpoint"): importlib.metadata.version(name) for name in _PACKAGES},
+        **{name.removesuffix("-checkpoint"): _version(name) for name in _PACKAGES},
         "platform": devices[0].platform,
         "device_kind": devices[0].device_kind,
         "device_count": len(devices),
@@ -32,13 +34,36 @@ def versions() -> dict[str, Any]:
     }
 
 
+def read_versions(run: str | Path) -> dict[str, Any]:
+    """What versions.json of a run directory holds.
+
+    Raises:
+      UserError: it is not there, or damaged.
+    """
+    file = Path(run) / VERSIONS
+    return schema.versions(read_json(file), file)
+
+
+def _version(package: str) -> str | None:
+    """None if the package says nothing about itself, as one that was only copied into place."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def _commit() -> str | None:
     """The commit the package was run from, with "+" if its files were changed; None outside of a checkout."""
     here = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(here), *arguments], check=True, capture_output=True, text=True, timeout=10
+            ["git", "-C", str(here), *arguments],
+            check=True,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=10,
         ).stdout.strip()
 
     try:

@@ -15,8 +15,10 @@ import jax.numpy as jnp
 
 from gpae.errors import UserError
 from gpae.runs.checkpoint import Checkpoints
-from gpae.runs.directory import RunDirectory, read_config, read_metrics
+from gpae.runs.directory import CONFIG, RunDirectory, read_config
 from gpae.runs.evaluations import of_algorithm, read_evaluations
+from gpae.runs.files import write_json
+from gpae.runs.metrics import read_metrics
 from gpae.training.config import ExperimentConfig, RunOptions, as_dict, from_dict
 from gpae.training.experiment import Experiment
 from gpae.training.policy import Policy, load_policy
@@ -89,7 +91,9 @@ def train(config: ExperimentConfig, options: RunOptions | None = None, *, callba
     if options.resume and options.overwrite:
         raise UserError("--resume continues a run and --overwrite replaces it: choose one")
     if options.resume:
-        directory = RunDirectory.resume(path, same_settings(path, config))
+        settings = same_settings(path, config)
+        directory = RunDirectory.resume(path)
+        write_json(path / CONFIG, settings)  # `total_steps` may have grown
     else:
         directory = RunDirectory.create(path, as_dict(config), overwrite=options.overwrite)
     with directory, Checkpoints(directory.checkpoints) as checkpoints:
@@ -162,6 +166,7 @@ class _Training:
                 while self.done < config.num_updates:
                     state, metrics = experiment.update(state)
                     self._log(jax.device_get(metrics), recorder)
+                    self.directory.commit()  # now an overwritten run may go
                     if self.done in evaluate_at:
                         best = self._evaluate(state, best, recorder)
                     stop = list(received)
@@ -187,7 +192,7 @@ class _Training:
         items, info = self.checkpoints.restore({"state": shapes, "best": shapes.params})
         self.done, self.best_scores = info["update"], info["best_scores"]
         self.began -= info["seconds"]
-        self.directory.rewind(update=self.done, env_steps=self.steps)
+        self.directory.rewind(update=self.done, env_steps=self.steps, lines=info.get("lines"))
         return items["state"], items["best"]
 
     def _plan(self) -> tuple[set[int], set[int]]:
@@ -229,15 +234,18 @@ class _Training:
         return experiment.seeds.choose(better, state.params, best)
 
     def _save(self, state: Any, best: Any) -> None:
+        if self.checkpoints.latest == self.done:
+            return
         spec = self.experiment.spec
+        self.directory.sync()
         info = {
             "update": self.done,
             "env_steps": self.steps,
+            "lines": self.directory.lines,
             "seconds": self.seconds,
             "best_scores": self.best_scores,
             "sizes": {name: getattr(spec, name) for name in ("num_agents", "num_actions", "observation_size")},
         }
         params = state.params
         items = {"state": state, "params": params, "best": best, "actor": params.actor, "best_actor": best.actor}
-        if self.checkpoints.latest != self.done:
-            self.checkpoints.save(self.done, items, info)
+        self.checkpoints.save(self.done, items, info)

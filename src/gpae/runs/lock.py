@@ -1,0 +1,56 @@
+"""The lock of a folder that one process writes. It goes with the process, however that ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+from gpae.errors import UserError
+from gpae.runs.files import clear_disk_errors, open_regular
+
+LOCK = ".lock"
+
+
+def open_lock(folder: str | Path) -> IO[bytes]:
+    """The file that is to be locked, made if it was missing; what it holds is left as it is.
+
+    Raises:
+      UserError: it cannot be opened, or a link, pipe or device is in its place.
+    """
+    file = Path(folder) / LOCK
+    with clear_disk_errors(file):
+        return open_regular(file, os.O_RDWR | os.O_CREAT)
+
+
+def take_lock(folder: str | Path) -> IO[bytes]:
+    """The lock of `folder`, held until the file that is returned is closed.
+
+    Raises:
+      UserError: another process has it; or the disk refuses.
+    """
+    lock = open_lock(folder)
+    try:
+        with clear_disk_errors(Path(folder) / LOCK):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                owner = lock.read(20).strip()
+                number = owner.decode() if owner.isdigit() else "unknown"
+                raise UserError(f"{folder} is in use by another process (number {number})") from error
+            lock.truncate(0)
+            lock.seek(0)
+            lock.write(f"{os.getpid()}\n".encode())
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
+def holds(lock: IO[bytes], folder: str | Path) -> bool:
+    """Whether `lock` is still the one of `folder`: not if the folder was removed, or another is in its place."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), os.lstat(Path(folder) / LOCK))
+    except OSError:
+        return False
