@@ -13,8 +13,13 @@ from reference import estimators as reference
 from reference.stages import Programs
 
 CONFIG = {
-    **{"num_envs": 16, "rollout_length": 8, "hidden_size": 16, "embedding_size": 16, "learning_rate": 1e-2},
-    **{"actor_identity": True, "gamma": 0.9},
+    "num_envs": 16,
+    "rollout_length": 8,
+    "hidden_size": 16,
+    "embedding_size": 16,
+    "learning_rate": 1e-2,
+    "actor_identity": True,
+    "gamma": 0.9,
 }
 
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 def test_smax_trains_and_is_drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    config = gpae.ExperimentConfig(
+    config = gpae.configure(
         env="smax/3m",
         num_envs=8,
         rollout_length=16,
@@ -34,7 +34,7 @@ def test_smax_trains_and_is_drawn(tmp_path, monkeypatch, capsys):
 
 
 def test_simple_spread_is_learnt(tmp_path):
-    config = gpae.ExperimentConfig(
+    config = gpae.configure(
         env="mpe/simple_spread",
         num_envs=32,
         rollout_length=26,

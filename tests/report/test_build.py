@@ -1,5 +1,4 @@
 import csv
-import dataclasses
 import hashlib
 import json
 
@@ -10,11 +9,11 @@ from PIL import Image
 from gpae.cli import main
 from gpae.report.build import write_report
 from gpae.report.published import published
-from gpae.training.config import ExperimentConfig
+from gpae.training.config import configure
 from reference.runs import write_run, write_study
 
 pytest.importorskip("rliable", reason="the extra `report` is not installed")
-CONFIG = ExperimentConfig(total_steps=8192, evaluation_episodes=8)
+CONFIG = configure(total_steps=8192, evaluation_episodes=8)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +151,7 @@ def test_a_study_made_again_is_held_against_the_first(made, tmp_path):
 
 
 def test_from_the_shell(tmp_path, capsys):
-    write_run(tmp_path / "run", dataclasses.replace(CONFIG, env="mpe/simple_spread"), [[-4.0, -2.0]], [-1.0])
+    write_run(tmp_path / "run", CONFIG.replace(env="mpe/simple_spread"), [[-4.0, -2.0]], [-1.0])
     assert main(["report", str(tmp_path / "run"), "-o", str(tmp_path / "out"), "--resamples", "10"]) == 0
     assert "report.html: 1 runs, 1 environments" in capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "report.json").read_text())

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import pytest
@@ -8,15 +7,15 @@ from gpae.report.build import build
 from gpae.report.load import differences, load, metric_of, settings_that_differ
 from gpae.report.statistics import Bootstrap
 from gpae.report.tables import markdown
-from gpae.training.config import ExperimentConfig
+from gpae.training.config import configure
 from reference.runs import VERSIONS, write_run
 
 pytest.importorskip("rliable", reason="the extra `report` is not installed")
-CONFIG = ExperimentConfig(env="smax/3m", total_steps=8192, evaluation_episodes=4)
+CONFIG = configure(env="smax/3m", total_steps=8192, evaluation_episodes=4)
 
 
 def config(**changes):
-    return dataclasses.replace(CONFIG, **changes)
+    return CONFIG.replace(**changes)
 
 
 def test_runs_of_a_study_are_named_and_ordered_as_it_says(tmp_path):

@@ -1,4 +1,4 @@
-"""Carrying out a study: order, failures, signals, resumption, with a stand-in for `gpae train`; and for real."""
+"""Carrying out a study: order, failures, signals, resumption, with a stand-in for training; and for real."""
 
 import dataclasses
 import io
@@ -16,19 +16,22 @@ import pytest
 from rich.console import Console
 
 from gpae.errors import UserError
-from gpae.studies.execute import Estimate, LocalLauncher, SubmititLauncher, devices_here, run_study
+from gpae.studies.estimate import Estimate
+from gpae.studies.execute import run_study
+from gpae.studies.file import read_study
+from gpae.studies.launchers import LocalLauncher, SubmititLauncher, devices_here, slurm_parameters
 from gpae.studies.study import Study, StudyRun
-from gpae.training.config import ExperimentConfig, as_dict
+from gpae.training.config import as_dict, configure
 
 # Trains nothing, but leaves behind what training does. A file named after the run tells it what to do.
 STAND_IN = """
 import json, os, pathlib, signal, sys, time
-words = sys.argv[1:]
-path = pathlib.Path(words[words.index("--runs") + 1], words[words.index("--name") + 1])
+job = json.loads(pathlib.Path(sys.argv[1]).read_text())
+path = pathlib.Path(job["run"])
 plan = path.parent.parent / "plans" / (path.name + ".json")
 plan = json.loads(plan.read_text())
 with open(path.parent.parent / "calls.txt", "a") as file:
-    print(path.name, "--resume" in words, os.environ.get("CUDA_VISIBLE_DEVICES", ""), time.time(), file=file)
+    print(path.name, job["resume"], os.environ.get("CUDA_VISIBLE_DEVICES", ""), time.time(), file=file)
 path.mkdir(exist_ok=True)
 config = plan["config"]
 (path / "config.json").write_text(json.dumps(config))
@@ -49,7 +52,7 @@ if plan["do"] == "fail":
     print("all is well")
     print("RuntimeError: the moon is full")
     sys.exit(1)
-if plan["do"] == "hang" and "--resume" not in words:
+if plan["do"] == "hang" and not job["resume"]:
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     metrics(1)
@@ -68,7 +71,7 @@ def make(tmp_path):
         (tmp_path / "plans").mkdir(exist_ok=True)
         runs = []
         for name, plan in plans.items():
-            config = ExperimentConfig(env="probe/team", algorithm=plan.pop("algorithm", "gpae"), preset="quickstart")
+            config = configure(plan.pop("algorithm", "gpae"), env="probe/team")
             (tmp_path / "plans" / f"{name}.json").write_text(
                 json.dumps({"config": as_dict(config), "steps": config.num_steps, "do": "finish"} | plan)
             )
@@ -218,7 +221,7 @@ evaluation = { times = 2, episodes = 8 }
 [all]
 num_envs = 8
 rollout_length = 4
-chunk_length = 0
+chunk_length = "None"
 hidden_size = 8
 embedding_size = 8
 """
@@ -248,15 +251,13 @@ def test_a_study_that_is_killed_goes_on_as_if_nothing_had_been(tmp_path):
     assert updates == [u for u in range(1, 501) for _ in range(2)]
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert again.returncode == 0
-    assert "1 runs, 1 finished" in again.stdout
+    assert "1 run, 1 finished" in again.stdout
 
 
 @pytest.mark.slow
 def test_jobs_of_a_cluster(tmp_path, monkeypatch):
     """On submitit's stand-in for a cluster, which runs jobs as processes of this machine."""
     pytest.importorskip("submitit", reason="submitit (extra `slurm`) is not installed")
-    from gpae.studies.study import read_study
-
     file = tmp_path / "tiny.toml"
     file.write_text(TINY)
     study = read_study(file, tmp_path / "runs")
@@ -268,7 +269,7 @@ def test_jobs_of_a_cluster(tmp_path, monkeypatch):
     assert "compiling update" in log.read_text()
     # What fails in a job is known outside.
     (study.runs[0].path / "evaluations.json").unlink()
-    wrong = dataclasses.replace(study.runs[0], config=dataclasses.replace(study.runs[0].config, gamma=0.5))
+    wrong = dataclasses.replace(study.runs[0], config=study.runs[0].config.replace(gamma=0.5))
     broken = dataclasses.replace(study, runs=(wrong,))
     launcher = SubmititLauncher(study.path / "slurm", cluster="local")
     assert run_study(broken, launcher, console=Console(file=text, width=200), pause=0.1) == 1
@@ -279,3 +280,39 @@ def test_a_cluster_that_is_not_there():
     pytest.importorskip("submitit", reason="submitit (extra `slurm`) is not installed")
     with pytest.raises(UserError, match="submitit: "):
         SubmititLauncher("x", cluster="nowhere")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("gpus_per_node=1", 1),
+        ("mem_gb=1.5", 1.5),
+        ("slurm_use_srun=false", False),
+        ("stderr_to_stdout=true", True),
+        ("slurm_partition=gpu", "gpu"),
+        ('slurm_partition="a b"', "a b"),
+        ('slurm_setup=["module load cuda", "hostname"]', ["module load cuda", "hostname"]),
+        ("slurm_additional_parameters={qos = 1}", {"qos": 1}),
+        ("slurm_time=1-00:00", "1-00:00"),
+    ],
+)
+def test_h_options_of_a_cluster_are_values_of_their_own_types(option, value):
+    found = slurm_parameters([option])
+    assert list(found.values()) == [value]
+    assert type(next(iter(found.values()))) is type(value)
+
+
+@pytest.mark.parametrize("option", ["gpus", "=1", "a b=1", "slurm_setup=[1", 'x="a'])
+def test_h_what_is_no_option_is_one_line(option):
+    with pytest.raises(UserError, match="--slurm"):
+        slurm_parameters([option])
+    with pytest.raises(UserError, match="given twice"):
+        slurm_parameters(["a=1", "a=2"])
+
+
+def test_h_what_the_executor_refuses_is_one_line(tmp_path):
+    pytest.importorskip("submitit", reason="submitit (extra `slurm`) is not installed")
+    for parameters in ({"mem_gb": "much"}, {"nowhere": 1}, {"timeout_min": "soon"}):
+        with pytest.raises(UserError, match="submitit: ") as error:
+            SubmititLauncher(tmp_path, cluster="local", parameters=parameters)
+        assert len(str(error.value).splitlines()) == 1

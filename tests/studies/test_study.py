@@ -1,16 +1,17 @@
 """Reading a study: what it expands to, and what is said of a file that is wrong."""
 
-import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
-import gpae.training.trainer
 from gpae.cli import main
 from gpae.errors import UserError
-from gpae.studies.study import locate, read_study
-from gpae.training.config import ExperimentConfig
+from gpae.settings import settings_of, values_of
+from gpae.studies.file import read_study
+from gpae.studies.place import locate
+from gpae.studies.worker import write_job
+from gpae.training.config import as_dict, from_dict
 from gpae.training.presets import preset
 from reference.runs import write_run
 
@@ -30,7 +31,7 @@ evaluation = { times = 4, episodes = 8 }
 [all]
 num_envs = 16
 rollout_length = 4
-chunk_length = 0
+chunk_length = "None"
 anneal = false
 lambda = 0.9
 
@@ -68,12 +69,12 @@ def test_a_study_is_a_product(tmp_path):
         for method in ("gpae-on-policy", "mappo-on-policy", "gpae-off-policy")
     ]
     on, mappo, off = study.runs[:3]
-    common = {"num_envs": 16, "rollout_length": 4, "chunk_length": 0, "anneal": False, "lambda_": 0.9}
+    common = {"num_envs": 16, "rollout_length": 4, "chunk_length": None, "anneal": False, "lambda_": 0.9}
     plan = {"seeds": 2, "total_steps": 1000, "evaluations": 4, "evaluation_episodes": 8, "env": "probe/team"}
-    assert on.config == dataclasses.replace(preset("quickstart", "gpae"), **common, **plan)
-    assert mappo.config == dataclasses.replace(preset("quickstart", "mappo"), **common, **plan, gamma=0.5)
+    assert on.config == preset("quickstart", "gpae").replace(**common, **plan)
+    assert mappo.config == preset("quickstart", "mappo").replace(**common, **plan, gamma=0.5)
     more = {"window": 2, "num_envs": 32}
-    assert off.config == dataclasses.replace(preset("paper", "gpae"), **common | more, **plan)
+    assert off.config == preset("paper", "gpae").replace(**common | more, **plan)
     assert (on.label, off.label) == ("gpae (on-policy)", "gpae (off-policy)")
     assert {run.state for run in study.runs} == {"new"}
 
@@ -99,18 +100,17 @@ def test_seeds_can_be_shared_out(tmp_path):
     assert len({run.path for run in study.runs}) == len(study.runs)
 
 
-def test_the_arguments_of_each_run_give_its_settings(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(gpae.training.trainer, "train", lambda config, options: seen.append((config, options)))
+def test_the_job_of_each_run_holds_its_settings(tmp_path):
     text = TEXT.replace(
         "[all]\n", '[all]\nenv_options = ["length=3"]\nown_cap = 2.0\ntrace = "it"\nlayer_norm = false\n'
     )
     for run in read(tmp_path, text).runs:
-        assert main(run.arguments()) == 0
-        config, options = seen.pop()
-        assert config == run.config
-        assert options.path(config) == run.path
-        assert not options.resume
+        file = tmp_path / "job.json"
+        write_job(file, config=as_dict(run.config), run=run.path, resume=False, imports=["mine.py"])
+        job = json.loads(file.read_text())
+        assert from_dict(job["config"]) == run.config
+        assert Path(job["run"]) == run.path
+        assert job["imports"] == ["mine.py"]
 
 
 def test_what_a_folder_holds(tmp_path):
@@ -118,7 +118,6 @@ def test_what_a_folder_holds(tmp_path):
     run = study.runs[0]
     write_run(run.path, run.config, [[0.5], [1.0]])
     assert run.state == "started"
-    assert run.arguments()[-1] == "--resume"
     assert run.progress == (2 * run.config.num_steps, 100.0)
     evaluations = run.path / "evaluations.json"
     content = json.loads(evaluations.read_text())
@@ -130,7 +129,7 @@ def test_what_a_folder_holds(tmp_path):
     assert run.state == "finished"
     assert [r.state for r in read(tmp_path).runs].count("finished") == 1
     # The preset is where settings come from; gamma is one of them.
-    with pytest.raises(UserError, match=r"probe-team-gpae-on-policy was made with other settings: lambda_ \(was 0.9"):
+    with pytest.raises(UserError, match=r"probe-team-gpae-on-policy was made with other settings: lambda \(was 0.9"):
         read(tmp_path, TEXT.replace("lambda = 0.9", "lambda = 0.8"))
 
 
@@ -147,14 +146,22 @@ def test_what_a_folder_holds(tmp_path):
         ("window = 2", "window = 3", 30, "for.gpae.num_envs: num_envs = 32 is not divisible by window = 3"),
         ("window = 2", 'window = "2"', 25, "must be a whole number, not '2'"),
         ("gamma = 0.5", "gamma = 2", 20, "for.mappo.gamma: --gamma is 2.0; it must be between 0 and 1"),
-        ("anneal = false", "anneal = 0", 16, "all.anneal: must be true or false, not 0"),
-        ("anneal = false", 'trace = "dd"', 16, "all.trace: unknown choice 'dd'; did you mean"),
+        ("anneal = false", "anneal = 0", 16, "all.anneal: --anneal must be true or false, not 0"),
+        ("anneal = false", 'trace = "dd"', 16, "all.trace: --trace is 'dd'; it must be one of"),
         ("anneal = false", 'env_options = "a=1"', 16, "must be a list of strings"),
         ("anneal = false", "seeds = 3", 16, "is the same for the whole study: set 'seeds' at the top"),
         ("[for.mappo]", "[for.ippo]", 19, "unknown algorithm of this study 'ippo'"),
+        ("anneal = false", "beta = 0.1", 16, "all.beta: --beta belongs to dae"),
+        ("gamma = 0.5", 'bootstrap = "sampled"', 20, "--bootstrap belongs to gpae, coma; mappo has nothing"),
+        ("seeds = 2", "seeds = 9223372036854775807", 8, "seeds: must be a whole number between 1 and"),
+        ("seeds = 2", "seeds = 5000\nseeds_at_once = 1\nfirst_seed = 99999999999", 10, "first_seed: must be a whole"),
+        ("num_envs = 16", "num_envs = 1000000007", 13, "--num-envs is 1000000007; it must be between 1 and"),
+        ("num_envs = 16", "hidden_size = 999999999999", 13, "--hidden-size is 999999999999"),
+        ('name = "small"', 'name = "../../x"', 1, "would not do as a folder's name"),
+        ('preset = "quickstart"', 'preset = "-inf"', 2, "unknown preset '-inf'"),
         ('only = ["gpae"]', 'only = ["gape"]', 26, "did you mean 'gpae'"),
         ('only = ["gpae"]', "only = []", 26, "must be a list of names"),
-        ("seeds = 2", "seeds = 0", 8, "seeds: must be a whole number of at least 1, not 0"),
+        ("seeds = 2", "seeds = 0", 8, "seeds: must be a whole number between 1 and"),
         ("times = 4", "time = 4", 10, "evaluation.time: unknown setting 'time'; did you mean 'times'"),
         ("times = 4", "every = 300", 10, "evaluation.every: 300 does not divide steps = 1000"),
         ("times = 4", "times = 4, every = 250", 10, "give one of them"),
@@ -187,7 +194,7 @@ def test_what_is_missing_is_named(tmp_path, key, words):
 
 def test_no_file(tmp_path, capsys):
     assert main(["study", str(tmp_path / "nowhere.toml")]) == 2
-    assert "cannot be read" in capsys.readouterr().err
+    assert "there is no" in capsys.readouterr().err
 
 
 def test_lines_of_keys():
@@ -222,14 +229,18 @@ def test_shipped_studies(file, tmp_path):
     names = [run.name for run in study.runs]
     assert len(set(names)) == len(names)
     # The control that tells credit from reuse stands beside every GPAE that reuses.
-    reusing = {(run.config.env, run.config.algorithm, run.config.window) for run in study.runs if run.config.window > 1}
+    reusing = {
+        (run.config.env, run.algorithm, run.config.algorithm.experience.segments)
+        for run in study.runs
+        if run.config.algorithm.experience.segments > 1
+    }
     for env, algorithm, window in reusing:
         assert (env, "mappo", window) in reusing, (env, algorithm, window)
     for env in {run.config.env for run in study.runs}:
         here = [run.config for run in study.runs if run.config.env == env]
         steps = {config.num_steps for config in here}
         assert max(steps) - min(steps) <= 0.02 * max(steps)
-        assert len({(c.evaluations, c.evaluation_episodes) for c in here}) == 1
+        assert len({c.evaluation for c in here}) == 1
         seeds: dict[str, set[int]] = {}
         for run in study.runs:
             if run.config.env == env:
@@ -237,11 +248,30 @@ def test_shipped_studies(file, tmp_path):
         assert len({frozenset(of_method) for of_method in seeds.values()}) == 1
 
 
-def test_every_setting_can_be_set():
-    """A field of a type that the reader does not know would be refused with its own value."""
-    from gpae.studies.study import _Reader
+def test_every_setting_can_be_set_to_what_it_is():
+    """A setting of a type that the reader does not know would be refused with its own value."""
+    for name in ("gpae", "dae", "dop-clip", "qmix"):
+        config = preset("quickstart", name)
+        for key, value in values_of(config).items():
+            assert settings_of(config)[key].read(list(value) if isinstance(value, tuple) else value) == value
 
-    reader = _Reader(Path("x"), "", Path("y"))
-    for field in dataclasses.fields(ExperimentConfig):
-        value = list(field.default) if isinstance(field.default, tuple) else field.default
-        assert reader.value((field.name,), field.name, value) == field.default
+
+def test_two_runs_of_one_name_are_refused(tmp_path):
+    """gpae with setting "state", and gpae-state; also where capitals alone tell them apart."""
+    text = (
+        TEXT[: TEXT.index("[for.mappo]")]
+        .replace('"mappo"', '"gpae-state"')
+        .replace('["probe/team", "probe/memory"]', '["probe/team"]')
+    )
+    with pytest.raises(UserError, match=r"gpae \(state\).* would both be kept as probe-team-gpae-state"):
+        read(tmp_path, text + '[settings.state]\nonly = ["gpae"]\n[settings.default]\nonly = ["gpae-state"]\n')
+    with pytest.raises(UserError, match="would both be kept as"):
+        read(tmp_path, text + '[settings.A]\nonly = ["gpae"]\n[settings.a]\nonly = ["gpae"]\n')
+
+
+def test_a_byte_order_mark_is_accepted(tmp_path):
+    (tmp_path / "study.toml").write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    assert read_study(tmp_path / "study.toml", tmp_path / "runs").name == "small"
+    (tmp_path / "study.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not text in UTF-8"):
+        read_study(tmp_path / "study.toml", tmp_path / "runs")

@@ -171,8 +171,14 @@ def test_methods_with_a_replay_or_a_second_model_are_resumed_too(algorithm, tmp_
     replayed = {} if algorithm == "dae" else {"replay_sequences": 8, "replay_segments": 4}
     config = configure(
         algorithm,
-        **{"env": "probe/team", "actor_identity": True, "num_envs": 8, "rollout_length": 4, "hidden_size": 8},
-        **{"total_steps": 8 * 4 * 6, "evaluations": 2, "evaluation_episodes": 4},
+        env="probe/team",
+        actor_identity=True,
+        num_envs=8,
+        rollout_length=4,
+        hidden_size=8,
+        total_steps=8 * 4 * 6,
+        evaluations=2,
+        evaluation_episodes=4,
         **replayed,
     )
     unbroken = gpae.train(config, options(tmp_path / "unbroken"))

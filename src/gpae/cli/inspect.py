@@ -27,7 +27,7 @@ class Credit(OfRun):
         """Plays and draws."""
         in_range("--episode", self.episode, 0)
         from gpae.cli.show import patience
-        from gpae.diagnostics.credit import credit
+        from gpae.diagnostics.pictures import credit
         from gpae.runs.files import ensure_parent
 
         ensure_parent(self.output)

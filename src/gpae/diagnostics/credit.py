@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,14 +14,10 @@ from gpae.algorithms.base import Algorithm
 from gpae.algorithms.batch import PerNetwork
 from gpae.algorithms.replay import Segment
 from gpae.algorithms.rollout import Last, record
-from gpae.diagnostics import pictures
-from gpae.diagnostics.gif import draw_frames
-from gpae.diagnostics.strips import animate_credit, draw_credit
 from gpae.envs.protocol import Environment
 from gpae.envs.vector import unexecuted
 from gpae.errors import UserError
 from gpae.settings import as_arrays
-from gpae.training.experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -104,35 +99,3 @@ def credited_episode(env: Environment, algorithm: ActorCritic, params: PerNetwor
         won=bool(trajectory.won.any()),
         states=jax.tree.map(lambda x: x[: length + 1], states),
     )
-
-
-def credit(experiment: Experiment, params: PerNetwork, path: Path, *, number: int = 0) -> tuple[str, Path | None]:
-    """Draws every agent's advantage over one episode of the first seed, and animates it beside the replay.
-
-    Args:
-      experiment: of the run.
-      params: of actor and critic, of all its seeds.
-      path: the PNG to write; the animation goes beside it.
-      number: which episode.
-
-    Returns:
-      How it ended, and the animation's path; None if the environment cannot be drawn.
-
-    Raises:
-      UserError: the algorithm has no advantages, or a file cannot be written.
-    """
-    seeds, algorithm = experiment.seeds, with_advantages(experiment.algorithm)
-    episode = credited_episode(experiment.env, algorithm, seeds.of(params), seeds.of(seeds.keys(5, number)))
-    scenes = pictures.scenes_of(experiment, episode.states, len(episode.alive))
-    labels = [str(agent) for agent in range(experiment.spec.num_agents)]
-    if scenes:
-        labels = [f"{label} {unit}" for label, unit in zip(labels, scenes[0].labels, strict=False)]
-    outcome = pictures.ending(experiment, episode.won, float(episode.rewards.sum()))
-    title = pictures.title(experiment)
-    names = experiment.spec.action_names
-    strips = draw_credit(episode, path, title=title, outcome=outcome, action_names=names, labels=labels)
-    if not scenes:
-        return outcome, None
-    animation = path.with_suffix(".gif")
-    animate_credit(*strips, draw_frames(scenes, title=title, outcome=outcome), animation)
-    return outcome, animation

@@ -1,4 +1,4 @@
-"""What is drawn of a run when it ends: its learning curve and a replay. `train` trains and draws."""
+"""What is drawn of a run: its learning curve and a replay when it ends, credit when asked. `train` trains and draws."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any
 
 import jax
 
+from gpae.algorithms.batch import PerNetwork
+from gpae.diagnostics.credit import credited_episode, with_advantages
 from gpae.diagnostics.curves import learning_curve
-from gpae.diagnostics.gif import save_gif
+from gpae.diagnostics.gif import draw_frames, save_gif
+from gpae.diagnostics.strips import animate_credit, draw_credit
 from gpae.envs.protocol import Scene
 from gpae.errors import UserError
 from gpae.training import trainer
@@ -89,3 +92,34 @@ def replay(experiment: Experiment, actor: Any, path: Path, *, number: int = 0) -
     outcome = ending(experiment, bool(played.won[0]), float(played.returns[0]))
     save_gif(scenes, path, title=title(experiment), outcome=outcome)
     return outcome
+
+
+def credit(experiment: Experiment, params: PerNetwork, path: Path, *, number: int = 0) -> tuple[str, Path | None]:
+    """Draws every agent's advantage over one episode of the first seed, and animates it beside the replay.
+
+    Args:
+      experiment: of the run.
+      params: of actor and critic, of all its seeds.
+      path: the PNG to write; the animation goes beside it.
+      number: which episode.
+
+    Returns:
+      How it ended, and the animation's path; None if the environment cannot be drawn.
+
+    Raises:
+      UserError: the algorithm has no advantages, or a file cannot be written.
+    """
+    seeds, algorithm = experiment.seeds, with_advantages(experiment.algorithm)
+    episode = credited_episode(experiment.env, algorithm, seeds.of(params), seeds.of(seeds.keys(5, number)))
+    scenes = scenes_of(experiment, episode.states, len(episode.alive))
+    labels = [str(agent) for agent in range(experiment.spec.num_agents)]
+    if scenes:
+        labels = [f"{label} {unit}" for label, unit in zip(labels, scenes[0].labels, strict=False)]
+    outcome = ending(experiment, episode.won, float(episode.rewards.sum()))
+    names = experiment.spec.action_names
+    strips = draw_credit(episode, path, title=title(experiment), outcome=outcome, action_names=names, labels=labels)
+    if not scenes:
+        return outcome, None
+    animation = path.with_suffix(".gif")
+    animate_credit(*strips, draw_frames(scenes, title=title(experiment), outcome=outcome), animation)
+    return outcome, animation

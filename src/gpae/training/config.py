@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from gpae.algorithms import ALGORITHMS, GPAE, Algorithm, algorithm_called, having
 from gpae.errors import UserError, unknown_name
+from gpae.runs.directory import check_name
 from gpae.settings import Count, Size, between, check_ranges, replaced, settings, settings_of, values_of
 from gpae.training import version_0_1
 
@@ -177,7 +178,11 @@ class RunOptions:
     """Log to Weights & Biases too; WANDB_MODE=offline works."""
 
     def path(self, config: ExperimentConfig) -> Path:
-        """The run directory."""
+        """The run directory.
+
+        Raises:
+          UserError: the name would not do as a folder's.
+        """
         seeds = f"{config.seed}" if config.seeds == 1 else f"{config.seed}-{config.seed + config.seeds - 1}"
         default = f"{config.env.replace('/', '-').replace(':', '-')}-{config.algorithm.name}-seed{seeds}"
-        return Path(self.runs) / (self.name or default)
+        return Path(self.runs) / (check_name(self.name) if self.name else default)

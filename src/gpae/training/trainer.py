@@ -15,10 +15,11 @@ import jax.numpy as jnp
 
 from gpae.errors import UserError
 from gpae.runs.checkpoint import Checkpoints
-from gpae.runs.directory import CONFIG, RunDirectory, read_config
+from gpae.runs.directory import CONFIG, RunDirectory, is_run, read_config
 from gpae.runs.evaluations import of_algorithm, read_evaluations
 from gpae.runs.files import write_json
 from gpae.runs.metrics import read_metrics
+from gpae.training import version_0_1
 from gpae.training.config import ExperimentConfig, RunOptions, as_dict, from_dict
 from gpae.training.experiment import Experiment
 from gpae.training.policy import Policy, load_policy
@@ -91,8 +92,9 @@ def train(config: ExperimentConfig, options: RunOptions | None = None, *, callba
     if options.resume and options.overwrite:
         raise UserError("--resume continues a run and --overwrite replaces it: choose one")
     if options.resume:
-        settings = same_settings(path, config)
-        directory = RunDirectory.resume(path)
+        check_resumable(path, config)
+        settings = as_dict(config)
+        directory = RunDirectory.resume(path, settings, free=("total_steps",))
         write_json(path / CONFIG, settings)  # `total_steps` may have grown
     else:
         directory = RunDirectory.create(path, as_dict(config), overwrite=options.overwrite)
@@ -101,22 +103,20 @@ def train(config: ExperimentConfig, options: RunOptions | None = None, *, callba
     return Run(path)
 
 
-def same_settings(path: Path, config: ExperimentConfig) -> dict[str, Any]:
-    """The settings of a run that is to be resumed with `config`, as config.json is to have them from now on.
-
-    Raises:
-      UserError: a setting differs, or fewer steps are asked for than before; each is named, with both values.
-    """
-    before, now = as_dict(from_dict(read_config(path))), as_dict(config)
-    changed = [n for n in {**before, **now} if n != "total_steps" and before.get(n) != now.get(n)]
-    if changed:
-        words = ", ".join(f"{n} (was {before.get(n)!r}, now {now.get(n)!r})" for n in changed)
-        raise UserError(f"{path} was made with other settings: {words}")
-    if now["total_steps"] < before["total_steps"]:
+def check_resumable(path: Path, config: ExperimentConfig) -> None:
+    """Refuses to continue a run of version 0.1, or one for fewer steps than it was to make."""
+    if not is_run(path):
+        return  # what it is instead, `RunDirectory.resume` says
+    before = read_config(path)
+    if version_0_1.made(before):
         raise UserError(
-            f"--total-steps {now['total_steps']}: {path} was to run {before['total_steps']} steps; it can be given more"
+            f"{path} was made by gpae 0.1: its policy can be evaluated, played and loaded, but its training cannot be"
+            " continued; train anew under another --name"
         )
-    return now
+    if config.total_steps < before.get("total_steps", 0):
+        raise UserError(
+            f"--total-steps {config.total_steps}: {path} was to run {before['total_steps']} steps; it can be given more"
+        )
 
 
 class _Training:
