@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from gpae.diagnostics import curves as plots
+from gpae.diagnostics import curves, gap
 from gpae.errors import UserError
 
 
@@ -38,7 +38,7 @@ def test_curves_are_the_means_of_episodes_and_seeds(tmp_path, drawn):
             "seed_1": seed([0, 1], [1, 1]),
         },
     )
-    picture = plots.learning_curve(tmp_path)
+    picture = curves.learning_curve(tmp_path)
     (axes,) = drawn
     thin, other, mean = axes.lines
     np.testing.assert_allclose(thin.get_xydata(), [[0, 0.25], [1000, 0.75], [2000, 1.0]])
@@ -59,7 +59,7 @@ def test_greedy_and_sampled_are_told_apart_without_colour(tmp_path, drawn):
     for step in steps.values():
         step["sampled_win_rate"] = [0, 1]
     write(tmp_path, {"seed_0": steps})
-    plots.learning_curve(tmp_path)
+    curves.learning_curve(tmp_path)
     (axes,) = drawn
     greedy, sampled = axes.lines
     assert greedy.get_linestyle() != sampled.get_linestyle()
@@ -69,7 +69,7 @@ def test_greedy_and_sampled_are_told_apart_without_colour(tmp_path, drawn):
 
 def test_return_where_there_are_no_wins(tmp_path, drawn):
     write(tmp_path, {"seed_3": seed([-20.0, -10.0], metric="return")}, env="mpe", task="simple_spread")
-    plots.learning_curve(tmp_path)
+    curves.learning_curve(tmp_path)
     (axes,) = drawn
     assert axes.get_ylabel() == "return per episode"
     assert [t.get_text() for t in axes.texts] == ["-15"]
@@ -81,7 +81,7 @@ def test_no_evaluations(tmp_path, seeds):
     if seeds is not None:
         write(tmp_path, seeds)
     with pytest.raises(UserError, match="has no evaluations yet"):
-        plots.learning_curve(tmp_path)
+        curves.learning_curve(tmp_path)
     assert not (tmp_path / "curve.png").exists()
 
 
@@ -105,7 +105,7 @@ def test_advantage_gaps_are_means_weighted_by_the_stops(tmp_path, drawn):
         run_with_gaps(tmp_path / "a", "gpae", [1.0, 9.0, 3.0], [1, 0, 3]),
         run_with_gaps(tmp_path / "b", "mappo", [0.0, 0.0, 0.0], [1, 1, 1]),
     ]
-    assert plots.advantage_gaps(runs, tmp_path / "gap.png") == tmp_path / "gap.png"
+    assert gap.advantage_gaps(runs, tmp_path / "gap.png") == tmp_path / "gap.png"
     (axes,) = drawn
     own, one_step, mappo, _ = axes.lines  # and the line at 0
     np.testing.assert_allclose(own.get_xydata(), [[100, 1.0], [300, 2.5]])
@@ -118,7 +118,7 @@ def test_advantage_gaps_are_means_weighted_by_the_stops(tmp_path, drawn):
 def test_a_run_without_a_gap_is_named(tmp_path):
     run = run_with_gaps(tmp_path / "a", "gpae", [1.0], [0])
     with pytest.raises(UserError, match="--stop-agent"):
-        plots.advantage_gaps([run], tmp_path / "gap.png")
+        gap.advantage_gaps([run], tmp_path / "gap.png")
 
 
 def test_gaps_of_different_interventions_are_not_compared(tmp_path):
@@ -126,4 +126,4 @@ def test_gaps_of_different_interventions_are_not_compared(tmp_path):
     config = json.loads((runs[1] / "config.json").read_text()) | {"stop_probability": 0.5}
     (runs[1] / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="cannot be compared"):
-        plots.advantage_gaps(runs, tmp_path / "gap.png")
+        gap.advantage_gaps(runs, tmp_path / "gap.png")

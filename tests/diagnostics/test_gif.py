@@ -3,7 +3,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from gpae.diagnostics.gif import save_gif
-from gpae.envs.base import Scene
+from gpae.envs.protocol import Scene
 from gpae.errors import UserError
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gpae.envs.protocol import Scene
-from gpae.runs.files import clear_disk_errors
+from gpae.runs.files import atomic_write
 
 _BACKGROUND, _FIELD, _GRID = "#12161d", "#1a2029", "#252d39"
 _TEXT, _FAINT = "#f1f5f9", "#94a3b8"
@@ -17,7 +18,7 @@ _TEXT, _FAINT = "#f1f5f9", "#94a3b8"
 _TEAMS = {0: (86, 180, 233), 1: (230, 159, 0), 2: (148, 163, 184)}
 _SUPER = 3
 """Drawn this much larger and then reduced, which smooths every edge."""
-_HEADER = 34
+_HEADER, _FOOTER = 34, 22
 
 
 def save_gif(
@@ -58,7 +59,7 @@ def draw_frames(scenes: Sequence[Scene], *, title: str, outcome: str = "", width
     if not scenes:
         raise ValueError("there are no scenes to draw")
     view = _View(scenes, width)
-    background = _draw_background(view, title)
+    background = _draw_background(view, title, scenes)
     last = len(scenes) - 1
     return [
         _draw_frame(background, view, scene, f"step {step} / {last}", outcome if step == last else "")
@@ -82,15 +83,16 @@ def write_gif(
     palette = sample.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     milliseconds = round(1000 / frames_per_second)
-    with clear_disk_errors(Path(path)):
-        indexed[0].save(
-            path,
-            format="GIF",
-            save_all=True,
-            append_images=indexed[1:],
-            duration=[milliseconds] * (len(indexed) - 1) + [2000],
-            loop=0,
-        )
+    written = io.BytesIO()
+    indexed[0].save(
+        written,
+        format="GIF",
+        save_all=True,
+        append_images=indexed[1:],
+        duration=[milliseconds] * (len(indexed) - 1) + [2000],
+        loop=0,
+    )
+    atomic_write(Path(path), written.getvalue())
 
 
 class _View:
@@ -115,26 +117,43 @@ class _View:
         self.width = width
         self.scale = width * _SUPER / extent[0]
         self.field_height = round(width * extent[1] / extent[0])
-        self.height = self.field_height + _HEADER
+        self.height = self.field_height + _HEADER + _FOOTER
 
     def __call__(self, position: np.ndarray) -> tuple[float, float]:
         x, y = (np.asarray(position, float) - self.low) * self.scale
-        return float(x), self.height * _SUPER - float(y)
+        return float(x), (self.height - _FOOTER) * _SUPER - float(y)
 
 
-def _draw_background(view: _View, title: str) -> Image.Image:
+def _draw_background(view: _View, title: str, scenes: Sequence[Scene]) -> Image.Image:
     image = Image.new("RGB", (view.width * _SUPER, view.height * _SUPER), _BACKGROUND)
     draw = ImageDraw.Draw(image)
     top = _HEADER * _SUPER
-    draw.rectangle((0, top, *image.size), fill=_FIELD)
+    bottom = (view.height - _FOOTER) * _SUPER
+    draw.rectangle((0, top, image.width, bottom), fill=_FIELD)
     spacing = 4.0 if view.extent[0] > 8 else view.extent[0] / 8
     for axis in (0, 1):
         first, last = view.low[axis], view.low[axis] + view.extent[axis]
         for line in np.arange(np.ceil(first / spacing) * spacing, last, spacing):
             x, y = view(np.array([line, line]))
-            draw.line((x, top, x, image.height) if axis == 0 else (0, y, image.width, y), fill=_GRID, width=_SUPER)
+            draw.line((x, top, x, bottom) if axis == 0 else (0, y, image.width, y), fill=_GRID, width=_SUPER)
     draw.text((12 * _SUPER, top / 2), title, font=_font(15), fill=_TEXT, anchor="lm")
+    _draw_legend(draw, view, scenes)
     return image
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, view: _View, scenes: Sequence[Scene]) -> None:
+    """What the marks mean, of those that occur; cut off where the picture is narrow."""
+    teams = {int(team) for scene in scenes for team in np.asarray(scene.teams)}
+    entries = [(_TEAMS[team], name) for team, name in ((0, "team"), (1, "enemy"), (2, "scenery")) if team in teams]
+    words = [(None, "arc: health")] if 1 in teams else []
+    words += [(None, "line: attack"), (None, "cross: killed")] if any(scene.attacks for scene in scenes) else []
+    x, y, font = 12.0 * _SUPER, (view.height - _FOOTER / 2) * _SUPER, _font(11)
+    for colour, name in [*entries, *words]:
+        if colour is not None:
+            _circle(draw, (x + 4 * _SUPER, y), 4 * _SUPER, fill=colour)
+            x += 12 * _SUPER
+        draw.text((x, y), name, font=font, fill=_FAINT, anchor="lm")
+        x += draw.textlength(name, font=font) + 12 * _SUPER
 
 
 def _draw_frame(background: Image.Image, view: _View, scene: Scene, step: str, outcome: str) -> Image.Image:
