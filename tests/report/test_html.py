@@ -5,7 +5,7 @@ import re
 import pytest
 from PIL import Image
 
-from gpae.report.build import write_report
+from gpae.report.write import write_report
 from reference.browser import CHROMIUM, Browser
 from reference.runs import write_study
 

@@ -4,18 +4,18 @@ import pytest
 
 from gpae.errors import UserError
 from gpae.report.build import build
-from gpae.report.load import differences, load, metric_of, settings_that_differ
+from gpae.report.differences import differences, settings_that_differ
+from gpae.report.load import load
 from gpae.report.statistics import Bootstrap
 from gpae.report.tables import markdown
 from gpae.training.config import configure
 from reference.runs import VERSIONS, write_run
 
 pytest.importorskip("rliable", reason="the extra `report` is not installed")
-CONFIG = configure(env="smax/3m", total_steps=8192, evaluation_episodes=4)
 
 
-def config(**changes):
-    return CONFIG.replace(**changes)
+def config(algorithm="gpae", **changes):
+    return configure(algorithm, **{"env": "smax/3m", "total_steps": 8192, "evaluation_episodes": 4} | changes)
 
 
 def test_runs_of_a_study_are_named_and_ordered_as_it_says(tmp_path):
@@ -56,10 +56,11 @@ def test_unfinished_runs_are_left_out_and_said(tmp_path):
 
 
 def test_any_file_in_the_marl_eval_schema(tmp_path):
-    steps = {"step_1": {"step_count": 20, "win_rate": [50, 100]}, "step_0": {"step_count": 10, "win_rate": [0, 0.5]}}
+    steps = {"step_1": {"step_count": 20, "win_rate": [50, 100]}, "step_0": {"step_count": 10, "win_rate": [0, 50]}}
     file = tmp_path / "theirs.json"
     file.write_text(json.dumps({"smax": {"3m": {"theirs": {"42": steps}}}}))
-    ((result,), _) = load([file])
+    ((result,), remarks) = load([file])
+    assert remarks == ["theirs.json: win_rate goes up to 100: all its values are taken as per cent"]
     assert (result.env, result.method) == ("smax/3m", "theirs")
     (seed,) = result.seeds
     assert seed.steps == (10, 20)
@@ -117,4 +118,103 @@ def test_rounding_of_steps_is_told_apart(tmp_path):
 def test_return_where_nothing_is_won(tmp_path):
     write_run(tmp_path / "a", config(env="mpe/simple_spread"), [[-3.0]], [-2.0])
     results, _ = load([tmp_path])
-    assert metric_of(results) == "return"
+    assert results[0].metric == "return"
+
+
+# -- what foreign files do to others ---------------------------------------------------------------------------------
+
+
+def foreign(tmp_path, steps, name="theirs.json", env=("smax", "3m"), method="theirs", seed="42"):
+    file = tmp_path / name
+    file.write_text(json.dumps({env[0]: {env[1]: {method: {seed: steps}}}}))
+    return file
+
+
+def at(count, **metrics):
+    return {"step_count": count, **metrics}
+
+
+def test_a_the_unit_of_a_rate_is_decided_over_all_values_of_a_file(tmp_path):
+    """[0.78125] between values above 1 is a per cent of one battle in 128, and no 78 %."""
+    file = foreign(tmp_path, {"step_0": at(1, win_rate=[0.78125]), "step_1": at(2, win_rate=[50.0])})
+    ((result,), remarks) = load([file])
+    assert result.seeds[0].curves["win_rate"] == (0.0078125, 0.5)
+    assert "taken as per cent" in remarks[0]
+    file = foreign(tmp_path, {"step_0": at(1, win_rate=[0.78125]), "step_1": at(2, win_rate=[1.0])})
+    ((result,), remarks) = load([file])
+    assert (result.seeds[0].curves["win_rate"], remarks) == ((0.78125, 1.0), [])
+
+
+@pytest.mark.parametrize("value", [-0.5, 101, 1e9])
+def test_a_a_rate_outside_both_units_is_named_and_refused(tmp_path, value):
+    file = foreign(tmp_path, {"step_0": at(1, win_rate=[0.5, value])})
+    with pytest.raises(UserError, match=r"theirs.json: smax/3m/theirs/42/step_0/win_rate holds"):
+        load([file])
+
+
+def test_b_other_spellings_of_one_environment_are_compared_and_remarked_upon(tmp_path):
+    write_run(tmp_path / "ours", config(), [[0.5]], [0.5])
+    file = foreign(tmp_path, {"step_0": at(1, win_rate=[0.5])}, env=("Smax", "3m"), method="rec_mappo")
+    results, remarks = load([tmp_path / "ours", file])
+    assert [(r.env, r.method) for r in results] == [("smax/3m", "gpae"), ("smax/3m", "rec_mappo")]
+    assert remarks == ["theirs.json: environment 'Smax/3m' is taken for 'smax/3m'"]
+    other = foreign(tmp_path, {"step_0": at(1, win_rate=[0.5])}, "other.json", method="REC MAPPO", seed="43")
+    results, remarks = load([file, other])
+    assert [(r.method, len(r.seeds)) for r in results] == [("rec_mappo", 2)]
+    assert len(remarks) == 2
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"step_count": 1, "win_rate": [float("nan")]},
+        {"step_count": 1, "win_rate": []},
+        {"step_count": 1, "win_rate": [None]},
+        {"step_count": 1, "win_rate": "0.5"},
+        {"step_count": "1e6", "win_rate": [0.5]},
+        {"step_count": 1, "win_rate": [[0.5], [0.5, 1.0]]},
+        {"step_count": -1, "win_rate": [0.5]},
+        3,
+    ],
+    ids=str,
+)
+def test_c_a_hole_leaves_its_seed_out_and_is_named(tmp_path, broken):
+    whole = {"step_0": at(1, win_rate=[0.5])}
+    file = tmp_path / "theirs.json"
+    file.write_text(json.dumps({"smax": {"3m": {"theirs": {"1": whole, "2": {"step_0": broken}}}}}))
+    ((result,), remarks) = load([file])
+    assert [seed.seed for seed in result.seeds] == ["1"]
+    (remark,) = remarks
+    assert all(word in remark for word in ("theirs.json", "smax/3m", "2", "step_0")), remark
+    file.write_text(json.dumps({"smax": {"3m": {"theirs": {"2": {"step_0": broken}}}}}))
+    with pytest.raises(UserError, match="no finished runs"):
+        load([file])
+
+
+def test_d_only_what_is_known_as_a_score_is_compared(tmp_path):
+    """A rate that begins at the second evaluation is the score all the same; speed is none."""
+    steps = {"step_0": at(1, steps_per_second=[900.0]), "step_1": at(2, steps_per_second=[900.0], win_rate=[0.5])}
+    ((result,), remarks) = load([foreign(tmp_path, steps)])
+    assert result.metric == "win_rate"
+    assert result.seeds[0].steps == (2,)
+    assert "1 of 2 evaluations of 42 of theirs in smax/3m have no win_rate and are left out" in remarks[0]
+    file = foreign(tmp_path, {"step_0": at(1, steps_per_second=[900.0])})
+    with pytest.raises(UserError, match=r"no score in common .*steps_per_second: choose one with --metric"):
+        load([file])
+    ((result,), _) = load([file], metric="steps_per_second")
+    assert result.metric == "steps_per_second"
+    with pytest.raises(UserError, match="--metric speed: not all runs of smax/3m have it"):
+        load([file], metric="speed")
+
+
+def test_e_linked_and_missing_runs_are_not_passed_over(tmp_path):
+    write_run(tmp_path / "elsewhere" / "a", config(), [[0.5]], [0.5])
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "a").symlink_to(tmp_path / "elsewhere" / "a")
+    (study / "circle").symlink_to(study)
+    runs = {name: {"method": name} for name in ("a", "b", "c")}
+    (study / "study.json").write_text(json.dumps({"runs": runs}))
+    ((result,), remarks) = load([study])
+    assert len(result.seeds) == 1
+    assert remarks == [f"b, c of the study in {study} have not begun"]

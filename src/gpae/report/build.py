@@ -1,89 +1,24 @@
-"""A report: everything that can be said of a set of runs as one JSON value, and the files made from it.
-
-    report.json    every figure, with what made it
-    report.html    the same to look at, in one file (`gpae.report.html`)
-    tables.md, tables.tex    the tables, for a page and for a paper
-    timing.md      seconds and memory, which are not the same twice
-    evaluations.csv    one line per evaluation of a seed
-    figures/       PNG and SVG (`gpae.report.figures`)
-
-The same runs give the same bytes.
-"""
+"""Everything that can be said of a set of runs, as one JSON value."""
 
 from __future__ import annotations
 
-import csv
 import importlib.metadata
-import io
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from gpae.report.figures import draw_figures
-from gpae.report.html import page
-from gpae.report.load import Result, differences, load, metric_of, settings_that_differ
+from gpae.report.differences import differences, settings_that_differ
+from gpae.report.load import Result
 from gpae.report.published import CAUTION, published
+from gpae.report.scores import is_rate
 from gpae.report.statistics import FEW, Bootstrap, Interval, first_reached, median_reached
-from gpae.report.tables import KINDS, REACHED, latex, markdown, percent, timing
-from gpae.runs.files import clear_disk_errors, read_json, write_json
+from gpae.report.tables import KINDS, REACHED
 
-TAUS = tuple(round(0.05 * i, 2) for i in range(20))
+TAUS = tuple(round(0.05 * i, 2) for i in range(21))
 """Thresholds of the performance profiles, for scores in [0, 1]."""
 _DIGITS = 6
-
-
-def write_report(
-    paths: Sequence[Path],
-    output: Path | None = None,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-    against: Path | None = None,
-) -> str:
-    """Reads runs and writes their report.
-
-    Args:
-      paths: folders of runs, and files in the marl-eval schema.
-      output: folder to write; default `report` in the first folder.
-      resamples: bootstrap samples of each interval.
-      seed: of the bootstrap.
-      against: report.json of the same study, made before; the report says in what it is another.
-
-    Returns:
-      What to tell: where the report is, what to beware of, and whether it is as `against`.
-
-    Raises:
-      UserError: there is nothing to report, or the extra `report` is not installed.
-    """
-    paths = [Path(p) for p in paths]
-    if output is None:
-        output = next((p / "report" for p in paths if p.is_dir()), Path("report"))
-    bootstrap = Bootstrap(resamples, seed)
-    results, remarks = load(paths)
-    report = build(results, remarks, bootstrap, title=_title(paths[0].resolve()), command=_command(paths))
-    repeated = []
-    if against is not None:
-        changed = changes(report, read_json(against))
-        report["differences"] += [f"other than in {against}: {text}" for text in changed]
-        repeated = [] if changed else [f"every score is as in {against}"]
-    with clear_disk_errors(output):
-        (output / "figures").mkdir(parents=True, exist_ok=True)
-        write_json(output / "report.json", report)
-        (output / "tables.md").write_text(markdown(report))
-        (output / "tables.tex").write_text(latex(report))
-        (output / "timing.md").write_text(timing(report))
-        (output / "evaluations.csv").write_text(_csv(results), newline="")
-        drawn = draw_figures(report, output / "figures")
-        for older in {*(output / "figures").glob("*.png"), *(output / "figures").glob("*.svg")} - set(drawn):
-            older.unlink()
-        (output / "report.html").write_text(page(report, _replays(results, report)))
-    lines = [f"{output / 'report.html'}: {len(report['runs'])} runs, {len(report['environments'])} environments"]
-    return "\n".join(
-        [*lines, *repeated, *(f"beware: {remark}" for remark in report["remarks"] + report["differences"])]
-    )
 
 
 def build(
@@ -92,7 +27,7 @@ def build(
     """The report as a JSON value."""
     remarks = list(remarks)
     by_env = {env: [r for r in results if r.env == env] for env in dict.fromkeys(r.env for r in results)}
-    metrics = {env: metric_of(group) for env, group in by_env.items()}
+    metrics = {env: group[0].metric for env, group in by_env.items()}
     if fewest := [f"{r.method} in {r.env}" for r in results if len(r.seeds) < FEW]:
         who = "all methods have" if len(fewest) == len(results) else f"{'; '.join(fewest)} have"
         remarks.append(
@@ -116,43 +51,6 @@ def build(
         "timing": [_timing(result, metrics[result.env]) for result in results],
         "runs": _runs(results),
     }
-
-
-def changes(report: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
-    """What a study found otherwise than in an earlier report of it, and what may have made the difference.
-
-    Nothing where every evaluation of every seed is the same, whatever it was made with.
-    """
-    now, then = _evaluations(report), _evaluations(earlier)
-    said = []
-    for env, method in dict.fromkeys([*now, *then]):
-        here, there = now.get((env, method)), then.get((env, method))
-        if here is None or there is None:
-            said.append(f"{env}, {method} is {'not here' if here is None else 'not there'}")
-        elif here != there:
-            shown = percent(here["metric"])
-            kinds = [k for k in KINDS if here[k] and there[k]]
-            means = (f"{k} mean {shown(here[k]['mean'])}, there {shown(there[k]['mean'])}" for k in kinds)
-            said.append(f"{env}, {method}: {'; '.join(means)}")
-    if said:
-        made = [{_made(run) for run in r["runs"]} for r in (report, earlier)]
-        if made[0] != made[1]:
-            said += [f"made with {'; '.join(sorted(made[0]))}; there with {'; '.join(sorted(made[1]))}"]
-    return said
-
-
-def _evaluations(report: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    """(environment, method) -> what its seeds reached, and when."""
-    return {
-        (block["env"], entry["method"]): {"metric": block["metric"]}
-        | {name: entry.get(name) for name in (*KINDS, "seeds", "curve", "steps_to")}
-        for block in report["environments"]
-        for entry in block["methods"]
-    }
-
-
-def _made(run: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in (run["versions"] | run["machine"]).items())
 
 
 # -- statistics ------------------------------------------------------------------------------------------------------
@@ -182,15 +80,15 @@ def _environment(env: str, metric: str, group: Sequence[Result], bootstrap: Boot
             entry[kind] = None if scores is None else _rounded(bootstrap.aggregates(scores))
         entry["seeds"] = {
             seed.seed: {
-                "final": _number(seed.curves[metric][-1]),
-                "absolute": _number(seed.absolute[metric]) if metric in seed.absolute else None,
+                "final": number(seed.curves[metric][-1]),
+                "absolute": number(seed.absolute[metric]) if metric in seed.absolute else None,
             }
             for seed in result.seeds
         }
         if _same_steps(result):
             scores = np.array([[seed.curves[metric]] for seed in result.seeds])
             entry["curve"] = {"x": list(result.seeds[0].steps), **_columns(bootstrap.curve(scores))}
-        if "win_rate" in metric:
+        if is_rate(metric):
             entry["steps_to"] = {
                 str(rate): _reached([first_reached(s.steps, s.curves[metric], rate) for s in result.seeds])
                 for rate in REACHED
@@ -234,7 +132,7 @@ def _aggregate(by_env: dict[str, list[Result]], metrics: dict[str, str], bootstr
                 columns.append(_unit(scores, *_range(metrics[env], everyone)))
             matrices[kind][method] = np.concatenate(columns, axis=1)
         grids = {seed.steps for result in found.values() for seed in result.seeds}
-        if len(grids) == 1 and all("win_rate" in metrics[env] for env in found):
+        if len(grids) == 1 and all(is_rate(metrics[env]) for env in found):
             curves[method] = np.stack(
                 [[seed.curves[metrics[env]] for seed in r.seeds[: n[method]]] for env, r in found.items()], axis=1
             )
@@ -252,7 +150,7 @@ def _aggregate(by_env: dict[str, list[Result]], metrics: dict[str, str], bootstr
     return {
         "environments": list(by_env),
         "left_out": [method for method in of_method if method not in everywhere],
-        "scaled": [env for env, metric in metrics.items() if "win_rate" not in metric],
+        "scaled": [env for env, metric in metrics.items() if not is_rate(metric)],
         "methods": methods,
         "compared_by": kind,
         "improvement": _improvements(matrices[kind], bootstrap),
@@ -267,7 +165,7 @@ def _kind(group: Sequence[Result], metric: str, wanted: str = "absolute") -> str
 
 def _range(metric: str, scores: Sequence[np.ndarray]) -> tuple[float, float]:
     """What 0 and 1 stand for: themselves for win rates, else the lowest and highest score of the environment."""
-    if "win_rate" in metric:
+    if is_rate(metric):
         return 0.0, 1.0
     return min(float(s.min()) for s in scores), max(float(s.max()) for s in scores)
 
@@ -286,7 +184,7 @@ def _improvements(scores: dict[str, np.ndarray], bootstrap: Bootstrap) -> list[d
 
 def _profiles(scores: dict[str, np.ndarray], bootstrap: Bootstrap, low: float, high: float) -> dict[str, Any]:
     return {
-        "x": [_number(low + tau * (high - low)) for tau in TAUS],
+        "x": [number(low + tau * (high - low)) for tau in TAUS],
         "methods": {name: _columns(bootstrap.profile(matrix, TAUS)) for name, matrix in scores.items()},
     }
 
@@ -295,7 +193,7 @@ def _published(by_env: dict[str, list[Result]], metrics: dict[str, str], bootstr
     """Ours beside what others have published, environment by environment; published figures are means."""
     found = []
     for env, group in by_env.items():
-        others = published(env) if "win_rate" in metrics[env] else []
+        others = published(env) if is_rate(metrics[env]) else []
         ours = []
         for result in group:
             mean = bootstrap.aggregates(_required(_scores(result, metrics[env], "final")))["mean"]
@@ -328,7 +226,7 @@ def _timing(result: Result, metric: str) -> dict[str, Any]:
     memories = [p["memory"] for p in programs.values() if p["memory"]]
     to = None
     known = all(math.isfinite(t) for s in result.seeds for t in s.seconds)
-    if known and "win_rate" in metric:
+    if known and is_rate(metric):
         to = {
             str(rate): _reached([first_reached(s.seconds, s.curves[metric], rate) for s in result.seeds])
             for rate in REACHED
@@ -338,8 +236,8 @@ def _timing(result: Result, metric: str) -> dict[str, Any]:
         "method": result.method,
         "programs": len(programs),
         "n": len(result.seeds),
-        "seconds": _number(seconds) if known else None,
-        "steps_per_second": _number(steps / seconds) if known and seconds > 0 else None,
+        "seconds": number(seconds) if known else None,
+        "steps_per_second": number(steps / seconds) if known and seconds > 0 else None,
         "peak_memory_mb": max(memories) if memories else None,
         "seconds_to": to,
     }
@@ -367,7 +265,7 @@ def _runs(results: Sequence[Result]) -> list[dict[str, Any]]:
 def _reached(times: list[float | None]) -> dict[str, Any]:
     there = [t for t in times if t is not None]
     middle = median_reached(times)
-    return {"median": None if middle is None else _number(middle), "reached": len(there), "n": len(times)}
+    return {"median": None if middle is None else number(middle), "reached": len(there), "n": len(times)}
 
 
 def _required(scores: np.ndarray | None) -> np.ndarray:
@@ -375,13 +273,13 @@ def _required(scores: np.ndarray | None) -> np.ndarray:
     return scores
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
     """Rounded, so that the last bits of a machine's sums do not show; None if it is not finite."""
     return round(float(value), _DIGITS) + 0.0 if math.isfinite(value) else None
 
 
 def _triple(interval: Interval) -> list[float | None]:
-    return [_number(x) for x in interval]
+    return [number(x) for x in interval]
 
 
 def _rounded(aggregates: dict[str, Interval]) -> dict[str, Any]:
@@ -389,48 +287,4 @@ def _rounded(aggregates: dict[str, Interval]) -> dict[str, Any]:
 
 
 def _columns(intervals: Sequence[Interval]) -> dict[str, list[float | None]]:
-    return {name: [_number(getattr(i, name)) for i in intervals] for name in Interval._fields}
-
-
-def _csv(results: Sequence[Result]) -> str:
-    metrics = list(dict.fromkeys(name for r in results for seed in r.seeds for name in seed.curves))
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["environment", "method", "algorithm", "seed", "kind", "steps", "seconds", *metrics])
-    for result in results:
-        for seed in result.seeds:
-            start = [result.env, result.method, result.algorithm, seed.seed]
-            for i, (steps, seconds) in enumerate(zip(seed.steps, seed.seconds, strict=True)):
-                values = [_cell(seed.curves[name][i]) if name in seed.curves else "" for name in metrics]
-                rows.writerow([*start, "evaluation", steps, _cell(seconds), *values])
-            if seed.absolute:
-                values = [_cell(seed.absolute[name]) if name in seed.absolute else "" for name in metrics]
-                rows.writerow([*start, "absolute", seed.steps[-1], "", *values])
-    return text.getvalue()
-
-
-def _cell(value: float) -> str:
-    number = _number(value)
-    return "" if number is None else f"{number:g}" if number == int(number) else repr(number)
-
-
-def _title(path: Path) -> str:
-    return path.stem if path.is_file() else path.name
-
-
-def _command(paths: Sequence[Path]) -> str:
-    return " ".join(["gpae report", *map(str, paths)])
-
-
-def _replays(results: Sequence[Result], report: dict[str, Any]) -> dict[str, tuple[str, str, bytes]]:
-    """Of each environment the replay of the method with the best IQM: environment -> method, run, GIF."""
-    found = {}
-    for block in report["environments"]:
-        best = sorted(block["methods"], key=lambda e: -(e[block["compared_by"]]["iqm"][0] or -math.inf))
-        for entry in best:
-            here = [r for r in results if r.env == block["env"] and r.method == entry["method"]]
-            source = next((s for r in here for s in r.sources if s.replay is not None), None)
-            if source is not None and source.replay is not None:
-                found[block["env"]] = (entry["method"], source.name, source.replay.read_bytes())
-                break
-    return found
+    return {name: [number(getattr(i, name)) for i in intervals] for name in Interval._fields}

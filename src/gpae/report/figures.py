@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,12 +13,12 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
+from gpae.diagnostics.style import COLOURS, LINES, MARKERS, drawing
+from gpae.report.scores import is_rate
 from gpae.report.tables import blocks, made_with
 
-# Okabe and Ito's colours without yellow, which print loses.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_LINES = ("-", "--", "-.", ":")
-_MARKERS = "osD^vPX<>*hd"
+_MOST_TOGETHER = 6
+"""Methods whose curves can be told apart in one plot; more stand in small ones, one each."""
 
 
 def styles(report: Mapping[str, Any]) -> dict[str, int]:
@@ -28,7 +27,7 @@ def styles(report: Mapping[str, Any]) -> dict[str, int]:
     return {name: i for i, name in enumerate(dict.fromkeys(names))}
 
 
-def draw_figures(report: Mapping[str, Any], folder: Path) -> list[Path]:
+def draw_figures(report: Mapping[str, Any], folder: Path) -> list[str]:
     """Draws curves, intervals, profiles and probabilities of improvement of each environment, and of all together.
 
     Args:
@@ -36,9 +35,9 @@ def draw_figures(report: Mapping[str, Any], folder: Path) -> list[Path]:
       folder: where the PNG and SVG files go.
 
     Returns:
-      The files.
+      Remarks on pictures that could not be drawn.
     """
-    numbers, found = styles(report), []
+    numbers, remarks = styles(report), []
     foot = f"{report['command']}; {made_with(report)}"
     for block in blocks(report):
         for name, draw in (
@@ -47,21 +46,24 @@ def draw_figures(report: Mapping[str, Any], folder: Path) -> list[Path]:
             ("profile", _profiles),
             ("improvement", _improvements),
         ):
-            figure = draw(block, numbers)
-            if figure is None:
-                continue
-            figure.text(0.005, 0.004, foot, fontsize=5, color="0.4", va="bottom")
-            found += _write(figure, folder / f"{block['key']}-{name}")
-    return found
+            try:
+                with drawing():
+                    figure = draw(block, numbers)
+                    if figure is not None:
+                        figure.text(0.005, 0.004, foot, fontsize=5, color="0.4", va="bottom", parse_math=False)
+                        _write(figure, folder / f"{block['key']}-{name}")
+            except OSError:
+                raise
+            except Exception as error:  # whatever fonts and names do to matplotlib, the figures are in the tables too
+                remarks.append(f"the picture {block['key']}-{name} could not be drawn: {type(error).__name__}: {error}")
+    return remarks
 
 
-def _write(figure: Figure, stem: Path) -> list[Path]:
-    png, svg = stem.with_suffix(".png"), stem.with_suffix(".svg")
-    # Neither dates nor random names, so that the same figures are the same files.
-    with matplotlib.rc_context({"svg.hashsalt": "gpae", "svg.fonttype": "none"}):
-        FigureCanvasAgg(figure).print_png(str(png))
-        FigureCanvasSVG(figure).print_svg(str(svg), metadata={"Date": None})
-    return [png, svg]
+def _write(figure: Figure, stem: Path) -> None:
+    # Neither dates nor versions, so that the same figures are the same files.
+    metadata: Any = {"Software": None}
+    FigureCanvasAgg(figure).print_png(str(stem.with_suffix(".png")), metadata=metadata)
+    FigureCanvasSVG(figure).print_svg(str(stem.with_suffix(".svg")), metadata={"Date": None, "Creator": None})
 
 
 def _figure(height: float, title: str, left: float = 0.11) -> tuple[Figure, Axes]:
@@ -82,8 +84,8 @@ def _line(axes: Axes, x: Sequence[float], columns: Mapping[str, Sequence[float]]
         x,
         columns["value"],
         color=colour,
-        linestyle=_LINES[number % len(_LINES)],
-        marker=_MARKERS[number % len(_MARKERS)],
+        linestyle=LINES[number % len(LINES)],
+        marker=MARKERS[number % len(MARKERS)],
         markersize=4,
         markevery=max(1, len(x) // 10),
         linewidth=1.8,
@@ -93,7 +95,7 @@ def _line(axes: Axes, x: Sequence[float], columns: Mapping[str, Sequence[float]]
 
 
 def _scale(axes: Axes, metric: str, *, vertical: bool) -> None:
-    if "win_rate" in metric:
+    if is_rate(metric):
         (axes.yaxis if vertical else axes.xaxis).set_major_formatter(PercentFormatter(xmax=1))
         (axes.set_ylim if vertical else axes.set_xlim)(-0.03, 1.03)
 
@@ -114,7 +116,10 @@ def _curves(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figure | No
     entries = [entry for entry in block["methods"] if "curve" in entry]
     if not entries:
         return None
-    figure, axes = _figure(4.2, f"{block['title']}: IQM over seeds, 95 % intervals")
+    title = f"{block['title']}: IQM over seeds, 95 % intervals"
+    if len(entries) > _MOST_TOGETHER:
+        return _small_curves(block, entries, numbers, title)
+    figure, axes = _figure(4.2, title)
     for entry in entries:
         label = f"{entry['method']}, n = {entry['n']}"
         _line(axes, entry["curve"]["x"], entry["curve"], numbers[entry["method"]], label)
@@ -127,6 +132,34 @@ def _curves(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figure | No
     return figure
 
 
+def _small_curves(
+    block: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], numbers: Mapping[str, int], title: str
+) -> Figure:
+    """A plot for each method, the others' curves in grey behind it."""
+    columns = 3 if len(entries) <= 9 else 4
+    rows = -(-len(entries) // columns)
+    figure = Figure(figsize=(2.6 * columns, 1.9 * rows + 0.7), dpi=150, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes, entry in zip(grid.flat, entries, strict=False):
+        for other in entries:
+            if other is not entry:
+                axes.plot(other["curve"]["x"], other["curve"]["value"], color="0.85", linewidth=0.8)
+        _line(axes, entry["curve"]["x"], entry["curve"], numbers[entry["method"]], entry["method"])
+        axes.set_title(f"{entry['method']}, n = {entry['n']}", fontsize=9, loc="left", parse_math=False)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+        axes.set_xlim(left=0)
+        _scale(axes, block["metric"], vertical=True)
+        axes.tick_params(labelsize=7)
+        axes.grid(color="0.9", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in list(grid.flat)[len(entries) :]:
+        axes.set_visible(False)
+    figure.supxlabel("environment steps", fontsize=9)
+    figure.supylabel(_called(block), fontsize=9)
+    return figure
+
+
 def _intervals(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figure:
     entries = block["methods"][::-1]
     kind = block["compared_by"]
@@ -135,7 +168,7 @@ def _intervals(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figure:
     for place, entry in enumerate(entries):
         value, low, high = entry[kind]["iqm"]
         number = numbers[entry["method"]]
-        colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[number % len(_MARKERS)]
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         axes.plot([low, high], [place, place], color=colour, linewidth=6, alpha=0.3, solid_capstyle="butt")
         axes.plot([value], [place], color=colour, marker=marker, markersize=7, linestyle="none")
     axes.set_yticks(range(len(entries)), [f"{e['method']}, n = {e['n']}" for e in entries])
@@ -152,7 +185,7 @@ def _profiles(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figure:
         _line(axes, block["profile"]["x"], columns, numbers[method], f"{method}, n = {n[method]}")
     axes.set_xlabel(f"{_called(block)} above")
     axes.set_ylabel("fraction of runs")
-    if "win_rate" in block["metric"]:
+    if is_rate(block["metric"]):
         axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.set_ylim(-0.03, 1.03)
     _legend(figure, axes, len(block["methods"]))

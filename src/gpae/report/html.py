@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gpae.report import tables
 from gpae.report.figures import styles
+from gpae.report.scores import is_rate
 
 _COLOURS = 7
 """Of assets/report.css, --c0 and on."""
@@ -75,9 +76,9 @@ class _Page:
                 '<meta name="viewport" content="width=device-width, initial-scale=1">',
                 '<link rel="icon" href="data:,">',
                 f"<title>{_e(report['title'])}: gpae report</title>",
-                f"<style>\n{assets.joinpath('report.css').read_text()}</style>\n</head>\n<body>\n<main>",
+                f"<style>\n{assets.joinpath('report.css').read_text('utf-8')}</style>\n</head>\n<body>\n<main>",
                 *parts,
-                f"</main>\n<script>\n{assets.joinpath('report.js').read_text()}</script>\n</body>\n</html>\n",
+                f"</main>\n<script>\n{assets.joinpath('report.js').read_text('utf-8')}</script>\n</body>\n</html>\n",
             ]
         )
 
@@ -102,7 +103,7 @@ class _Page:
             )
         x = block["profile"]["x"]
         profile = {method: (x, columns) for method, columns in block["profile"]["methods"].items()}
-        wins = "win_rate" in block["metric"]
+        wins = is_rate(block["metric"])
         figures.append(
             self.lines(
                 block,
@@ -165,7 +166,7 @@ class _Page:
     ) -> str:
         """A plot of lines with intervals, as SVG, with its legend and what made it."""
         self.count += 1
-        percent = fraction or "win_rate" in block["metric"]
+        percent = fraction or is_rate(block["metric"])
         all_x = [x for xs, _ in curves.values() for x in xs]
         x_low, x_high = (min(all_x), max(all_x)) if fraction else (0.0, max(all_x))
         values = [y for _, c in curves.values() for name in ("low", "high", "value") for y in c[name]]

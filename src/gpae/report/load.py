@@ -1,55 +1,20 @@
-"""What runs have found, read from their folders or from files in the marl-eval schema, and whether it is comparable."""
+"""What runs have found, read from their folders or from files in the marl-eval schema."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gpae.errors import UserError
-from gpae.runs.directory import CONFIG
-from gpae.runs.evaluations import EVALUATIONS, NOT_METRICS, entries, lacking
+from gpae.report.scores import SCORES, is_rate
+from gpae.report.sources import Source, find, labels_of
+from gpae.runs.evaluations import ABSOLUTE, NOT_METRICS, Entry, entries, lacking
 from gpae.runs.files import read_json
-from gpae.runs.record import recorded
-from gpae.runs.versions import VERSIONS
-
-_ROUNDING = 0.02
-"""Relative difference of step counts that comes from rounding up to whole updates."""
-_PREFERRED = ("win_rate", "return", "mean_episode_return", "episode_return")
-# Where a run stands, rather than how it was trained.
-_PLACE = ("env", "algorithm", "preset", "seed", "seeds")
-_VERSIONS = (
-    *("gpae", "commit", "jax", "jaxlib", "jaxmarl", "flax", "optax", "numpy", "python"),
-    *("platform", "device_kind", "device_count"),
-)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A run directory or file that results come from."""
-
-    name: str
-    path: Path
-    config: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, Any] = field(default_factory=dict)
-    machine: Mapping[str, Any] = field(default_factory=dict)
-    peak_memory_mb: float | None = None
-
-    @property
-    def command(self) -> str:
-        """What made it; empty if it does not say."""
-        words = self.versions.get("command") or []
-        return " ".join(["gpae", *words[1:]]) if words else ""
-
-    @property
-    def replay(self) -> Path | None:
-        """The film of an episode, if there is one."""
-        file = self.path / "replay.gif"
-        return file if file.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -77,6 +42,8 @@ class Result:
     method: str
     algorithm: str
     seeds: tuple[SeedResult, ...]
+    metric: str
+    """The score that the results of its environment are compared by."""
 
     @property
     def sources(self) -> list[Source]:
@@ -84,154 +51,93 @@ class Result:
         return list({seed.source.name: seed.source for seed in self.seeds}.values())
 
 
-def load(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
+@dataclass(frozen=True)
+class _Found:
+    """One seed as a file has it."""
+
+    method: str
+    entry: Entry
+    source: Source
+    scale: Mapping[str, float]
+    """Metric -> what its values are multiplied by, so that rates lie in [0, 1]."""
+
+
+def load(paths: Sequence[Path], metric: str | None = None) -> tuple[list[Result], list[str]]:
     """Reads folders of runs and files in the marl-eval schema.
 
     Args:
       paths: folders (a run, or any folder with runs below it) and JSON files.
+      metric: the score to compare by; None: the first of `SCORES` that all seeds of an environment have.
 
     Returns:
-      Results by environment, then method, in the order in which they were found; and remarks about what was left out.
+      Results by environment, then method, in the order in which they were found; and remarks about what was left out,
+      and how others' figures were understood.
 
     Raises:
-      UserError: nothing is there, a file is damaged or in another schema, or two of them hold the same seed.
+      UserError: nothing is there, a file is damaged or in another schema, two of them hold the same seed, or the seeds
+        of an environment have no score in common.
     """
-    found: dict[tuple[str, str], list[tuple[str, SeedResult]]] = {}
-    remarks = []
-    sources = [source for path in paths for source in _sources(path, prefix=path.name + "/" if len(paths) > 1 else "")]
-    labels = _labels(sources)
+    remarks: list[str] = []
+    sources: list[tuple[Source, Path]] = []
+    for path in paths:
+        new, said = find(path, prefix=path.name + "/" if len(paths) > 1 else "")
+        sources, remarks = sources + new, remarks + said
+    labels = labels_of(sources)
+    found: dict[tuple[str, str], list[_Found]] = {}
+    names = _Names(remarks)
     for source, file in sources:
-        content = read_json(file)
-        if source.config and (missing := _unfinished(content, source.config)):
-            remarks.append(f"{source.name} is left out: it has not finished ({missing})")
-            continue
-        for env, algorithm, seed, steps in entries(content, file):
-            method = labels.get(source.name, algorithm)
-            if twin := [other for _, other in found.get((env, method), []) if other.seed == seed]:
-                raise UserError(f"{twin[0].source.name} and {source.name} both hold {seed} of {method} in {env}")
-            one = _seed_result(seed, steps, source)
-            if one is None:
-                remarks.append(f"{source.name}: {seed} of {method} in {env} is left out: it has no evaluations")
-                continue
-            found.setdefault((env, method), []).append((algorithm, one))
-    if not found:
+        for one in _of_file(source, file, labels, remarks):
+            env = names.same("environment", one.entry.env, source.name)
+            method = names.same(f"method in {env}", one.method, source.name)
+            group = found.setdefault((env, method), [])
+            if twin := [other for other in group if other.entry.seed == one.entry.seed]:
+                both = f"{twin[0].source.name} and {source.name}"
+                raise UserError(f"{both} both hold {one.entry.seed} of {method} in {env}")
+            group.append(one)
+    envs = list(dict.fromkeys(env for env, _ in found))
+    results = []
+    for env in envs:
+        of_env = {method: group for (e, method), group in found.items() if e == env}
+        score = _score(env, [one for group in of_env.values() for one in group], metric)
+        for method, group in of_env.items():
+            seeds = [seed for one in group if (seed := _seed_result(one, score, env, method, remarks))]
+            if seeds:
+                algorithm = group[0].entry.algorithm
+                results.append(Result(env, method, algorithm, tuple(sorted(seeds, key=_natural)), score))
+    if not results:
         places = ", ".join(map(str, paths))
         raise UserError(f"there are no finished runs in {places}" + "".join(f"; {r}" for r in remarks))
-    envs = list(dict.fromkeys(env for env, _ in found))
-    results = [
-        Result(env, method, pairs[0][0], tuple(sorted((s for _, s in pairs), key=_natural)))
-        for wanted in envs
-        for (env, method), pairs in found.items()
-        if env == wanted
-    ]
     return results, remarks
 
 
-def metric_of(results: Iterable[Result]) -> str:
-    """What to compare the results of one environment by: the greedy win rate, or the return where nothing is won.
+class _Names:
+    """Environments and methods that others spell in other ways: `Smax/3m` is smax/3m."""
 
-    Raises:
-      UserError: no metric is common to all of them.
-    """
-    common: list[str] | None = None
-    for result in results:
-        for seed in result.seeds:
-            common = [n for n in (seed.curves if common is None else common) if n in seed.curves]
-    if not common:
-        raise UserError("the runs of one environment have no metric in common")
-    return next((name for name in _PREFERRED if name in common), common[0])
+    def __init__(self, remarks: list[str]):
+        self.remarks = remarks
+        self.known: dict[tuple[str, str], str] = {}
 
-
-def differences(results: Sequence[Result]) -> list[str]:
-    """In what the results differ that should not differ if they are compared: one sentence each."""
-    said = []
-    for env in dict.fromkeys(r.env for r in results):
-        here = [r for r in results if r.env == env]
-        steps = _by_value(here, lambda s: s.steps[-1])
-        if len(steps) > 1:
-            rounded = max(steps) - min(steps) <= _ROUNDING * max(steps)
-            why = " (rounded up to whole updates)" if rounded else ""
-            said.append(f"{env}: steps of training differ{why}: {_listed(steps, '{:,}')}")
-        for what, value in (
-            ("number of evaluations", lambda s: len(s.steps)),
-            ("episodes of an evaluation", lambda s: s.episodes),
-            ("episodes of the absolute evaluation", lambda s: s.absolute_episodes),
-        ):
-            values = _by_value(here, value)
-            if len(values) > 1:
-                said.append(f"{env}: {what} differ: {_listed(values)}")
-        seeds: dict[Any, list[str]] = {}
-        for result in here:
-            seeds.setdefault(", ".join(s.seed.removeprefix("seed_") for s in result.seeds), []).append(result.method)
-        if len(seeds) > 1:
-            said.append(f"{env}: seeds differ: {_listed(seeds)}")
-        for name in ("env_options", "timeout_is_termination"):
-            values = _by_value(here, lambda s, name=name: str(s.source.config.get(name, "not said")))
-            if len(values) > 1:
-                said.append(f"{env}: {name} differs: {_listed(values)}")
-    for name in _VERSIONS:
-        values = _by_value(results, lambda s, name=name: str(s.source.versions.get(name, "not said")))
-        if len(values) > 1:
-            said.append(f"{name} differs: {_listed(values)}")
-    for source in {s.name: s for result in results for s in result.sources}.values():
-        for later in source.versions.get("resumed", []):
-            changed = [n for n in _VERSIONS if n in source.versions and later.get(n) != source.versions[n]]
-            if changed:
-                changes = ", ".join(f"{n} {source.versions[n]} to {later.get(n)}" for n in changed)
-                said.append(f"{source.name} was resumed with other versions: {changes}")
-    return said
+    def same(self, kind: str, name: str, source: str) -> str:
+        """The spelling that came first, and a remark where it is another one."""
+        key = (kind, "".join(c for c in name.casefold() if c not in " -_"))
+        first = self.known.setdefault(key, name)
+        if first != name:
+            remark = f"{source}: {kind} {name!r} is taken for {first!r}"
+            self.remarks += [] if remark in self.remarks else [remark]
+        return first
 
 
-def settings_that_differ(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
-    """Setting -> method -> value, of those that are not the same in all methods. Methods that do not say are absent."""
-    configs: dict[str, dict[str, set[str]]] = {}
-    for result in results:
-        for source in result.sources:
-            for name, value in source.config.items():
-                if name not in _PLACE:
-                    configs.setdefault(name, {}).setdefault(result.method, set()).add(_shown(value))
-    return {
-        name: {method: " or ".join(sorted(values)) for method, values in by_method.items()}
-        for name, by_method in configs.items()
-        if len({frozenset(values) for values in by_method.values()}) > 1
-    }
-
-
-def _sources(path: Path, prefix: str) -> list[tuple[Source, Path]]:
-    if path.is_file():
-        return [(Source(name=prefix + path.name if path.name == EVALUATIONS else path.name, path=path.parent), path)]
-    if not path.is_dir():
-        raise UserError(f"there is no {path}")
-    found = []
-    for file in sorted(path.rglob(EVALUATIONS)):
-        run = file.parent
-        study = recorded(run.parent)
-        name = prefix + str(run.relative_to(path)) if run != path else run.name
-        config = read_json(run / CONFIG) if (run / CONFIG).exists() else {}
-        versions = read_json(run / VERSIONS) if (run / VERSIONS).exists() else {}
-        memory = study.get("runs", {}).get(run.name, {}).get("peak_memory_mb")
-        found.append((Source(name, run, config, versions, study.get("machine", {}), memory), file))
-    order = {prefix + name: i for i, name in enumerate(recorded(path).get("runs", {}))}
-    return sorted(found, key=lambda pair: order.get(pair[0].name, len(order)))
-
-
-def _labels(sources: Sequence[tuple[Source, Path]]) -> dict[str, str]:
-    """What tables call the method of each of our runs: as its study says, or by what tells it from others."""
-    labels: dict[str, str] = {}
-    alone: dict[str, list[Source]] = {}
-    for source, _ in sources:
-        said = recorded(source.path.parent).get("runs", {}).get(source.path.name, {}).get("method")
-        if said:
-            labels[source.name] = said
-        elif source.config:
-            alone.setdefault(source.config["algorithm"], []).append(source)
-    for algorithm, group in alone.items():
-        names = [n for n in group[0].config if n not in _PLACE]
-        telling = [n for n in names if len({_shown(s.config.get(n)) for s in group}) > 1]
-        for source in group:
-            words = ", ".join(f"{n} {_shown(source.config.get(n))}" for n in telling)
-            labels[source.name] = f"{algorithm} ({words})" if words else algorithm
-    return labels
+def _of_file(source: Source, file: Path, labels: Mapping[str, str], remarks: list[str]) -> list[_Found]:
+    """The seeds of a file that can be used; remarks say which cannot."""
+    content = read_json(file, follow=not source.config)
+    problems: list[str] = []
+    seeds = entries(content, file, problems)
+    remarks += [f"left out: {problem}" for problem in problems]
+    if source.config and (missing := _unfinished(content, source.config)):
+        remarks.append(f"{source.name} is left out: it has not finished ({missing})")
+        return []
+    scale = _scales(seeds, file, remarks)
+    return [_Found(labels.get(source.name, entry.algorithm), entry, source, scale) for entry in seeds]
 
 
 def _unfinished(content: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -241,30 +147,73 @@ def _unfinished(content: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     return f"no absolute metrics of {', '.join(absent)}" if absent else ""
 
 
-def _seed_result(seed: str, steps: Mapping[str, Any], source: Source) -> SeedResult | None:
+def _scales(seeds: Sequence[Entry], file: Path, remarks: list[str]) -> dict[str, float]:
+    """Per metric of a file, the unit of all its values together: rates may be in [0, 1] or in per cent."""
+    scales: dict[str, float] = {}
+    for metric in dict.fromkeys(n for e in seeds for step in e.steps.values() for n in step if is_rate(n)):
+        values = [
+            (float(x), entry, step)
+            for entry in seeds
+            for step, found in entry.steps.items()
+            if metric in found
+            for x in np.atleast_1d(found[metric])
+        ]
+        least, most = min(values, key=lambda v: v[0]), max(values, key=lambda v: v[0])
+        for value, entry, step in (least, most):
+            if not 0 <= value <= 100:
+                place = f"{entry.env}/{entry.algorithm}/{entry.seed}/{step}/{metric}"
+                raise UserError(f"{file}: {place} holds {value:g}; a rate lies in [0, 1], or in [0, 100] as per cent")
+        if most[0] > 1:
+            scales[metric] = 0.01
+            remarks.append(f"{file.name}: {metric} goes up to {most[0]:g}: all its values are taken as per cent")
+    return scales
+
+
+def _score(env: str, found: Sequence[_Found], wanted: str | None) -> str:
+    """What the seeds of an environment are compared by."""
+    every = [{n for name, step in one.entry.steps.items() if name != ABSOLUTE for n in step} for one in found]
+    common = set.intersection(*every) - set(NOT_METRICS) if every else set()
+    if wanted is not None:
+        if wanted not in common:
+            raise UserError(f"--metric {wanted}: not all runs of {env} have it; they have {', '.join(sorted(common))}")
+        return wanted
+    score = next((name for name in SCORES if name in common), None)
+    if score is None:
+        has = f"; they have {', '.join(sorted(common))}: choose one with --metric" if common else ""
+        raise UserError(f"the runs of {env} have no score in common ({', '.join(SCORES)}){has}")
+    return score
+
+
+def _seed_result(one: _Found, score: str, env: str, method: str, remarks: list[str]) -> SeedResult | None:
+    entry, source = one.entry, one.source
+    steps = entry.steps
     evaluations = sorted((s for s in steps.values() if "step_count" in s), key=lambda s: s["step_count"])
-    if not evaluations:
+    scored = [e for e in evaluations if score in e]
+    if not scored:
+        remarks.append(f"{source.name}: {entry.seed} of {method} in {env} is left out: it has no evaluations")
         return None
-    names = [n for n in evaluations[0] if n not in NOT_METRICS and all(n in e for e in evaluations)]
-    curves = {n: tuple(_mean(n, e[n]) for e in evaluations) for n in names}
+    if len(scored) < len(evaluations):
+        without = len(evaluations) - len(scored)
+        remarks.append(
+            f"{source.name}: {without} of {len(evaluations)} evaluations of {entry.seed} of {method} in {env} have no"
+            f" {score} and are left out"
+        )
+
+    def mean(name: str, values: Any) -> float:
+        return float(np.mean(values)) * one.scale.get(name, 1.0)
+
+    names = [n for n in scored[0] if n not in NOT_METRICS and all(n in e for e in scored)]
     absolute: Mapping[str, Any] = next((s for n, s in steps.items() if n.startswith("absolute")), {})
-    episodes = max((_count(evaluations[0][n]) for n in names), default=0)
     return SeedResult(
-        seed=seed,
+        seed=entry.seed,
         source=source,
-        steps=tuple(int(e["step_count"]) for e in evaluations),
-        seconds=tuple(float(e.get("elapsed_time", math.nan)) for e in evaluations),
-        curves=curves,
-        absolute={n: _mean(n, v) for n, v in absolute.items() if n not in NOT_METRICS},
-        episodes=episodes,
+        steps=tuple(int(e["step_count"]) for e in scored),
+        seconds=tuple(float(e.get("elapsed_time", math.nan)) for e in scored),
+        curves={n: tuple(mean(n, e[n]) for e in scored) for n in names},
+        absolute={n: mean(n, v) for n, v in absolute.items() if n not in NOT_METRICS},
+        episodes=max((_count(scored[0][n]) for n in names), default=0),
         absolute_episodes=max((_count(v) for v in absolute.values()), default=0),
     )
-
-
-def _mean(name: str, values: Any) -> float:
-    found = float(np.mean(values))
-    # Some write win rates in per cent.
-    return found / 100 if "win_rate" in name and np.max(values) > 1 else found
 
 
 def _count(values: Any) -> int:
@@ -274,22 +223,3 @@ def _count(values: Any) -> int:
 def _natural(seed: SeedResult) -> tuple[int, str]:
     digits = "".join(c for c in seed.seed if c.isdigit())
     return (int(digits) if digits else 0, seed.seed)
-
-
-def _by_value(results: Sequence[Result], value: Any) -> dict[Any, list[str]]:
-    """Value -> the methods that have it."""
-    found: dict[Any, list[str]] = {}
-    for result in results:
-        for seed in result.seeds:
-            methods = found.setdefault(value(seed), [])
-            if result.method not in methods:
-                methods.append(result.method)
-    return found
-
-
-def _listed(values: Mapping[Any, list[str]], shown: str = "{}") -> str:
-    return "; ".join(f"{shown.format(value)} ({', '.join(methods)})" for value, methods in values.items())
-
-
-def _shown(value: Any) -> str:
-    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

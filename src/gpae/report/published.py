@@ -13,6 +13,6 @@ CAUTION = (
 
 
 def published(env: str) -> list[dict[str, Any]]:
-    """The published results in an environment: algorithm, method, win_percent, spread, seeds, steps, source, ..."""
-    data = json.loads(resources.files("gpae.report").joinpath("published.json").read_text())
+    """The published results in an environment: algorithm, method, win_percent or return, spread, seeds, steps, ..."""
+    data = json.loads(resources.files("gpae.report").joinpath("published.json").read_text("utf-8"))
     return [entry for entry in data["entries"] if entry["env"] == env]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from gpae.report.scores import is_rate
 
 KINDS = ("final", "absolute")
 """The last evaluation of training; and that of the best parameters, on more episodes."""
@@ -16,7 +19,7 @@ Table = tuple[list[str], list[list[str]]]
 
 def percent(metric: str) -> Callable[[Sequence[float] | None], str]:
     """How a table shows a value and its interval: win rates in per cent."""
-    if "win_rate" in metric:
+    if is_rate(metric):
         return lambda x: "" if x is None else f"{100 * x[0]:.1f} [{100 * x[1]:.1f}, {100 * x[2]:.1f}]"
     return lambda x: "" if x is None else f"{x[0]:.4g} [{x[1]:.4g}, {x[2]:.4g}]"
 
@@ -92,7 +95,8 @@ def published_table(entry: Mapping[str, Any]) -> Table:
         rows[-1] += [ours["environment_version"], "this report, mean"]
     for other in entry["others"]:
         spread = f" ± {other['spread']:g}" if other["spread"] is not None else ""
-        note = f" ({other['note']})" if "note" in other else ""
+        notes = [f"{word}{other[name]}" for name, word in (("note", ""), ("disputed", "disputed: ")) if name in other]
+        note = f" ({'; '.join(notes)})" if notes else ""
         rows.append(
             ["published", other["method"], f"{other['win_percent']:g}{spread}", str(other["seeds"] or "not known")]
         )
@@ -125,7 +129,7 @@ def caption(block: Mapping[str, Any]) -> str:
         scaled = f"; returns of {', '.join(block['scaled'])} scaled to [0, 1]" if block["scaled"] else ""
         without = f"; not run in all of them: {', '.join(block['left_out'])}" if block["left_out"] else ""
         return f"Scores over {', '.join(block['environments'])}, in %{scaled}{without}"
-    return "Greedy win rate, in %" if "win_rate" in block["metric"] else f"{block['metric'].replace('_', ' ')}"
+    return "Greedy win rate, in %" if is_rate(block["metric"]) else f"{block['metric'].replace('_', ' ')}"
 
 
 def explained(report: Mapping[str, Any]) -> str:
@@ -188,25 +192,52 @@ def _markdown_table(table: Table) -> str:
     header, rows = table
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(map(_cell, cells)) + " |"
 
     return "\n".join([line(header), line(["---"] * len(header)), *map(line, rows)])
 
 
+def _cell(text: str) -> str:
+    """A cell of a Markdown table; names come from outside."""
+    plain = " ".join(html.escape(text, quote=False).split())
+    return plain.replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`")
+
+
 def latex(report: Mapping[str, Any]) -> str:
-    """tables.tex: the aggregates, with booktabs."""
-    parts = [f"% {report['command']}", "% \\usepackage{booktabs}"]
+    """tables.tex: for each environment the IQM of the last evaluation and of the best parameters, with booktabs."""
+    parts = [f"% {' '.join(report['command'].split())}", "% needs \\usepackage{booktabs}"]
     for block in blocks(report):
-        header, rows = aggregate_table(block)
+        several = block["env"] is None  # with one environment and few seeds, IQM and mean are nearly the same
+        names = ("iqm", "mean") if several else ("iqm",)
+        columns = [(kind, name) for kind in KINDS for name in names if any(e[kind] for e in block["methods"])]
+        best = {
+            column: max((e[column[0]][column[1]][0] for e in block["methods"] if e[column[0]]), default=None)
+            for column in columns
+        }
+        heads = [f"{kind} {name.upper() if name == 'iqm' else name}" for kind, name in columns]
+        rows = []
+        for entry in block["methods"]:
+            cells = [_tex(entry["method"])]
+            for kind, name in columns:
+                found = entry[kind] and entry[kind][name]
+                shown = _tex(percent(block["metric"])(found)) if found else "--"
+                cells.append(f"\\textbf{{{shown}}}" if found and found[0] == best[kind, name] else shown)
+            rows.append(" & ".join(cells) + " \\\\")
+        seeds = ", ".join(f"{_tex(e['method'])} {e['n']}" for e in block["methods"])
+        numbers = {e["n"] for e in block["methods"]}
+        n = f"$n = {numbers.pop()}$ seeds" if len(numbers) == 1 else f"seeds: {seeds}"
         parts += [
             "\\begin{table}",
             "\\centering",
-            f"\\caption{{{_tex(block['title'])}. {_tex(caption(block))}. {_tex(explained(report))}}}",
-            f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+            "\\small",
+            f"\\caption{{{_tex(block['title'])}. {_tex(caption(block))}; {n}. {_tex(explained(report))}"
+            " Best in bold.}",
+            f"\\label{{tab:{block['key']}}}",
+            f"\\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}",
             "\\toprule",
-            " & ".join(map(_tex, header)) + " \\\\",
+            " & ".join(["method", *map(_tex, heads)]) + " \\\\",
             "\\midrule",
-            *(" & ".join(map(_tex, row)) + " \\\\" for row in rows),
+            *rows,
             "\\bottomrule",
             "\\end{tabular}",
             "\\end{table}",
@@ -216,5 +247,7 @@ def latex(report: Mapping[str, Any]) -> str:
 
 
 def _tex(text: str) -> str:
-    special = {c: "\\" + c for c in "&%$#_{}"} | {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\\": "/"}
-    return "".join(special.get(c, c) for c in text)
+    special = {c: "\\" + c for c in "&%$#_{}"}
+    special |= {"~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\\": "\\textbackslash{}"}
+    special |= {"<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}"}
+    return "".join(special.get(c, c) for c in " ".join(text.split()))

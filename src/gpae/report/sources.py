@@ -1,0 +1,123 @@
+"""Where results come from: run directories, and files of others in the marl-eval schema."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gpae.errors import UserError
+from gpae.runs.directory import CONFIG, read_config
+from gpae.runs.evaluations import EVALUATIONS
+from gpae.runs.files import exists, read_regular
+from gpae.runs.record import recorded
+from gpae.runs.versions import VERSIONS, read_versions
+
+PLACE = ("env", "algorithm", "preset", "seed", "seeds")
+"""Settings that say where a run stands, rather than how it was trained."""
+_FILM = 64 << 20
+"""Bytes of the largest film that a page holds."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run directory or file that results come from."""
+
+    name: str
+    path: Path
+    config: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    peak_memory_mb: float | None = None
+
+    @property
+    def command(self) -> str:
+        """What made it; empty if it does not say."""
+        words = self.versions.get("command") or []
+        return " ".join(["gpae", *words[1:]]) if words else ""
+
+    def film(self) -> bytes | None:
+        """The film of an episode, if there is one: a regular file that begins as a GIF."""
+        file = self.path / "replay.gif"
+        if not exists(file):
+            return None
+        try:
+            content = read_regular(file, most=_FILM)
+        except UserError:
+            return None
+        return content if content[:6] in (b"GIF87a", b"GIF89a") else None
+
+
+def find(path: Path, prefix: str = "") -> tuple[list[tuple[Source, Path]], list[str]]:
+    """The files of evaluations at a path, with where they come from; and remarks on what was passed over.
+
+    Args:
+      path: a file in the marl-eval schema, a run directory, or any folder with runs below it. Links to run directories
+        are followed, each directory once.
+      prefix: what names begin with.
+
+    Raises:
+      UserError: there is nothing of that name, or a file of a run is damaged.
+    """
+    if path.is_file():
+        name = prefix + path.name if path.name == EVALUATIONS else path.name
+        return [(Source(name=name, path=path.parent), path)], []
+    if not path.is_dir():
+        raise UserError(f"there is no {path}")
+    found, remarks = [], []
+    for run in _run_directories(path):
+        study = recorded(run.parent)
+        name = prefix + str(run.relative_to(path)) if run != path else run.name
+        config = read_config(run) if exists(run / CONFIG) and exists(run / VERSIONS) else {}
+        versions = read_versions(run) if exists(run / VERSIONS) else {}
+        memory = study.get("runs", {}).get(run.name, {}).get("peak_memory_mb")
+        found.append((Source(name, run, config, versions, study.get("machine", {}), memory), run / EVALUATIONS))
+    there = {source.path.name for source, _ in found}
+    planned = recorded(path).get("runs", {})
+    if missing := [name for name in planned if name not in there]:
+        remarks.append(
+            f"{', '.join(missing)} of the study in {path} {'has' if len(missing) == 1 else 'have'} not begun"
+        )
+    order = {prefix + name: i for i, name in enumerate(planned)}
+    return sorted(found, key=lambda pair: order.get(pair[0].name, len(order))), remarks
+
+
+def _run_directories(path: Path) -> list[Path]:
+    """Folders that hold evaluations, in order; links are followed, no folder is visited twice."""
+    found, seen = [], set()
+    for folder, folders, files in os.walk(path, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        if EVALUATIONS in files:
+            found.append(Path(folder))
+    return sorted(found)
+
+
+def labels_of(sources: Sequence[tuple[Source, Path]]) -> dict[str, str]:
+    """What tables call the method of each of our runs: as its study says, or by what tells it from others."""
+    labels: dict[str, str] = {}
+    alone: dict[str, list[Source]] = {}
+    for source, _ in sources:
+        said = recorded(source.path.parent).get("runs", {}).get(source.path.name, {}).get("method")
+        if said:
+            labels[source.name] = said
+        elif source.config:
+            alone.setdefault(source.config["algorithm"], []).append(source)
+    for algorithm, group in alone.items():
+        names = [n for n in group[0].config if n not in PLACE]
+        telling = [n for n in names if len({shown(s.config.get(n)) for s in group}) > 1]
+        for source in group:
+            words = ", ".join(f"{n} {shown(source.config.get(n))}" for n in telling)
+            labels[source.name] = f"{algorithm} ({words})" if words else algorithm
+    return labels
+
+
+def shown(value: Any) -> str:
+    """A setting's value, in words."""
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
