@@ -1,6 +1,7 @@
 # make train        .venv, installation, and GPAE on smax/2s3z in some minutes; e.g. make train ARGS="--seeds 3"
 # make test         the same, then all tests
-# make lint         style, formatting, types
+# make lint         style, formatting, types, and which room may import which
+# make docs         the documentation site, strictly, into site/
 # make benchmarks   every script in benchmarks/, results in results/
 # make clean        removes what is made by this file and by tools; never runs/
 
@@ -17,7 +18,7 @@ NEW_ENOUGH := import sys, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in $(CANDIDATES); do if $$p -c '$(NEW_ENOUGH)' 2>/dev/null; then echo $$p; break; fi; done)
 
 .DELETE_ON_ERROR:
-.PHONY: train test lint benchmarks clean
+.PHONY: train test lint docs benchmarks clean
 
 train: $(VENV)/.installed
 	$(VENV)/bin/gpae train --preset $(PRESET) --env $(ENV) --algorithm $(ALGORITHM) $(ARGS)
@@ -30,6 +31,11 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+
+docs: $(VENV)/.installed-dev
+	$(VENV)/bin/mkdocs build --strict --quiet
+	@echo "site/index.html"
 
 benchmarks: $(VENV)/.installed
 	mkdir -p results
@@ -38,7 +44,7 @@ benchmarks: $(VENV)/.installed
 	done
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:

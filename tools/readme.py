@@ -1,6 +1,6 @@
 """Fills the tables of README and docs/ from results/, between their markers: no figure in them is typed in.
 
-python benchmarks/_readme.py
+python tools/readme.py
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 from statistics import mean, median
 
-from gpae.algorithms.registry import ALGORITHMS
+from gpae.algorithms import ALGORITHMS
 from gpae.report.tables import shown_reached
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +51,7 @@ def quickstart():
 
 def printed():
     lines = (ROOT / "results" / "quickstart" / "seed_0.log").read_text().splitlines()
-    return ["```", *lines[:11], "...", *lines[-4:], "```"]
+    return ["```", *lines[3:6], "...", *lines[-4:], "```"]
 
 
 def benchmarks():
@@ -202,12 +202,12 @@ def critic():
         "",
         f"The error grows by a factor of {found['ratio']:.3f}; "
         f"the values move by {found['change']:.1%} of their spread. "
-        f"`gpae critic` of the quickstart's seed 0, {found['envs']} environments, {found['shuffles']} shuffles.",
+        f"`gpae inspect critic` of the quickstart's seed 0, {found['envs']} environments, {found['shuffles']} shuffles.",
     ]
 
 
 def algorithms():
-    rows = [[f"`{a.name}`", a.summary, a.source] for a in ALGORITHMS.values()]
+    rows = [[f"`{name}`", a.summary(), a.source] for name, a in ALGORITHMS.items()]
     return markdown(["`--algorithm`", "", "source"], rows)
 
 
@@ -418,14 +418,11 @@ PAIRS = (
 
 DOCUMENTS = {
     "README.md": {
-        "quickstart": quickstart,
         "printed": printed,
-        "benchmarks": benchmarks,
-        "algorithms": algorithms,
-        "baselines": baselines,
-        "studied": studied,
-        "results": lambda: [*scores("quick"), *made_in("quick")],
     },
+    "docs/index.md": {"quickstart": quickstart},
+    "docs/algorithms.md": {"algorithms": algorithms, "baselines": baselines},
+    "docs/benchmarks.md": {"benchmarks": benchmarks},
     "docs/results.md": {
         "quick": lambda: [*scores("quick", rates=("0.5", "0.8", "0.9")), *made_in("quick")],
         "quick-pairs": lambda: improvements("quick", PAIRS),
@@ -434,7 +431,7 @@ DOCUMENTS = {
         "smacv2": lambda: [*scores("smacv2-small"), *made_in("smacv2-small")],
         "2s3z": lambda: [*scores("baselines-2s3z", rates=("0.5", "0.8", "0.9")), *made_in("baselines-2s3z")],
     },
-    "docs/presets.md": {
+    "docs/tuning.md": {
         "sweep": lambda: sweep("tune"),
         "sweep-values": lambda: sweep("tune-values"),
         "sweep-weak": lambda: sweep("tune-weak"),
@@ -442,7 +439,7 @@ DOCUMENTS = {
         "sweep-reward-scale": lambda: sweep("tune-reward-scale"),
         "sweep-values-2s3z": lambda: sweep("tune-values-2s3z"),
     },
-    "docs/theory.md": {
+    "docs/theory-off-policy.md": {
         "bias": bias,
         "named": lambda: verified("Named games", columns=(0, 1, 2, 3, 5)),
         "distance": distance,
@@ -451,6 +448,7 @@ DOCUMENTS = {
         "actor": lambda: verified("Gradient of the surrogate"),
         "statements": statements,
     },
+    "docs/studies.md": {"studied": studied},
     "docs/credit.md": {"critic": critic, "gap": gap},
 }
 
