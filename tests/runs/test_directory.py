@@ -147,6 +147,23 @@ def test_damaged_settings_are_named(run):
         read_config(run.path)
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_cannot_be_told_to_be_a_run_is_not_overwritten(run, overwrite):
+    run.close()
+    (run.path / "versions.json").write_text('{"gpae": ')
+    with pytest.raises(UserError, match=r"versions\.json is damaged: .*; or remove .*, or choose another name"):
+        RunDirectory.create(run.path, CONFIG, overwrite=overwrite)
+    assert (run.path / "config.json").exists()
+
+
+def test_damaged_settings_may_be_overwritten(run):
+    run.close()
+    (run.path / "config.json").write_text("{")
+    with RunDirectory.create(run.path, CONFIG, overwrite=True) as again:
+        again.commit()
+    assert read_config(run.path)["seeds"] == 2
+
+
 def test_metrics_leave_out_what_is_not_a_number(run):
     log(run, 1, seed=0, loss=jnp.float32(0.5), entropy=np.float32("nan"), kl=float("inf"), win_rate=None)
     log(run, 1, seed=1, loss=2)

@@ -106,7 +106,9 @@ def test_a_run_may_be_reached_through_a_link_of_ones_own(path, tmp_path):
     assert len(read_metrics(path)) == 2
 
 
-@pytest.mark.parametrize("where", [".", "3", "3/state", "3/about/metadata", "3/state/manifest.ocdbt", "3/state/d"])
+@pytest.mark.parametrize(
+    "where", [".", "3", "3/_CHECKPOINT_METADATA", "3/state", "3/about/metadata", "3/state/manifest.ocdbt", "3/state/d"]
+)
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 def test_no_checkpoint_is_read_through_a_link(tmp_path, where, kind):
     """A link may lead anywhere, and a pipe would never end."""
@@ -125,3 +127,16 @@ def test_no_checkpoint_is_read_through_a_link(tmp_path, where, kind):
         with pytest.raises(UserError, match=f"{place} is {KINDS[kind][0]}|no checkpoint"):
             read(read_only)
     assert (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("where", ["_CHECKPOINT_METADATA", "about/metadata", "state/_METADATA", "state/manifest.ocdbt"])
+def test_no_file_of_a_checkpoint_is_read_that_does_not_fit_into_memory(tmp_path, where):
+    state = {"w": np.arange(3.0)}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(3, {"state": state}, {})
+        with open(tmp_path / "3" / where, "r+b") as file:
+            file.truncate(1 << 42)
+        with pytest.raises(UserError, match=f"{where} is larger than 1,073,741,824 bytes"):
+            checkpoints.restore({"state": state})
+    with pytest.raises(UserError, match=f"{where} is larger than"):
+        Checkpoints(tmp_path, read_only=True)

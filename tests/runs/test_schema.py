@@ -109,6 +109,7 @@ def test_a_file_that_is_no_mapping_is_named(kind, wrong):
         ("notes", ["leaves", "state", 0, "key"], "", 'leaves/state/0/key is "", not a text'),
         ("notes", ["info"], [], r"info is \[\], not a mapping"),
         ("notes", ["info", "update"], "3", 'info/update is "3", not a whole number'),
+        ("notes", ["info", "lines"], -1, "info/lines is -1, not a whole number"),
         ("notes", ["info", "seconds"], None, "info/seconds is null, not a finite number"),
         ("notes", ["info", "best_scores"], 0.5, "info/best_scores is 0.5, not a list"),
         ("notes", ["info", "best_scores", 0], float("nan"), "info/best_scores/0 is NaN, not a number"),

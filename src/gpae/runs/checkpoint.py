@@ -31,7 +31,7 @@ import orbax.checkpoint as ocp
 
 from gpae.errors import UserError
 from gpae.runs import schema
-from gpae.runs.files import clear_disk_errors, disk_error, refuse_irregular
+from gpae.runs.files import LARGEST, clear_disk_errors, disk_error, refuse_irregular
 from gpae.types import PyTree
 
 _FORMAT = 2
@@ -55,7 +55,7 @@ class Checkpoints:
           UserError: the folder cannot be made or is a link; or it is not there and `read_only`.
         """
         self.path = Path(path).absolute()
-        refuse_irregular(self.path, folder=True)
+        _refuse_irregular_below(self.path)  # Orbax reads something of every checkpoint at once
         if read_only and not self.path.is_dir():
             raise UserError(f"{self.path} holds no checkpoint")
         _silence_orbax()
@@ -197,7 +197,7 @@ class Checkpoints:
     def _load(self, update: int, args: Mapping[str, Any]) -> Mapping[str, Any]:
         if not args:
             return {}
-        self._refuse_links(self.path / str(update))
+        _refuse_irregular_below(self.path / str(update))
         try:
             with _quiet():
                 return self._manager.restore(update, args=ocp.args.Composite(**args))
@@ -206,15 +206,6 @@ class Checkpoints:
                 raise clear from error
             words = (str(error).splitlines() or [""])[0][:200]
             raise self._damaged(update, f"{type(error).__name__}: {words}") from error
-
-    def _refuse_links(self, checkpoint: Path) -> None:
-        """Only files and folders of its own are read: a link may lead anywhere, and a pipe would never end."""
-        refuse_irregular(checkpoint, folder=True)
-        for place, folders, files in os.walk(checkpoint):
-            for name in folders:
-                refuse_irregular(Path(place, name), folder=True)
-            for name in files:
-                refuse_irregular(Path(place, name))
 
     def _damaged(self, update: int, what: str) -> UserError:
         others = [step for step in self._manager.all_steps() if step != update]
@@ -252,6 +243,17 @@ def _silence_orbax() -> None:
 
         sys.unraisablehook = hook
         logging.getLogger("asyncio").addFilter(lambda record: "tensorstore_spec" not in record.getMessage())
+
+
+def _refuse_irregular_below(folder: Path) -> None:
+    """Only files and folders of its own are read: a link may lead anywhere, and a pipe would never end."""
+    refuse_irregular(folder, folder=True)
+    for place, folders, files in os.walk(folder):
+        for name in folders:
+            refuse_irregular(Path(place, name), folder=True)
+        for name in files:
+            # What is not an array's data is read at once.
+            refuse_irregular(Path(place, name), most=None if Path(place).name == "d" else LARGEST)
 
 
 @contextmanager

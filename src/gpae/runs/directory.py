@@ -130,7 +130,7 @@ class RunDirectory:
         there = UserError(f"{path} holds a run already; continue it with --resume or replace it with --overwrite")
         foreign = UserError(f"{path} exists and is not a gpae run directory; choose another")
         with clear_disk_errors(path):
-            if is_pending(path) or is_run(path):
+            if is_pending(path) or _is_ours(path):
                 if not overwrite:
                     raise there
             elif exists(path) and not _is_blank(path):
@@ -183,7 +183,7 @@ class RunDirectory:
                 now = json.loads(json.dumps(dict(config)))
                 differing = [k for k in {**before, **now} if k not in free and before.get(k) != now.get(k)]
                 if differing:
-                    changes = ", ".join(f"{k} (was {_shown(before, k)}, now {_shown(now, k)})" for k in differing)
+                    changes = ", ".join(f"{k[:60]} (was {_shown(before, k)}, now {_shown(now, k)})" for k in differing)
                     raise UserError(f"{path} was made with other settings: {changes}")
             record = read_versions(path)
             write_json(path / VERSIONS, {**record, "resumed": [*record.get("resumed", []), versions()]})
@@ -352,6 +352,14 @@ def _settings(path: Path, needs: Collection[str] = ()) -> dict[str, Any]:
     return schema.settings(read_json(path / CONFIG), path / CONFIG, needs)
 
 
+def _is_ours(path: Path) -> bool:
+    """As `is_run`, with what would do if that cannot be told."""
+    try:
+        return is_run(path)
+    except UserError as error:
+        raise UserError(f"{error}; or remove {path}, or choose another name") from error
+
+
 def _is_blank(path: Path) -> bool:
     """Whether `path` is an empty folder, or what is left of a run that was interrupted while it was created."""
     if not path.is_dir():
@@ -361,4 +369,4 @@ def _is_blank(path: Path) -> bool:
 
 
 def _shown(settings: Mapping[str, Any], name: str) -> str:
-    return json.dumps(settings[name]) if name in settings else "absent"
+    return schema.shown(settings[name]) if name in settings else "absent"

@@ -17,8 +17,8 @@ from typing import IO, Any, Literal
 
 from gpae.errors import UserError
 
-_LIMIT = 1 << 30
-"""Bytes; no file of a run comes near it."""
+LARGEST = 1 << 30
+"""Bytes of a file that is read at once; none of a run comes near it."""
 _FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota of this disk is used up",
@@ -89,7 +89,7 @@ def disk_error(
 # -- reading -------------------------------------------------------------------------------------------------------
 
 
-def read_regular(path: str | Path, *, most: int = _LIMIT, follow: bool = False) -> bytes:
+def read_regular(path: str | Path, *, most: int = LARGEST, follow: bool = False) -> bytes:
     """The bytes of a regular file.
 
     Args:
@@ -102,10 +102,9 @@ def read_regular(path: str | Path, *, most: int = _LIMIT, follow: bool = False) 
     """
     path = Path(path)
     with clear_disk_errors(path, "read"), open_regular(path, os.O_RDONLY, follow=follow) as file:
-        content = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
-    if content is None or len(content) > most:
-        raise UserError(f"{_named(path)} is larger than {most:,} bytes; it is not read")
-    return content
+        if (size := os.fstat(file.fileno()).st_size) > most:
+            raise _too_large(path, most)
+        return file.read(size)  # what is added to it in this moment is not awaited
 
 
 def read_json(path: str | Path, default: Any = _MISSING, *, follow: bool = False) -> Any:
@@ -150,16 +149,17 @@ def parse_json(content: bytes, file: str | Path, line: int | None = None) -> Any
       UserError: it is not JSON in UTF-8 (or UTF-16 or UTF-32), or says one name twice.
     """
     place = f"{_named(file)} is damaged: " + ("" if line is None else f"line {line}: ")
+    remedy = "; put a copy in its place"
     if not content.strip():
-        raise UserError(f"{place}it is empty")
+        raise UserError(f"{place}it is empty{remedy}")
     try:
         return json.loads(content.decode(json.detect_encoding(content)), object_pairs_hook=_each_once)
     except UnicodeDecodeError as error:
-        raise UserError(f"{place}byte {error.start} is not {error.encoding.upper()}") from error
+        raise UserError(f"{place}byte {error.start} is not {error.encoding.upper()}{remedy}") from error
     except RecursionError as error:
-        raise UserError(f"{place}its brackets are nested too deeply") from error
+        raise UserError(f"{place}its brackets are nested too deeply{remedy}") from error
     except ValueError as error:
-        raise UserError(f"{place}{error}") from error
+        raise UserError(f"{place}{error}{remedy}") from error
 
 
 def exists(path: str | Path) -> bool:
@@ -273,15 +273,24 @@ def open_regular(path: str | Path, flags: int, *, follow: bool = False) -> IO[by
         raise
 
 
-def refuse_irregular(path: str | Path, *, folder: bool = False, follow: bool = False) -> None:
-    """Raises a UserError if something else than a regular file (or a folder, if `folder`) is at `path`."""
+def refuse_irregular(path: str | Path, *, folder: bool = False, follow: bool = False, most: int | None = None) -> None:
+    """Raises a UserError if something else than a regular file (or a folder, if `folder`) is at `path`.
+
+    Args:
+      path: where; there may be nothing.
+      folder: whether a folder belongs there.
+      follow: whether a link may be there that leads to one.
+      most: the largest size in bytes that a file may have.
+    """
     with clear_disk_errors(path, "read"):
         try:
-            mode = os.stat(path).st_mode if follow else os.lstat(path).st_mode
+            found = os.stat(path) if follow else os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
             return
-    if not (stat.S_ISDIR(mode) if folder else stat.S_ISREG(mode)):
-        raise _irregular(path, mode, folder=folder)
+    if not (stat.S_ISDIR(found.st_mode) if folder else stat.S_ISREG(found.st_mode)):
+        raise _irregular(path, found.st_mode, folder=folder)
+    if most is not None and found.st_size > most:
+        raise _too_large(path, most)
 
 
 def sync_folder(path: str | Path) -> None:
@@ -318,6 +327,10 @@ def _irregular(path: str | Path, mode: int, *, folder: bool = False) -> UserErro
         stat.S_IFSOCK: "a socket",
     }.get(stat.S_IFMT(mode), "a device")
     return UserError(f"{_named(path)} is {kind}; only a {'folder' if folder else 'regular file'} may be there")
+
+
+def _too_large(path: str | Path, most: int) -> UserError:
+    return UserError(f"{_named(path)} is larger than {most:,} bytes; it is not read")
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -213,7 +213,7 @@ def notes(content: Any, file: str | Path, *, complete: bool = False) -> dict[str
     info.items()
     for name in ("update", "env_steps", "seconds", "best_scores", "sizes") if complete else ():
         info[name]
-    for name in ("update", "env_steps"):
+    for name in ("update", "env_steps", "lines"):
         if value := info.get(name):
             value.whole()
     if value := info.get("seconds"):
