@@ -1,7 +1,10 @@
 """The files beside the package agree with each other and with it."""
 
 import re
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -42,3 +45,29 @@ def test_license_is_the_one_declared():
     assert "Version 2.0, January 2004" in text
     assert "END OF TERMS AND CONDITIONS" in text
     assert "The gpae developers" in text
+
+
+def test_a_wheel_holds_everything_and_works_from_another_folder(tmp_path):
+    """Presets, assets and py.typed are in it; nothing of the checkout is needed."""
+    build = "import sys, hatchling.build as b; print(b.build_wheel(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", build, str(tmp_path)], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    wheel = tmp_path / done.stdout.split()[-1]
+    with zipfile.ZipFile(wheel) as archive:
+        held = set(archive.namelist())
+        archive.extractall(tmp_path / "site")
+    package = ROOT / "src" / "gpae"
+    for file in package.rglob("*"):
+        if file.is_file() and "__pycache__" not in file.parts:
+            assert f"gpae/{file.relative_to(package)}" in held
+    assert "gpae/py.typed" in held
+    assert "gpae/training/presets/quickstart.toml" in held
+    program = (
+        "import gpae, sys; assert gpae.__file__.startswith(sys.argv[1]), gpae.__file__;"
+        "from gpae.training.presets import names, preset; [preset(n, 'dae') for n in names()];"
+        "from gpae.report.published import published; assert published('smax/5m_vs_6m')"
+    )
+    environment = {"PYTHONPATH": str(tmp_path / "site"), "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-c", program, str(tmp_path / "site")]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)

@@ -1,4 +1,4 @@
-"""The README's Python is run as it stands."""
+"""The Python of README and docs is run as it stands."""
 
 import re
 from pathlib import Path
@@ -7,56 +7,92 @@ import numpy as np
 import pytest
 
 import gpae
-from gpae.algorithms.registry import ALGORITHMS
+import gpae.cli
+from gpae.algorithms import ALGORITHMS
+from gpae.envs import registry
 
-README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)
-
-
-def test_there_are_examples():
-    assert len(BLOCKS) == 3
-    assert "gpae.estimators" in BLOCKS[0]
-    assert "register" in BLOCKS[2]
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-@pytest.mark.parametrize("page", [README, *sorted((README.parent / "docs").rglob("*.md"))], ids=lambda p: p.name)
+def blocks(page):
+    return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.S)
+
+
+def run(code, page, name="page"):
+    exec(compile(code, str(page), "exec"), {"__name__": name})
+
+
+def test_the_readme_is_one_page():
+    lines = README.read_text().splitlines()
+    assert len(lines) <= 130
+    for words in ("make train", "make test", "estimators.gpae", "JaxMARL", "Mava", "BenchMARL", "not yet"):
+        assert any(words in line for line in lines), words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / link).exists(), link
 
 
-@pytest.mark.slow
-def test_the_estimator_and_an_environment_of_ones_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for code in (BLOCKS[0], BLOCKS[2]):
-        exec(compile(code, str(README), "exec"), {})
-    assert (tmp_path / "runs" / "lever" / "curve.png").exists()
+def test_the_estimator_in_ten_lines():
+    (code,) = blocks(README)
+    run(code, README)
 
 
 @pytest.mark.slow
-def test_the_algorithm_of_ones_own(tmp_path, monkeypatch):
-    """The worked example of docs/extending.md trains and solves the team game."""
+@pytest.mark.parametrize("page", ["index.md", "environments.md"])
+def test_examples_of_the_pages(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    page = README.parent / "docs" / "extending.md"
-    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.S)
-    assert len(code.splitlines()) < 120
+    monkeypatch.setattr(registry, "_ENVIRONMENTS", dict(registry._ENVIRONMENTS))
+    (code,) = blocks(ROOT / "docs" / page)
+    run(code, page)
+    assert list((tmp_path / "runs").glob("*/curve.png"))
+
+
+@pytest.mark.slow
+def test_an_algorithm_of_ones_own_has_flags_sweeps_and_resume(tmp_path, monkeypatch, capsys):
+    """The worked example of docs/extending.md solves the team game; its setting is a flag, and one of a study."""
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks(ROOT / "docs" / "extending.md")
+    assert len(code.splitlines()) < 90
+    (tmp_path / "wonderful_life.py").write_text(code)
+    small = {
+        "env": "probe/team",
+        "num_envs": 16,
+        "rollout_length": 8,
+        "hidden_size": 16,
+        "embedding_size": 16,
+        "learning_rate": 1e-2,
+        "gamma": 0.9,
+        "evaluations": 1,
+        "actor_identity": True,
+    }
     try:
-        exec(compile(code, str(page), "exec"), {"__name__": "wonderful_life"})
-        config = gpae.ExperimentConfig(
-            env="probe/team",
-            algorithm="wonderful-life",
-            total_steps=60 * 128,
-            num_envs=16,
-            rollout_length=8,
-            hidden_size=16,
-            embedding_size=16,
-            learning_rate=1e-2,
-            gamma=0.9,
-            evaluations=1,
-            actor_identity=True,
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in small.items() if value is not True]
+        command = ["train", "--import", "wonderful_life.py", "--algorithm", "wonderful-life", "--preset", "none"]
+        command += [*words, "--actor-identity", "--total-steps", str(60 * 128), "--name", "mine", "--default", "1"]
+        assert gpae.cli.main(command) == 0
+        path = tmp_path / "runs" / "mine"
+        found = gpae.Run(path)
+        assert found.config.algorithm.default == 1
+        assert np.mean(found.evaluations["seed_0"]["step_0"]["win_rate"]) == 1.0
+        assert found.metrics[-1]["value_loss"] < found.metrics[0]["value_loss"]
+        assert gpae.cli.main(["train", "--resume", str(path), "--total-steps", str(62 * 128)]) == 0
+        assert len(gpae.Run(path).metrics) == 62
+        assert gpae.cli.main(["train", "--algorithm", "mappo", "--default", "1"]) == 2
+        assert "--default belongs to wonderful-life" in capsys.readouterr().err
+
+        settings = "\n".join(f"{k} = {str(v).lower()}" for k, v in small.items() if k not in ("env", "evaluations"))
+        (tmp_path / "sweep.toml").write_text(
+            'environments = ["probe/team"]\nalgorithms = ["wonderful-life"]\nsteps = 256\n'
+            f"evaluation = {{ times = 1, episodes = 4 }}\n[all]\nchunk_length = 8\n{settings}\n"
+            "[settings.first]\ndefault = 0\n[settings.second]\ndefault = 1\n"
         )
-        run = gpae.train(config, gpae.RunOptions(quiet=True))
-        assert np.mean(run.evaluations["seed_0"]["step_0"]["win_rate"]) == 1.0
-        assert run.metrics[-1]["value_loss"] < run.metrics[0]["value_loss"]
+        assert gpae.cli.main(["study", "sweep.toml", "--import", "wonderful_life.py"]) == 0
+        second = gpae.Run(tmp_path / "runs" / "sweep" / "probe-team-wonderful-life-second")
+        assert second.config.algorithm.default == 1
     finally:
         ALGORITHMS.pop("wonderful-life", None)

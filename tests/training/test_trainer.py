@@ -208,7 +208,7 @@ def test_methods_with_a_replay_or_a_second_model_are_resumed_too(algorithm, tmp_
 def test_more_steps_can_be_asked_for_on_resume_and_not_fewer(run, tmp_path):
     short = gpae.train(CONFIG.replace(total_steps=128), options(tmp_path))
     assert len(short.metrics) == 8
-    with pytest.raises(UserError, match="--total-steps 64: .* was to run 128 steps; it can be given more"):
+    with pytest.raises(UserError, match=r"--total-steps 64: .* was to run 128 steps; it can be given more"):
         gpae.train(CONFIG.replace(total_steps=64), options(tmp_path, resume=True))
     longer = gpae.train(CONFIG.replace(total_steps=192), options(tmp_path, resume=True))
     assert [line["update"] for line in longer.metrics] == list(range(1, 13))
