@@ -65,3 +65,24 @@ def test_explained_variance():
     assert losses.explained_variance(targets, targets, mask) == 1.0
     assert losses.explained_variance(jnp.full(4, 2.0), targets, mask) == 0.0
     assert losses.explained_variance(-targets, targets, mask) < 0
+
+
+@pytest.mark.parametrize("log_ratio", [25.0, -25.0, 80.0, float("inf")])
+def test_one_sample_far_away_cannot_outweigh_all_others(log_ratio):
+    """Without the bound a single sample at log rho = 25 gave a loss of -1.6e9."""
+    far = jnp.array([log_ratio, 0.1])
+
+    def objective(shift):
+        return losses.clipped_surrogate(far + shift, far, jnp.array([1.0, 1.0]), 0.2).sum()
+
+    value, gradient = jax.value_and_grad(objective)(0.0)
+    assert abs(value) <= 1.2 * np.exp(losses.LOG_RATIO_LIMIT) + 2
+    assert np.isfinite(gradient)
+
+
+def test_ratios_within_the_bounds_are_as_they_are():
+    within = jnp.linspace(-9.9, 9.9, 41)
+    old, advantages = within[::-1] / 3, jnp.sin(within)
+    ratios, olds = jnp.exp(within), jnp.exp(old)
+    plain = jnp.minimum(ratios * advantages, jnp.clip(ratios, olds - 0.2 * olds, olds + 0.2 * olds) * advantages)
+    np.testing.assert_array_equal(losses.clipped_surrogate(within, old, advantages, 0.2), plain)

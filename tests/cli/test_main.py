@@ -122,7 +122,7 @@ MAVA = {
         ("train --num-envs 1000000007 --window 2", "--num-envs is 1000000007"),
         ("train --hidden-size 999999999999", "--hidden-size is 999999999999"),
         ("train --preset -inf", "preset"),
-        ("train --env probe/team --name ../../x", "--name"),
+        ("train --env probe/team --name ../../x", "a run cannot be named"),
         ("train --resume nowhere", "nowhere is not a gpae run directory"),
         ("train --resume nowhere --gamma 0.5", "--gamma with --resume: a run keeps its settings"),
         ("train --resume", "--resume takes the run directory"),

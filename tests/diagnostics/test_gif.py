@@ -22,7 +22,8 @@ def scene(positions, *, health=None, teams=None, attacks=(), radii=1.0, size=(32
 
 def frames_of(path):
     with Image.open(path) as image:
-        return [np.asarray(f.convert("RGB"), int) for f in ImageSequence.Iterator(image)], image.info
+        # Without the legend at the foot.
+        return [np.asarray(f.convert("RGB"), int)[:-22] for f in ImageSequence.Iterator(image)], image.info
 
 
 def find(frame, colour):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from gpae.estimators import advantage_gap, gae, gpae
-from gpae.estimators.traces import SCHEMES
+from gpae.estimators import advantage_gap, dae, gae, gpae
+from gpae.estimators.traces import TRACES
 from reference import estimators as reference
 
 T, E, N = 12, 4, 3
@@ -121,7 +121,7 @@ def test_what_follows_a_termination_is_not_read():
 # ---- the slow reference --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("trace", "reward_per_agent"), [*((trace, False) for trace in SCHEMES), ("dt", True)])
+@pytest.mark.parametrize(("trace", "reward_per_agent"), [*((trace, False) for trace in TRACES), ("dt", True)])
 def test_equals_the_double_loop(trace, reward_per_agent):
     arguments = experience(seed=1, reward_per_agent=reward_per_agent)
     options = {"trace": trace, "eta": 1.1, "own_cap": 2.0}
@@ -161,7 +161,7 @@ def test_bounded_schemes_keep_their_precision(trace):
 # ---- what it reduces to --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trace", SCHEMES)
+@pytest.mark.parametrize("trace", TRACES)
 @pytest.mark.parametrize("own_weight", ["truncated", "exact"])
 def test_on_policy_every_scheme_is_gae(trace, own_weight):
     arguments = on_policy(experience(seed=6))
@@ -186,7 +186,7 @@ def test_infinite_eta_is_single_truncation():
     assert np.abs(compiled(arguments, trace="dt", eta=1.05).advantages - st.advantages).max() > 0.01
 
 
-@pytest.mark.parametrize("trace", SCHEMES)
+@pytest.mark.parametrize("trace", TRACES)
 def test_lambda_zero_is_one_step(trace):
     arguments = experience(seed=9)
     bootstrap = np.where(arguments["terminated"][..., None], 0, arguments["next_values"])
@@ -329,3 +329,23 @@ def test_the_advantage_gap_by_hand(strict):
 def test_wrong_arguments_of_the_gap(advantages, alive, agent, error):
     with pytest.raises(error):
         advantage_gap(advantages, alive, agent)
+
+
+def test_difference_advantages_can_weigh_the_own_action_exactly():
+    rng = np.random.default_rng(5)
+    shape = (5, 3)
+    values, following, expected = (jnp.asarray(rng.normal(size=shape), jnp.float32) for _ in range(3))
+    log_ratios = jnp.asarray(rng.normal(scale=0.8, size=shape), jnp.float32)
+    ends = jnp.zeros(5, bool)
+    arguments = (jnp.asarray(rng.normal(size=5), jnp.float32), values, following, ends, ends, expected)
+    common = {"gamma": 0.9, "lambda_": 0.8, "beta": 0.5, "log_ratios": log_ratios, "trace": "it"}
+    truncated, exact = (dae(*arguments, **common, own_weight=w) for w in ("truncated", "exact"))
+    capped = dae(*arguments, **common, own_weight="exact", own_cap=1.5)
+    np.testing.assert_array_equal(truncated.advantages, exact.advantages)
+    for found, weights in (
+        (truncated, np.minimum(1, np.exp(log_ratios))),
+        (exact, np.exp(log_ratios)),
+        (capped, np.minimum(1.5, np.exp(log_ratios))),
+    ):
+        np.testing.assert_allclose(found.critic_targets, values + weights * found.advantages, rtol=1e-5, atol=1e-6)
+    assert np.exp(log_ratios).max() > 1.5

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from gpae.estimators import importance_traces
-from gpae.estimators.traces import SCHEMES, own_weights
+from gpae.estimators.traces import TRACES, own_weights
 from reference import estimators as reference
 
-compiled = jax.jit(importance_traces, static_argnames="scheme")
+compiled = jax.jit(importance_traces, static_argnames="trace")
 
 BOUNDED = ("none", "st", "it", "dt")
 
-# Ratios of two agents at two steps, and what each scheme makes of them for lambda = 0.8, eta = 1.25.
+# Ratios of two agents at two steps, and what each trace makes of them for lambda = 0.8, eta = 1.25.
 RATIOS = [[0.5, 4.0], [2.0, 0.25]]
 TABLE = {
     "none": [[0.8, 0.8], [0.8, 0.8]],
@@ -24,15 +24,15 @@ TABLE = {
 }
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_table_made_by_hand(scheme, strict):
-    traces = compiled(jnp.log(jnp.array(RATIOS)), scheme=scheme, lambda_=0.8, eta=1.25)
-    np.testing.assert_allclose(traces, TABLE[scheme], rtol=1e-6)
+@pytest.mark.parametrize("trace", TRACES)
+def test_table_made_by_hand(trace, strict):
+    traces = compiled(jnp.log(jnp.array(RATIOS)), trace=trace, lambda_=0.8, eta=1.25)
+    np.testing.assert_allclose(traces, TABLE[trace], rtol=1e-6)
 
 
 def test_own_cap_cuts_the_own_ratio_alone(strict):
     log_ratios = jnp.log(jnp.array(RATIOS))
-    traces = compiled(log_ratios, scheme="others", lambda_=0.8, eta=1.25, own_cap=1.5)
+    traces = compiled(log_ratios, trace="others", lambda_=0.8, eta=1.25, own_cap=1.5)
     # rho^i = 4 and 2 become 1.5; the others' products beside them are 0.5 and 0.25.
     np.testing.assert_allclose(traces, [[0.5, 0.6], [0.3, 0.25]], rtol=1e-6)
     np.testing.assert_allclose(own_weights(log_ratios), [[0.5, 1], [1, 0.25]], rtol=1e-6)
@@ -41,28 +41,28 @@ def test_own_cap_cuts_the_own_ratio_alone(strict):
     np.testing.assert_allclose(capped, [[0.5, 1.5], [1.5, 0.25]], rtol=1e-6)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_on_policy_every_scheme_is_lambda(scheme):
-    traces = compiled(jnp.zeros((4, 2, 3)), scheme=scheme, lambda_=0.7)
+@pytest.mark.parametrize("trace", TRACES)
+def test_on_policy_every_scheme_is_lambda(trace):
+    traces = compiled(jnp.zeros((4, 2, 3)), trace=trace, lambda_=0.7)
     np.testing.assert_allclose(traces, 0.7, rtol=1e-7)
 
 
 def test_double_truncation_lies_below_single_truncation_and_tends_to_it():
     log_ratios = np.random.default_rng(0).normal(size=(50, 3, 4)).astype(np.float32)
-    st = compiled(log_ratios, scheme="st", lambda_=0.9)
-    dt = compiled(log_ratios, scheme="dt", lambda_=0.9, eta=1.05)
+    st = compiled(log_ratios, trace="st", lambda_=0.9)
+    dt = compiled(log_ratios, trace="dt", lambda_=0.9, eta=1.05)
     assert (dt <= st).all()
     own, others = log_ratios, log_ratios.sum(-1, keepdims=True) - log_ratios
     differ = (others > np.log(1.05)) & (own < -np.log(1.05))
     assert 0 < differ.sum() < differ.size
     np.testing.assert_array_equal(np.asarray(dt < st), differ)
     for large in (1e9, np.inf):
-        np.testing.assert_array_equal(compiled(log_ratios, scheme="dt", lambda_=0.9, eta=large), st)
+        np.testing.assert_array_equal(compiled(log_ratios, trace="dt", lambda_=0.9, eta=large), st)
 
 
 def test_others_with_infinite_eta_is_the_per_decision_trace():
     log_ratios = np.random.default_rng(1).normal(size=(50, 3)).astype(np.float32)
-    traces = compiled(log_ratios, scheme="others", lambda_=0.9, eta=np.inf)
+    traces = compiled(log_ratios, trace="others", lambda_=0.9, eta=np.inf)
     expected = np.broadcast_to(0.9 * np.exp(log_ratios.sum(-1, keepdims=True)), traces.shape)
     np.testing.assert_allclose(traces, expected, rtol=2e-6)
 
@@ -77,12 +77,12 @@ def wide_log_ratios(rows=1024, agents=27):
     return np.stack([free, np.concatenate([up, down, rest], 1)], 1).reshape(rows, agents).astype(np.float32)
 
 
-@pytest.mark.parametrize("scheme", BOUNDED)
-def test_precision_at_log_ratios_of_twenty_and_27_agents(scheme):
+@pytest.mark.parametrize("trace", BOUNDED)
+def test_precision_at_log_ratios_of_twenty_and_27_agents(trace):
     log_ratios = wide_log_ratios()
-    traces = compiled(log_ratios, scheme=scheme, lambda_=0.95)
+    traces = compiled(log_ratios, trace=trace, lambda_=0.95)
     assert traces.dtype == jnp.float32
-    np.testing.assert_allclose(traces, reference.traces(log_ratios, scheme=scheme, lambda_=0.95), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(traces, reference.traces(log_ratios, trace=trace, lambda_=0.95), rtol=0, atol=1e-6)
 
 
 def test_a_plain_float32_sum_would_not_be_precise_enough():
@@ -90,24 +90,24 @@ def test_a_plain_float32_sum_would_not_be_precise_enough():
     plain = np.add.accumulate(log_ratios, axis=-1)[:, -1:]
     assert plain.dtype == np.float32
     traces = 0.95 * np.exp(np.minimum(plain, 0))
-    exact = reference.traces(log_ratios, scheme="st", lambda_=0.95)
+    exact = reference.traces(log_ratios, trace="st", lambda_=0.95)
     assert np.abs(traces - exact).max() > 1e-5 * 0.95
 
 
-@pytest.mark.parametrize("scheme", BOUNDED)
+@pytest.mark.parametrize("trace", BOUNDED)
 @pytest.mark.parametrize("log_ratio", [20, -20, 1e30, np.inf, -np.inf])
-def test_bounded_schemes_stay_in_zero_to_lambda(scheme, log_ratio):
+def test_bounded_schemes_stay_in_zero_to_lambda(trace, log_ratio):
     log_ratios = np.full((2, 27), log_ratio, np.float32)
     log_ratios[1, ::2] *= -1
-    traces = np.asarray(compiled(log_ratios, scheme=scheme, lambda_=0.9, eta=1.05))
+    traces = np.asarray(compiled(log_ratios, trace=trace, lambda_=0.9, eta=1.05))
     assert ((traces >= 0) & (traces <= np.float32(0.9))).all()
 
 
 def test_an_impossible_own_action_ends_the_trace_and_nan_is_not_hidden():
     log_ratios = np.array([[-np.inf, 0.0, 0.5]], np.float32)
-    for scheme in ("st", "dt", "others"):
-        assert compiled(log_ratios, scheme=scheme, lambda_=1.0)[0, 0] < 1e-30
-    assert np.isnan(compiled(np.full((1, 2), np.nan, np.float32), scheme="dt", lambda_=1.0)).all()
+    for trace in ("st", "dt", "others"):
+        assert compiled(log_ratios, trace=trace, lambda_=1.0)[0, 0] < 1e-30
+    assert np.isnan(compiled(np.full((1, 2), np.nan, np.float32), trace="dt", lambda_=1.0)).all()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_an_impossible_own_action_ends_the_trace_and_nan_is_not_hidden():
     [
         ({"log_ratios": np.zeros((3, 2), np.int32)}, TypeError, "log_ratios"),
         ({"log_ratios": np.zeros(3, np.float32)}, ValueError, "log_ratios"),
-        ({"scheme": "dtt"}, ValueError, r"unknown scheme 'dtt'; did you mean 'dt'"),
+        ({"trace": "dtt"}, ValueError, r"unknown trace 'dtt'; did you mean 'dt'"),
         ({"lambda_": 1.1}, ValueError, r"lambda_ must be in \[0, 1\], got 1.1"),
         ({"lambda_": float("nan")}, ValueError, "lambda_"),
         ({"lambda_": np.ones(2, np.float32)}, ValueError, "lambda_ must be a scalar"),
@@ -124,7 +124,7 @@ def test_an_impossible_own_action_ends_the_trace_and_nan_is_not_hidden():
     ],
 )
 def test_wrong_arguments_are_named_at_trace_time(changed, error, named):
-    arguments = {"log_ratios": np.zeros((3, 2), np.float32), "scheme": "dt", "lambda_": 0.9} | changed
+    arguments = {"log_ratios": np.zeros((3, 2), np.float32), "trace": "dt", "lambda_": 0.9} | changed
     log_ratios = arguments.pop("log_ratios")
     with pytest.raises(error, match=named):
         jax.eval_shape(lambda x: importance_traces(x, **arguments), log_ratios)
@@ -133,3 +133,23 @@ def test_wrong_arguments_are_named_at_trace_time(changed, error, named):
 def test_unknown_own_weight_is_named():
     with pytest.raises(ValueError, match="unknown own_weight 'exactly'; did you mean 'exact'"):
         own_weights(np.zeros((3, 2), np.float32), own_weight="exactly")
+
+
+@pytest.mark.parametrize("scheme", ["dt", "others"])
+def test_eta_may_be_another_one_at_every_place(scheme, strict):
+    """An array that broadcasts is the scalar of each place; a constant one is that scalar, bit for bit."""
+    rng = np.random.default_rng(3)
+    log_ratios = jnp.asarray(rng.normal(scale=0.7, size=(6, 2, 3)), jnp.float32)
+    etas = jnp.asarray(rng.uniform(1.0, 2.0, size=(6, 1, 1)), jnp.float32)
+    found = importance_traces(log_ratios, trace=scheme, lambda_=0.9, eta=etas)
+    for t in range(6):
+        alone = importance_traces(log_ratios[t : t + 1], trace=scheme, lambda_=0.9, eta=float(etas[t, 0, 0]))
+        np.testing.assert_allclose(found[t], alone[0], rtol=1e-6)
+    constant = importance_traces(log_ratios, trace=scheme, lambda_=0.9, eta=jnp.full((3,), 1.05))
+    np.testing.assert_array_equal(constant, importance_traces(log_ratios, trace=scheme, lambda_=0.9, eta=1.05))
+    assert np.ptp(np.asarray(found) - np.asarray(constant)) > 1e-3
+    for wrong in (jnp.full((2,), 1.1), jnp.full((1, 6, 2, 3), 1.1)):
+        with pytest.raises(ValueError, match="eta must broadcast"):
+            importance_traces(log_ratios, trace=scheme, lambda_=0.9, eta=wrong)
+    with pytest.raises(ValueError, match="eta must be at least 1"):
+        importance_traces(log_ratios, trace=scheme, lambda_=0.9, eta=etas.at[0].set(0.5))

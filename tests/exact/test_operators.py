@@ -25,7 +25,7 @@ from gpae.exact import (
 )
 from gpae.exact.operators import BOOTSTRAPS, OWN_WEIGHTS, TRACES
 from gpae.exact.solve import lift
-from gpae.exact.verify import _compiled_estimator
+from gpae.exact.statements import _compiled_estimator
 from reference import exact as reference
 
 STEPS = 40  # (gamma lambda)^40 = 2e-14 below

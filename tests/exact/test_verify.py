@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from gpae.exact import verify
+from gpae.exact import cases as makers
+from gpae.exact import statements, tables, verify
+from gpae.exact.cases import CORRECTED, PAPER
 from gpae.exact.operators import Form
-from gpae.exact.verify import CORRECTED, PAPER, Report, Statement
+from gpae.exact.statements import Statement
+from gpae.exact.verify import Report
 
 
 @pytest.fixture(scope="module")
 def cases():
-    return verify.random_cases(np.random.default_rng(0), 6)
+    return makers.random_cases(np.random.default_rng(0), 6)
 
 
 def test_everything_holds_on_fifty_random_games(tmp_path):
@@ -88,18 +91,18 @@ def test_the_cases_have_two_to_four_agents_and_all_kinds_of_ends(cases):
     ids=["paper", "sampled", "dt", "truncated", "own cap"],
 )
 def test_each_correction_is_needed_for_the_fixed_point(cases, form):
-    statement = verify.corrected_fixed_point(cases, [form])
+    statement = statements.corrected_fixed_point(cases, [form])
     assert not statement.holds
     assert statement.worst > 1e-3
 
 
 def test_lambda_zero_needs_only_bootstrap_and_own_weight(cases):
-    assert verify.corrected_fixed_point(cases, [Form("dt", "weighted", "exact", lambda_=0.0)]).holds
+    assert statements.corrected_fixed_point(cases, [Form("dt", "weighted", "exact", lambda_=0.0)]).holds
 
 
 def test_the_advantage_gap_of_each_estimator():
     """With the exact critic: all agree on-policy; where one agent is stopped, only the corrected form is exact."""
-    on_policy = verify.gap_table(0, probability=0.0)
+    on_policy = tables.gap_table(0, probability=0.0)
     assert [row[0] for row in on_policy.rows][:2] == ["climbing", "penalty"]
     for row in on_policy.rows:
         exact, gae, *by_critic = row[1:]
@@ -107,7 +110,7 @@ def test_the_advantage_gap_of_each_estimator():
         assert exact > 0  # the worst action costs something, and it is the agent's own fault
         np.testing.assert_allclose(by_critic[:3], exact, atol=1e-9)
     columns = on_policy.columns
-    stopped = {row[0]: dict(zip(columns[1:], row[1:], strict=True)) for row in verify.gap_table(0).rows}
+    stopped = {row[0]: dict(zip(columns[1:], row[1:], strict=True)) for row in tables.gap_table(0).rows}
     for row in stopped.values():
         np.testing.assert_allclose(row["GPAE corrected, exact critic"], row["exact"], atol=1e-9)
     assert stopped["lottery"]["GPAE, exact critic"] < 0.9 * stopped["lottery"]["exact"]  # the bootstrap's bias

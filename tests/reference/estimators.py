@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 
-def traces(log_ratios, *, scheme, lambda_, eta=1.05, own_cap=math.inf):
+def traces(log_ratios, *, trace, lambda_, eta=1.05, own_cap=math.inf):
     """c[t][i], from ratios of the agent itself and of the others; sums of logs are exact."""
     rows, agents = np.shape(log_ratios)
     c = np.zeros((rows, agents))
@@ -21,7 +21,7 @@ def traces(log_ratios, *, scheme, lambda_, eta=1.05, own_cap=math.inf):
                 "it": min(0.0, own),
                 "dt": min(0.0, own + math.log(eta) if others > math.log(eta) else team),
                 "others": min(own, math.log(own_cap)) + min(others, math.log(eta)),
-            }[scheme]
+            }[trace]
             c[t, i] = lambda_ * math.exp(log_c)
     return c
 
@@ -35,7 +35,7 @@ def gpae(
     rewards = np.asarray(rewards, np.float64)
     rewards = rewards if rewards.ndim == 2 else np.repeat(rewards[:, None], agents, axis=1)
     values, next_values = np.asarray(values, np.float64), np.asarray(next_values, np.float64)
-    c = traces(log_ratios, scheme=trace, lambda_=lambda_, eta=eta, own_cap=own_cap)
+    c = traces(log_ratios, trace=trace, lambda_=lambda_, eta=eta, own_cap=own_cap)
     advantages, targets = np.zeros((rows, agents)), np.zeros((rows, agents))
     for i in range(agents):
         for t in reversed(range(rows)):
@@ -91,7 +91,7 @@ def dae(
 ):  # fmt: skip
     """(advantages, critic targets), each [T, N]: the sum over l of delta - beta^(l + 1) rbar, traced and discounted."""
     rows, agents = np.shape(values)
-    c = traces(log_ratios, scheme=trace, lambda_=lambda_)
+    c = traces(log_ratios, trace=trace, lambda_=lambda_)
     advantages, targets = np.zeros((rows, agents)), np.zeros((rows, agents))
     for i in range(agents):
         for t in range(rows):

@@ -59,7 +59,9 @@ def advantage_gaps(run_directories: Sequence[str | Path], picture: str | Path) -
             for metric, text, width in curves:
                 steps, gaps = _gap_curve(metrics, metric)
                 if not steps.size:
-                    raise UserError(f"{path} has no advantage gap yet")
+                    raise UserError(
+                        f"{path} has no advantage gap: train it with --stop-agent, for some updates at least"
+                    )
                 axes.plot(steps, gaps, color=colour, linestyle=style, linewidth=width, label=text)
         axes.axhline(0, color="0.6", linewidth=0.8)
         axes.legend(frameon=False, loc="best")

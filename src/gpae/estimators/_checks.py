@@ -61,10 +61,10 @@ def scalar(name: str, x: ArrayLike, low: float, high: float = inf) -> ArrayLike:
 
 def cap(name: str, x: ArrayLike, like: Array) -> Array:
     """`x` >= 1 as an array that broadcasts to `like`; the range of a traced one cannot be known and is not checked."""
+    if not isinstance(x, jax.core.Tracer) and not bool((np.asarray(x) >= 1).all()):
+        raise ValueError(f"{name} must be at least 1, got {np.asarray(x).min()}")
     x = jnp.asarray(x, like.dtype)
     if x.ndim > like.ndim or any(n not in (1, m) for n, m in zip(x.shape[::-1], like.shape[::-1], strict=False)):
         raise ValueError(f"{name} must broadcast to {like.shape}, got shape {x.shape}")
-    if not isinstance(x, jax.core.Tracer) and not bool((np.asarray(x) >= 1).all()):
-        raise ValueError(f"{name} must be at least 1, got {np.asarray(x).min()}")
     # Ranks that differ are not promoted silently.
     return x if x.ndim in (0, like.ndim) else x.reshape((1,) * (like.ndim - x.ndim) + x.shape)

@@ -207,21 +207,17 @@ def latex(report: Mapping[str, Any]) -> str:
     """tables.tex: for each environment the IQM of the last evaluation and of the best parameters, with booktabs."""
     parts = [f"% {' '.join(report['command'].split())}", "% needs \\usepackage{booktabs}"]
     for block in blocks(report):
-        several = block["env"] is None  # with one environment and few seeds, IQM and mean are nearly the same
-        names = ("iqm", "mean") if several else ("iqm",)
-        columns = [(kind, name) for kind in KINDS for name in names if any(e[kind] for e in block["methods"])]
-        best = {
-            column: max((e[column[0]][column[1]][0] for e in block["methods"] if e[column[0]]), default=None)
-            for column in columns
-        }
-        heads = [f"{kind} {name.upper() if name == 'iqm' else name}" for kind, name in columns]
+        kinds = [kind for kind in KINDS if any(e[kind] for e in block["methods"])]
+        best = {kind: max((e[kind]["iqm"][0] for e in block["methods"] if e[kind]), default=None) for kind in kinds}
+        heads = [f"{kind} IQM" for kind in kinds]
         rows = []
         for entry in block["methods"]:
             cells = [_tex(entry["method"])]
-            for kind, name in columns:
-                found = entry[kind] and entry[kind][name]
-                shown = _tex(percent(block["metric"])(found)) if found else "--"
-                cells.append(f"\\textbf{{{shown}}}" if found and found[0] == best[kind, name] else shown)
+            for kind in kinds:
+                found = entry[kind] and entry[kind]["iqm"]
+                value, _, interval = percent(block["metric"])(found).partition(" ") if found else ("--", "", "")
+                shown = _tex(value) + (f" {{\\scriptsize {_tex(interval)}}}" if interval else "")
+                cells.append(f"\\textbf{{{shown}}}" if found and found[0] == best[kind] else shown)
             rows.append(" & ".join(cells) + " \\\\")
         seeds = ", ".join(f"{_tex(e['method'])} {e['n']}" for e in block["methods"])
         numbers = {e["n"] for e in block["methods"]}
@@ -230,10 +226,11 @@ def latex(report: Mapping[str, Any]) -> str:
             "\\begin{table}",
             "\\centering",
             "\\small",
+            "\\setlength{\\tabcolsep}{4pt}",
             f"\\caption{{{_tex(block['title'])}. {_tex(caption(block))}; {n}. {_tex(explained(report))}"
             " Best in bold.}",
             f"\\label{{tab:{block['key']}}}",
-            f"\\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}",
+            f"\\begin{{tabular}}{{@{{}}l{'r' * len(kinds)}@{{}}}}",
             "\\toprule",
             " & ".join(["method", *map(_tex, heads)]) + " \\\\",
             "\\midrule",
