@@ -15,12 +15,12 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from gpae.envs.base import View
 
 from _common import median, parser, ratio, report, take_turns
 from gpae.algorithms.actor_critic import ActorCritic, Experience, hyper_of
 from gpae.algorithms.replay import Segment
 from gpae.envs import make
-from gpae.envs.base import View
 from gpae.networks import Critic, CriticInputs
 from gpae.training.compilation import enable_compilation_cache
 from gpae.training.config import ExperimentConfig
