@@ -202,7 +202,8 @@ def critic():
         "",
         f"The error grows by a factor of {found['ratio']:.3f}; "
         f"the values move by {found['change']:.1%} of their spread. "
-        f"`gpae inspect critic` of the quickstart's seed 0, {found['envs']} environments, {found['shuffles']} shuffles.",
+        f"`gpae inspect critic` of the quickstart's seed 0, {found['envs']} environments, {found['shuffles']} "
+        "shuffles.",
     ]
 
 

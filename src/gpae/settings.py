@@ -20,7 +20,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
@@ -256,6 +256,27 @@ def check_ranges(value: Any) -> None:
 def as_arrays(value: Part) -> Part:
     """The same settings with their traced fields as float32 arrays, for compiled programs."""
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), value)
+
+
+def named_values(option: str, words: Sequence[str]) -> dict[str, str]:
+    """Name -> text, of options given as name=value.
+
+    Args:
+      option: the flag that they are given to, which errors name.
+      words: one for each.
+
+    Raises:
+      UserError: no "=", no name before it, or a name that is given twice.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, text = (part.strip() for part in word.partition("="))
+        if not equals or not name.isidentifier():
+            raise UserError(f"{option} {word}: an option is name=value")
+        if name in found:
+            raise UserError(f"{option} {word}: {name} is given twice")
+        found[name] = text
+    return found
 
 
 def flag(name: str) -> str:

@@ -13,6 +13,7 @@ from gpae.algorithms.actor_critic import ActorCritic
 from gpae.algorithms.base import algorithm_called
 from gpae.algorithms.batch import critic_input
 from gpae.algorithms.rollout import Last
+from gpae.algorithms.sharding import shardings
 from gpae.envs import Discrete
 from gpae.envs.probes import Death, Memory, Stay, Team
 from gpae.errors import UserError
@@ -538,25 +539,15 @@ def test_seeds_trained_together_equal_each_trained_alone():
         np.testing.assert_allclose(metrics["value_loss"][seed], alone_metrics["value_loss"], rtol=1e-4)
 
 
-def test_one_device_equals_four():
+@pytest.mark.parametrize(
+    ("name", "settings"), [("gpae", {}), ("gpae", {"window": 2}), ("dop", {"replay_sequences": 8})]
+)
+def test_one_device_equals_four(name, settings):
     """Environments sharded over four devices: the same update, since every mean is a sum over a count."""
-    p = programs(TEAM, total_steps=400)
+    p = programs(TEAM, name, total_steps=400, **settings)
     state = p.init(jax.random.key(0))
     mesh = jax.make_mesh((4,), ("env",), axis_types=(jax.sharding.AxisType.Auto,))
-
-    def place(x):
-        first = (
-            jax.sharding.PartitionSpec("env") if x.ndim and x.shape[0] == p.config.algorithm.experience.envs else None
-        )
-        return jax.device_put(x, jax.sharding.NamedSharding(mesh, first or jax.sharding.PartitionSpec()))
-
-    spread = dataclasses.replace(
-        jax.tree.map(
-            lambda x: jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())), state
-        ),
-        vector=jax.tree.map(place, state.vector),
-        carry=jax.tree.map(place, state.carry),
-    )
+    spread = jax.device_put(state, shardings(state, mesh))
     one, metrics = p.update(state)
     four, four_metrics = p.update(spread)
     assert len(four.vector.is_first.sharding.device_set) == 4

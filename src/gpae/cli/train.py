@@ -16,7 +16,7 @@ from gpae.diagnostics.pictures import train
 from gpae.errors import UserError
 from gpae.runs.directory import read_config
 from gpae.settings import flag, replaced, settings, settings_of, values_of
-from gpae.training.config import ExperimentConfig, RunOptions, from_dict, refusal
+from gpae.training.config import ExperimentConfig, RunOptions, from_dict, idle, refusal
 from gpae.training.presets import NONE, names, preset
 from gpae.training.trainer import Diverged, Interrupted
 
@@ -77,9 +77,8 @@ def main(words: Sequence[str], imports: Sequence[str] = ()) -> int:
     start = _start(words)
     _refuse_foreign(given, start)
     config, options = _parsed(words, start)
-    for name, why in config.algorithm.idle().items():
-        if flag(name) in given:
-            print(f"{flag(name)} does nothing here: {why}", file=sys.stderr)
+    for sentence in idle(config, [name for name in settings_of(config) if flag(name) in given]):
+        print(sentence, file=sys.stderr)
     return _carried_out(config, options)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from gpae.errors import UserError
 from gpae.runs.evaluations import EVALUATIONS, entries, read_evaluations
 
 CURVE = "curve.png"
+_Seeds = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Seed -> its evaluations, in order."""
 # Colours that the colour-blind tell apart; in grey print the line styles do it.
 _GREEDY = {"color": COLOURS[0], "linestyle": "-"}
 _SAMPLED = {"color": COLOURS[1], "linestyle": "--"}
@@ -37,15 +39,15 @@ def learning_curve(run_directory: str | Path) -> Path:
     """
     path = Path(run_directory)
     found = entries(read_evaluations(path), path / EVALUATIONS)
-    seeds = {entry.seed: entry.steps for entry in found}
-    if not _steps(seeds):
+    seeds = {entry.seed: entry.evaluations for entry in found}
+    if not any(seeds.values()):
         raise UserError(f"{path} has no evaluations yet; there is no curve to draw")
     env, algorithm = found[0].env, found[0].algorithm
-    wins = any("win_rate" in step or "sampled_win_rate" in step for step in _steps(seeds))
+    wins = any("win_rate" in step or "sampled_win_rate" in step for steps in seeds.values() for step in steps)
     metric = "win_rate" if wins else "return"
 
     with drawing():
-        count = sum(bool(_steps({"": steps})) for steps in seeds.values())
+        count = sum(map(bool, seeds.values()))
         title = f"{env}, {algorithm} ({count} seed{'s' * (count != 1)})"
         figure, axes = against_steps(title, "win rate" if wins else "return per episode")
         _fill(axes, seeds, metric, wins=wins)
@@ -54,7 +56,7 @@ def learning_curve(run_directory: str | Path) -> Path:
     return picture
 
 
-def _fill(axes: Axes, seeds: Mapping[str, Any], metric: str, *, wins: bool) -> None:
+def _fill(axes: Axes, seeds: _Seeds, metric: str, *, wins: bool) -> None:
     finals = [
         (final, style)
         for name, label, style in ((metric, "greedy", _GREEDY), (f"sampled_{metric}", "sampled", _SAMPLED))
@@ -68,14 +70,12 @@ def _fill(axes: Axes, seeds: Mapping[str, Any], metric: str, *, wins: bool) -> N
     axes.legend(frameon=False, loc="best")
 
 
-def _steps(seeds: Mapping[Any, Any]) -> list[dict[str, Any]]:
-    return [step for steps in seeds.values() for name, step in steps.items() if name.startswith("step_")]
-
-
-def _draw(axes: Axes, seeds: Mapping[str, Any], metric: str, label: str, style: dict[str, Any]) -> Any:
+def _draw(
+    axes: Axes, seeds: Mapping[str, Sequence[Mapping[str, Any]]], metric: str, label: str, style: dict[str, Any]
+) -> Any:
     """The curves of one metric; returns the mean's last point."""
     curves = [
-        {step["step_count"]: float(np.mean(step[metric])) for step in _steps({0: steps}) if metric in step}
+        {step["step_count"]: float(np.mean(step[metric])) for step in steps if metric in step}
         for steps in seeds.values()
     ]
     curves = [dict(sorted(curve.items())) for curve in curves if curve]

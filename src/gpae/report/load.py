@@ -13,7 +13,7 @@ import numpy as np
 from gpae.errors import UserError
 from gpae.report.scores import SCORES, is_rate
 from gpae.report.sources import Source, find, labels_of
-from gpae.runs.evaluations import ABSOLUTE, NOT_METRICS, Entry, entries, lacking
+from gpae.runs.evaluations import NOT_METRICS, Entry, entries, lacking
 from gpae.runs.files import read_json
 
 
@@ -171,7 +171,7 @@ def _scales(seeds: Sequence[Entry], file: Path, remarks: list[str]) -> dict[str,
 
 def _score(env: str, found: Sequence[_Found], wanted: str | None) -> str:
     """What the seeds of an environment are compared by."""
-    every = [{n for name, step in one.entry.steps.items() if name != ABSOLUTE for n in step} for one in found]
+    every = [{name for step in one.entry.evaluations for name in step} for one in found]
     common = set.intersection(*every) - set(NOT_METRICS) if every else set()
     if wanted is not None:
         if wanted not in common:
@@ -186,8 +186,7 @@ def _score(env: str, found: Sequence[_Found], wanted: str | None) -> str:
 
 def _seed_result(one: _Found, score: str, env: str, method: str, remarks: list[str]) -> SeedResult | None:
     entry, source = one.entry, one.source
-    steps = entry.steps
-    evaluations = sorted((s for s in steps.values() if "step_count" in s), key=lambda s: s["step_count"])
+    evaluations = entry.evaluations
     scored = [e for e in evaluations if score in e]
     if not scored:
         remarks.append(f"{source.name}: {entry.seed} of {method} in {env} is left out: it has no evaluations")
@@ -203,7 +202,7 @@ def _seed_result(one: _Found, score: str, env: str, method: str, remarks: list[s
         return float(np.mean(values)) * one.scale.get(name, 1.0)
 
     names = [n for n in scored[0] if n not in NOT_METRICS and all(n in e for e in scored)]
-    absolute: Mapping[str, Any] = next((s for n, s in steps.items() if n.startswith("absolute")), {})
+    absolute = entry.absolute
     return SeedResult(
         seed=entry.seed,
         source=source,

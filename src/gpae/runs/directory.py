@@ -93,6 +93,21 @@ def read_config(path: str | Path, needs: Collection[str] = ()) -> dict[str, Any]
     return _settings(path, needs)
 
 
+def refuse_other_settings(
+    path: Path, before: Mapping[str, Any], now: Mapping[str, Any], *, free: Collection[str] = ()
+) -> None:
+    """Raises a UserError that names each setting in which a run differs from what is asked for, with both values."""
+    now = json.loads(json.dumps(dict(now)))
+
+    def shown(settings: Mapping[str, Any], name: str) -> str:
+        return json.dumps(settings[name]) if name in settings else "absent"
+
+    differing = [k for k in {**before, **now} if k not in free and before.get(k) != now.get(k)]
+    if differing:
+        changes = ", ".join(f"{k[:60]} (was {shown(before, k)}, now {shown(now, k)})" for k in differing)
+        raise UserError(f"{path} was made with other settings: {changes}")
+
+
 class RunDirectory:
     """A run directory that this process alone may write.
 
@@ -180,11 +195,7 @@ class RunDirectory:
                 raise nothing
             before = run.config
             if config is not None:
-                now = json.loads(json.dumps(dict(config)))
-                differing = [k for k in {**before, **now} if k not in free and before.get(k) != now.get(k)]
-                if differing:
-                    changes = ", ".join(f"{k[:60]} (was {_shown(before, k)}, now {_shown(now, k)})" for k in differing)
-                    raise UserError(f"{path} was made with other settings: {changes}")
+                refuse_other_settings(path, before, config, free=free)
             record = read_versions(path)
             write_json(path / VERSIONS, {**record, "resumed": [*record.get("resumed", []), versions()]})
         except BaseException:
@@ -366,7 +377,3 @@ def _is_blank(path: Path) -> bool:
         return False
     names = {p.name for p in path.iterdir()} - {LOCK}
     return names <= {VERSIONS, f"{VERSIONS}.tmp", f"{CONFIG}.tmp"}
-
-
-def _shown(settings: Mapping[str, Any], name: str) -> str:
-    return schema.shown(settings[name]) if name in settings else "absent"

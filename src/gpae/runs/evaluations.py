@@ -33,6 +33,17 @@ class Entry(NamedTuple):
     steps: Mapping[str, Any]
     """step_j or absolute_metrics -> what was found."""
 
+    @property
+    def evaluations(self) -> list[Mapping[str, Any]]:
+        """What was found during training, by step count; each with its "step_count"."""
+        found = [s for name, s in self.steps.items() if not name.startswith(_ABSOLUTE) and "step_count" in s]
+        return sorted(found, key=lambda step: step["step_count"])
+
+    @property
+    def absolute(self) -> Mapping[str, Any]:
+        """What was found with the best parameters; empty if there was no such evaluation."""
+        return next((s for name, s in self.steps.items() if name.startswith(_ABSOLUTE)), {})
+
 
 def read_evaluations(run: str | Path) -> dict[str, Any]:
     """What evaluations.json of a run directory holds; empty if there is none yet.

@@ -35,12 +35,12 @@ from typing import Any
 from gpae import envs
 from gpae.algorithms import algorithm_called
 from gpae.errors import UserError, unknown_name
-from gpae.runs.directory import CONFIG
-from gpae.runs.files import read_json, read_text
+from gpae.runs.directory import read_config, refuse_other_settings
+from gpae.runs.files import read_text
 from gpae.settings import checked, flag, settings_of
 from gpae.studies.place import locate
 from gpae.studies.study import DEFAULT, Study, StudyRun
-from gpae.training.config import ExperimentConfig, as_dict, from_dict, known_to
+from gpae.training.config import ExperimentConfig, as_dict, from_dict, idle, known_to
 from gpae.training.experiment import Experiment
 from gpae.training.presets import FAMILIES, layers, names, preset
 
@@ -126,13 +126,13 @@ class _Reader:
         self, data: Mapping[str, Any], values: Mapping[str, Any], setting: str, env: str, one: str, path: Path
     ) -> list[StudyRun]:
         """The runs of a setting of an algorithm in an environment: one, or one for so many seeds at once."""
-        config = self.config(data, values, setting, env, one)
+        config, said = self.config(data, values, setting, env, one)
         words = [re.sub(r"[/:]", "-", env), one, *([] if setting == DEFAULT else [setting])]
         found = []
         for part in self.parts(data, config):
             numbers = [] if part == config else [f"seeds{part.seed}-{part.seed + part.seeds - 1}"]
             name = "-".join([*words, *numbers])
-            found.append(StudyRun(name, setting, part, path / name))
+            found.append(StudyRun(name, setting, part, path / name, said))
         return found
 
     def different_names(self, runs: Sequence[StudyRun]) -> None:
@@ -172,8 +172,8 @@ class _Reader:
 
     def config(
         self, data: Mapping[str, Any], values: Mapping[str, Any], setting: str, env: str, algorithm: str
-    ) -> ExperimentConfig:
-        """The settings of one run."""
+    ) -> tuple[ExperimentConfig, tuple[str, ...]]:
+        """The settings of one run, and what is to be said of those that do nothing."""
         here, cls = ("settings", setting), algorithm_called(algorithm)
         own = {k: v for k, v in values.items() if k not in ("only", "for", "preset")}
         sources = [
@@ -209,7 +209,7 @@ class _Reader:
             blamed = [n for n in origin if re.search(rf"(?<![\w-]){re.escape(flag(n))}\b|\b{re.escape(n)}\b", words)]
             place = origin[blamed[0]] if blamed else here if setting != DEFAULT else ("name",)
             raise self.wrong(place, f"{words} (in {env}, {algorithm})") from error
-        return config
+        return config, tuple(idle(config, overrides))
 
     def value(self, key: tuple[str, ...], name: str, value: Any, start: ExperimentConfig) -> tuple[str, Any]:
         """A setting by its name in Python, and its value, checked."""
@@ -251,13 +251,11 @@ class _Reader:
         """Refuses to mix a run with an older one of another make."""
         if run.state == "new":
             return
-        before, now = as_dict(from_dict(read_json(run.path / CONFIG))), as_dict(run.config)
-        differing = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        if differing:
-            changes = ", ".join(f"{n} (was {before.get(n)!r}, now {now.get(n)!r})" for n in differing)
-            raise UserError(
-                f"{run.path} was made with other settings: {changes}; give the study another name, or remove that run"
-            )
+        before = as_dict(from_dict(read_config(run.path)))
+        try:
+            refuse_other_settings(run.path, before, as_dict(run.config))
+        except UserError as error:
+            raise UserError(f"{error}; give the study another name, or remove that run") from error
 
     # -- values --------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gpae.errors import UserError
+from gpae.settings import named_values
 from gpae.studies import worker
 
 
@@ -181,16 +182,11 @@ def slurm_parameters(options: Sequence[str]) -> dict[str, Any]:
       UserError: no "=", a name that cannot be one, or one that stands there twice.
     """
     found: dict[str, Any] = {}
-    for option in options:
-        name, equals, text = (part.strip() for part in option.partition("="))
-        if not equals or not name.isidentifier():
-            raise UserError(f"--slurm {option}: an option is name=value, such as slurm_partition=gpu")
-        if name in found:
-            raise UserError(f"--slurm {option}: {name} is given twice")
+    for name, text in named_values("--slurm", options).items():
         try:
             found[name] = tomllib.loads(f"value = {text}")["value"]
         except (tomllib.TOMLDecodeError, KeyError):
-            if text[:1] in "[{\"'" and text:
-                raise UserError(f"--slurm {option}: the value is not TOML") from None
+            if text[:1] in tuple("[{\"'"):
+                raise UserError(f"--slurm {name}={text}: the value is not TOML") from None
             found[name] = text
     return found

@@ -25,6 +25,8 @@ class StudyRun:
     setting: str
     config: ExperimentConfig
     path: Path
+    idle: tuple[str, ...] = ()
+    """Settings of the file that do nothing here, a sentence each."""
 
     @property
     def algorithm(self) -> str:

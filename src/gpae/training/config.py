@@ -7,7 +7,8 @@ in studies a name belongs to exactly one part.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 from gpae.algorithms import ALGORITHMS, GPAE, Algorithm, algorithm_called, having
 from gpae.errors import UserError, unknown_name
 from gpae.runs.directory import check_name
-from gpae.settings import Count, Size, between, check_ranges, replaced, settings, settings_of, values_of
+from gpae.settings import Count, Size, between, check_ranges, flag, replaced, settings, settings_of, values_of
 from gpae.training import version_0_1
 
 
@@ -93,6 +94,12 @@ class ExperimentConfig:
         return self
 
 
+def idle(config: ExperimentConfig, names: Iterable[str]) -> list[str]:
+    """Of the settings `names` (as Python has them), those that do nothing beside the others: a sentence each."""
+    why = config.algorithm.idle()
+    return [f"{flag(name)} does nothing here: {why[name]}" for name in names if name in why]
+
+
 def configure(algorithm: str | Algorithm = "gpae", **settings: Any) -> ExperimentConfig:
     """An experiment from flat names: `configure("mappo", env="smax/3m", num_envs=32, clip=0.1)`.
 
@@ -102,9 +109,14 @@ def configure(algorithm: str | Algorithm = "gpae", **settings: Any) -> Experimen
 
     Raises:
       UserError: an unknown algorithm, a setting that it does not have, or a value of another type or out of range.
+
+    Warns of settings that do nothing beside the others' values, such as eta on-policy.
     """
     start = algorithm_called(algorithm)() if isinstance(algorithm, str) else algorithm
-    return ExperimentConfig(algorithm=start).replace(**settings)
+    config = ExperimentConfig(algorithm=start).replace(**settings)
+    for sentence in idle(config, settings):
+        warnings.warn(sentence, stacklevel=2)
+    return config
 
 
 def known_to(config: ExperimentConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,9 +135,8 @@ def known_to(config: ExperimentConfig, changes: Mapping[str, Any]) -> dict[str, 
 def refusal(name: str, algorithm: str) -> UserError:
     """The error for a setting that an algorithm does not have."""
     owners = having(name) or having(name + "_")
-    flag = "--" + name.rstrip("_").replace("_", "-")
     if owners:
-        return UserError(f"{flag} belongs to {', '.join(owners)}; {algorithm} has nothing that it would change")
+        return UserError(f"{flag(name)} belongs to {', '.join(owners)}; {algorithm} has nothing that it would change")
     everything = {s.key for cls in ALGORITHMS.values() for s in settings_of(ExperimentConfig(algorithm=cls())).values()}
     return unknown_name("setting", name, everything)
 

@@ -12,6 +12,7 @@ from gpae import envs
 from gpae.envs.protocol import Environment, TimeoutIsTermination
 from gpae.envs.registry import parameters
 from gpae.errors import UserError, unknown_name
+from gpae.settings import named_values
 from gpae.training.config import ExperimentConfig
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -34,20 +35,14 @@ def environment_options(env: str, options: Sequence[str]) -> dict[str, Any]:
       UserError: no "=", an unknown name, one that stands there twice, or a value of another type.
     """
     known, found = parameters(env), {}
-    for option in options:
-        name, equals, text = (part.strip() for part in option.partition("="))
-        if not equals:
-            raise UserError(f"--env-options {option}: an option is name=value")
+    for name, text in named_values("--env-options", options).items():
         if known is not None and name not in known:
             raise unknown_name(f"option of {env}", name, known)
-        if name in found:
-            raise UserError(f"--env-options {option}: {name} is given twice")
-        parameter = None if known is None else known[name]
-        found[name] = _read(option, text, parameter)
+        found[name] = _read(name, text, None if known is None else known[name])
     return found
 
 
-def _read(option: str, text: str, parameter: inspect.Parameter | None) -> Any:
+def _read(name: str, text: str, parameter: inspect.Parameter | None) -> Any:
     kind = _kind(parameter)
     choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
     wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind)
@@ -57,9 +52,9 @@ def _read(option: str, text: str, parameter: inspect.Parameter | None) -> Any:
         if kind in (int, float):
             return kind(text)
     except (KeyError, ValueError):
-        raise UserError(f"--env-options {option}: {option.partition('=')[0]} must be {wanted}") from None
+        raise UserError(f"--env-options {name}={text}: {name} must be {wanted}") from None
     if choices and text not in choices:
-        raise UserError(f"--env-options {option}: must be one of {', '.join(choices)}")
+        raise UserError(f"--env-options {name}={text}: {name} must be one of {', '.join(choices)}")
     return text
 
 
