@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gpae.algorithms import losses
+from gpae.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -67,22 +68,62 @@ def test_explained_variance():
     assert losses.explained_variance(-targets, targets, mask) < 0
 
 
-@pytest.mark.parametrize("log_ratio", [25.0, -25.0, 80.0, float("inf")])
-def test_one_sample_far_away_cannot_outweigh_all_others(log_ratio):
-    """Without the bound a single sample at log rho = 25 gave a loss of -1.6e9."""
-    far = jnp.array([log_ratio, 0.1])
+# ---- ratios are bounded ---------------------------------------------------------------------------------------------
 
-    def objective(shift):
-        return losses.clipped_surrogate(far + shift, far, jnp.array([1.0, 1.0]), 0.2).sum()
-
-    value, gradient = jax.value_and_grad(objective)(0.0)
-    assert abs(value) <= 1.2 * np.exp(losses.LOG_RATIO_LIMIT) + 2
-    assert np.isfinite(gradient)
+FAR = [25.0, -25.0, 80.0, -80.0, 1e30, np.inf, -np.inf]
 
 
-def test_ratios_within_the_bounds_are_as_they_are():
-    within = jnp.linspace(-9.9, 9.9, 41)
-    old, advantages = within[::-1] / 3, jnp.sin(within)
-    ratios, olds = jnp.exp(within), jnp.exp(old)
-    plain = jnp.minimum(ratios * advantages, jnp.clip(ratios, olds - 0.2 * olds, olds + 0.2 * olds) * advantages)
-    np.testing.assert_array_equal(losses.clipped_surrogate(within, old, advantages, 0.2), plain)
+@pytest.mark.parametrize("clip_range", losses.CLIP_RANGES)
+@pytest.mark.parametrize("advantage", [1.0, -1.0])
+@pytest.mark.parametrize("old", [0.0, 9.0, *FAR])
+@pytest.mark.parametrize("new", FAR)
+def test_one_sample_far_away_cannot_make_a_loss_of_a_billion(new, old, advantage, clip_range):
+    """Without the bound one sample at |log rho| = 25 among 45 gave a loss of -1.6e9, and infinite ones gave NaN."""
+    new, old = jnp.full(45, 0.1).at[7].set(new), jnp.full(45, 0.0).at[7].set(old)
+
+    def loss(shift):
+        objective = losses.clipped_surrogate(new + shift, old, jnp.full(45, advantage), 0.2, clip_range=clip_range)
+        return -losses.masked_mean(objective, jnp.ones(45, bool))
+
+    value, gradient = jax.value_and_grad(loss)(jnp.zeros(45))
+    assert abs(value) <= 1.2 * np.exp(losses.LOG_RATIO_LIMIT) / 45 + 1.2
+    assert np.isfinite(gradient).all()
+    assert gradient[7] == 0.0  # beyond the bound there is none
+    assert (gradient[:7] != 0.0).all()
+
+
+def test_ratios_are_bounded_as_in_the_released_code():
+    far = jnp.array([11.0, -11.0])
+    surrogate = losses.clipped_surrogate(far, far, jnp.array([-1.0, -1.0]), 0.2)
+    np.testing.assert_allclose(surrogate, -np.exp([10.0, -10.0]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("clip_range", losses.CLIP_RANGES)
+def test_ratios_within_the_bounds_are_as_they_were_bit_for_bit(clip_range):
+    def unbounded(log_ratios, old_log_ratios, advantages):
+        ratios, old = jnp.exp(log_ratios), jnp.exp(old_log_ratios)
+        margin = 0.2 * old if clip_range == "multiplicative" else 0.2
+        return jnp.minimum(ratios * advantages, jnp.clip(ratios, old - margin, old + margin) * advantages)
+
+    def bounded(log_ratios, old_log_ratios, advantages):
+        return losses.clipped_surrogate(log_ratios, old_log_ratios, advantages, 0.2, clip_range=clip_range)
+
+    rng = np.random.default_rng(0)
+    old = rng.uniform(-9.5, 9.5, 501).astype(np.float32)
+    new = old + rng.normal(scale=0.2, size=501).astype(np.float32)
+    advantages = rng.normal(size=501).astype(np.float32)
+    for transform in (lambda f: f, jax.jit):
+        np.testing.assert_array_equal(*(transform(f)(new, old, advantages) for f in (unbounded, bounded)))
+        gradients = [transform(jax.grad(lambda x, f=f: f(x, old, advantages).sum()))(new) for f in (unbounded, bounded)]
+        np.testing.assert_array_equal(*gradients)
+
+
+def test_nan_is_not_hidden_by_the_bounds():
+    nan, zero = jnp.full(1, jnp.nan), jnp.zeros(1)
+    assert np.isnan(losses.clipped_surrogate(nan, zero, jnp.ones(1), 0.2)).all()
+    assert np.isnan(losses.clipped_surrogate(zero, nan, jnp.ones(1), 0.2)).all()
+
+
+def test_an_unknown_clip_range_is_named():
+    with pytest.raises(UserError, match="unknown clip_range 'additiv'; did you mean 'additive'"):
+        losses.clipped_surrogate(jnp.zeros(1), jnp.zeros(1), jnp.zeros(1), 0.2, clip_range="additiv")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpae.estimators import counterfactual_advantages, dae, gae, tree_backup
+from gpae.estimators import counterfactual_advantages, dae, gae, gpae, tree_backup
 from reference import estimators as reference
 
 T, E, N, A = 10, 3, 2, 4
@@ -21,7 +21,7 @@ def experience(seed=0):
     return common | {"rewards": draw(T, E), "values": draw(T, E, N), "next_values": draw(T, E, N)}, draw
 
 
-compiled_dae = jax.jit(dae, static_argnames="trace")
+compiled_dae = jax.jit(dae, static_argnames=("trace", "own_weight"))
 compiled_tree = jax.jit(tree_backup, static_argnames="steps")
 
 
@@ -59,6 +59,41 @@ def test_dae_equals_the_sum_written_out(off_policy):
         advantages, targets = reference.dae(**columns, log_ratios=log_ratios[:, e], **options)
         np.testing.assert_allclose(found.advantages[:, e], advantages, atol=1e-5)
         np.testing.assert_allclose(found.critic_targets[:, e], targets, atol=1e-5)
+
+
+@pytest.mark.parametrize("trace", ["it", "dt", "others"])
+@pytest.mark.parametrize(("own_weight", "own_cap"), [("truncated", 1.5), ("exact", 1.5), ("exact", np.inf)])
+def test_dae_weighs_the_own_action_as_gpae_does(trace, own_weight, own_cap):
+    arguments, draw = experience(6)
+    log_ratios, expected_rewards = draw(T, E, N), draw(T, E, N)
+    etas = np.random.default_rng(7).uniform(1.0, 2.0, (T, 1, 1)).astype(np.float32)
+    common = {"gamma": 0.9, "lambda_": 0.8, "trace": trace, "own_weight": own_weight, "own_cap": own_cap}
+    found = compiled_dae(
+        **arguments, **common, expected_rewards=expected_rewards, beta=0.6, eta=etas, log_ratios=log_ratios
+    )
+    for e in range(E):
+        columns = {name: x[:, e] for name, x in arguments.items()}
+        columns |= {"expected_rewards": expected_rewards[:, e], "log_ratios": log_ratios[:, e], "eta": etas[:, 0]}
+        advantages, targets = reference.dae(**columns, **common, beta=0.6)
+        scale = max(1.0, np.abs(targets).max())
+        np.testing.assert_allclose(found.advantages[:, e], advantages, atol=1e-5 * scale)
+        np.testing.assert_allclose(found.critic_targets[:, e], targets, atol=1e-5 * scale)
+    plain = gpae(**arguments, **common, eta=etas, log_ratios=log_ratios)
+    found = compiled_dae(
+        **arguments, **common, expected_rewards=expected_rewards, beta=0.0, eta=etas, log_ratios=log_ratios
+    )
+    np.testing.assert_allclose(found.critic_targets, plain.critic_targets, rtol=1e-6, atol=1e-6)
+
+
+def test_dae_by_itself_truncates_the_own_weight():
+    arguments, draw = experience(8)
+    arguments |= {"expected_rewards": draw(T, E, N), "log_ratios": draw(T, E, N), "gamma": 0.9, "lambda_": 0.8}
+    found = dae(**arguments, beta=0.6)
+    weights = np.minimum(1, np.exp(arguments["log_ratios"]))
+    np.testing.assert_allclose(found.critic_targets, arguments["values"] + weights * found.advantages, atol=1e-6)
+    exact = dae(**arguments, beta=0.6, own_weight="exact")
+    np.testing.assert_array_equal(exact.advantages, found.advantages)  # the weight is the critic's alone
+    assert np.abs(exact.critic_targets - found.critic_targets).max() > 0.1
 
 
 def test_dae_without_beta_is_gae_bit_for_bit():
@@ -149,14 +184,51 @@ def test_tree_backup_of_certain_actions_is_td_lambda():
     np.testing.assert_allclose(found, jax.jit(gae)(**arguments, gamma=0.9, lambda_=0.8).critic_targets, atol=1e-5)
 
 
+# -- all of them ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("way", ["terminated", "truncated"])
+@pytest.mark.parametrize("estimator", [gae, gpae, dae, tree_backup])
+def test_nothing_of_the_next_episode_reaches_the_one_before(estimator, way, garbage):
+    arguments, draw = experience(9)
+    arguments |= {"terminated": np.zeros((T, E), bool), "truncated": np.zeros((T, E), bool)}
+    arguments[way][4] = True
+    extra = {"gpae": ("log_ratios",), "dae": ("expected_rewards", "log_ratios"), "tree_backup": ("log_probs",)}
+    arguments |= {name: -np.abs(draw(T, E, N)) for name in extra.get(estimator.__name__, ())}
+    options = {"gamma": 0.9, "lambda_": 0.8} | {"dae": {"beta": 0.5}, "tree_backup": {"steps": 5}}.get(
+        estimator.__name__, {}
+    )
+    if estimator is tree_backup:
+        arguments = {name: x[..., 0] if x.ndim == 3 else x for name, x in arguments.items()}
+    clean = estimator(**arguments, **options)
+    for name in ("rewards", "values", "next_values"):
+        arguments[name][5:] = garbage
+    if way == "terminated":
+        arguments["next_values"][4] = garbage  # of the final state, which is worth nothing
+    spoilt = estimator(**arguments, **options)
+    for one, other in zip(jax.tree.leaves(clean), jax.tree.leaves(spoilt), strict=True):
+        np.testing.assert_array_equal(one[:5], other[:5])
+        assert not np.isfinite(other[5:]).any()
+
+
 # -- wrong arguments -----------------------------------------------------------------------------------------------
+
+
+def dae_with(arguments, **changed):
+    options = {"expected_rewards": arguments["values"], "gamma": 0.9, "lambda_": 0.8, "beta": 0.5}
+    return dae(**arguments, **options | changed)
 
 
 @pytest.mark.parametrize(
     ("call", "word"),
     [
         (lambda a: dae(**a, expected_rewards=np.zeros((T, E)), gamma=0.9, lambda_=0.8, beta=0.5), "expected_rewards"),
-        (lambda a: dae(**a, expected_rewards=a["values"], gamma=0.9, lambda_=0.8, beta=1.5), "beta"),
+        (lambda a: dae_with(a, beta=1.5), "beta"),
+        (lambda a: dae_with(a, trace="its"), "trace"),
+        (lambda a: dae_with(a, own_weight="exactly"), "own_weight"),
+        (lambda a: dae_with(a, log_ratios=a["values"], own_cap=0.5), "own_cap"),
+        (lambda a: dae_with(a, log_ratios=a["values"], eta=np.ones(5)), "eta"),
         (lambda a: tree_backup(**a, log_probs=a["values"], gamma=0.9, lambda_=0.8, steps=3), "rewards"),
         (lambda a: tree_backup(**team(), gamma=0.9, lambda_=0.8, steps=0), "steps"),
         (lambda a: counterfactual_advantages(a["values"], a["values"], np.zeros(T, int)), "actions|probs"),

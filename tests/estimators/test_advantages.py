@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from gpae.estimators import advantage_gap, dae, gae, gpae
-from gpae.estimators.traces import TRACES
+from gpae.estimators import TRACES, advantage_gap, gae, gpae
 from reference import estimators as reference
 
 T, E, N = 12, 4, 3
@@ -132,6 +131,24 @@ def test_equals_the_double_loop(trace, reward_per_agent):
         targets = compiled(arguments, **options)
         assert_close(targets.advantages, advantages)
         assert_close(targets.critic_targets, critic_targets)
+
+
+@pytest.mark.parametrize("trace", ["dt", "others"])
+@pytest.mark.parametrize("shape", [(T, 1, 1), (N,), (1, E, 1), (T, E, N)])
+def test_an_eta_for_every_place_equals_the_double_loop(trace, shape):
+    arguments = experience(seed=15, spread=1.0)
+    etas = np.random.default_rng(16).uniform(1.0, 3.0, shape).astype(np.float32)
+    etas.flat[0] = np.inf
+    found = compiled(arguments, trace=trace, eta=etas)
+    everywhere = np.broadcast_to(etas, (T, E, N))
+    for e in range(E):
+        columns = {name: x[:, e] for name, x in arguments.items()}
+        slow = reference.gpae(**columns, gamma=0.9, lambda_=0.8, trace=trace, eta=everywhere[:, e])
+        assert_close(found.advantages[:, e], slow[0])
+        assert_close(found.critic_targets[:, e], slow[1])
+    constant = compiled(arguments, trace=trace, eta=np.full(shape, 1.05, np.float32))
+    jax.tree.map(np.testing.assert_array_equal, constant, compiled(arguments, trace=trace, eta=1.05))
+    assert np.abs(found.advantages - constant.advantages).max() > 0.01
 
 
 def test_gae_equals_its_sum():
@@ -279,6 +296,8 @@ WRONG_FOR_GPAE = [
     ({"trace": "DT"}, ValueError, "unknown trace 'DT'"),
     ({"own_weight": "exactly"}, ValueError, "unknown own_weight 'exactly'; did you mean 'exact'"),
     ({"eta": 0.9}, ValueError, "eta must be at least 1"),
+    ({"eta": np.array([1.0, 0.9, 1.0])}, ValueError, "eta must be at least 1, got 0.9"),
+    ({"eta": np.ones((5, 2))}, ValueError, r"eta must broadcast to \(5, 2, 3\), got shape \(5, 2\)"),
     ({"own_cap": 0.9}, ValueError, "own_cap must be at least 1"),
 ]
 
@@ -329,23 +348,3 @@ def test_the_advantage_gap_by_hand(strict):
 def test_wrong_arguments_of_the_gap(advantages, alive, agent, error):
     with pytest.raises(error):
         advantage_gap(advantages, alive, agent)
-
-
-def test_difference_advantages_can_weigh_the_own_action_exactly():
-    rng = np.random.default_rng(5)
-    shape = (5, 3)
-    values, following, expected = (jnp.asarray(rng.normal(size=shape), jnp.float32) for _ in range(3))
-    log_ratios = jnp.asarray(rng.normal(scale=0.8, size=shape), jnp.float32)
-    ends = jnp.zeros(5, bool)
-    arguments = (jnp.asarray(rng.normal(size=5), jnp.float32), values, following, ends, ends, expected)
-    common = {"gamma": 0.9, "lambda_": 0.8, "beta": 0.5, "log_ratios": log_ratios, "trace": "it"}
-    truncated, exact = (dae(*arguments, **common, own_weight=w) for w in ("truncated", "exact"))
-    capped = dae(*arguments, **common, own_weight="exact", own_cap=1.5)
-    np.testing.assert_array_equal(truncated.advantages, exact.advantages)
-    for found, weights in (
-        (truncated, np.minimum(1, np.exp(log_ratios))),
-        (exact, np.exp(log_ratios)),
-        (capped, np.minimum(1.5, np.exp(log_ratios))),
-    ):
-        np.testing.assert_allclose(found.critic_targets, values + weights * found.advantages, rtol=1e-5, atol=1e-6)
-    assert np.exp(log_ratios).max() > 1.5

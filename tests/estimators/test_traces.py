@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpae.estimators import importance_traces
-from gpae.estimators.traces import TRACES, own_weights
+from gpae.estimators import TRACES, gpae, importance_traces
+from gpae.estimators.traces import own_weights
 from reference import estimators as reference
 
 compiled = jax.jit(importance_traces, static_argnames="trace")
@@ -135,21 +135,77 @@ def test_unknown_own_weight_is_named():
         own_weights(np.zeros((3, 2), np.float32), own_weight="exactly")
 
 
-@pytest.mark.parametrize("scheme", ["dt", "others"])
-def test_eta_may_be_another_one_at_every_place(scheme, strict):
-    """An array that broadcasts is the scalar of each place; a constant one is that scalar, bit for bit."""
-    rng = np.random.default_rng(3)
-    log_ratios = jnp.asarray(rng.normal(scale=0.7, size=(6, 2, 3)), jnp.float32)
-    etas = jnp.asarray(rng.uniform(1.0, 2.0, size=(6, 1, 1)), jnp.float32)
-    found = importance_traces(log_ratios, trace=scheme, lambda_=0.9, eta=etas)
-    for t in range(6):
-        alone = importance_traces(log_ratios[t : t + 1], trace=scheme, lambda_=0.9, eta=float(etas[t, 0, 0]))
-        np.testing.assert_allclose(found[t], alone[0], rtol=1e-6)
-    constant = importance_traces(log_ratios, trace=scheme, lambda_=0.9, eta=jnp.full((3,), 1.05))
-    np.testing.assert_array_equal(constant, importance_traces(log_ratios, trace=scheme, lambda_=0.9, eta=1.05))
-    assert np.ptp(np.asarray(found) - np.asarray(constant)) > 1e-3
-    for wrong in (jnp.full((2,), 1.1), jnp.full((1, 6, 2, 3), 1.1)):
-        with pytest.raises(ValueError, match="eta must broadcast"):
-            importance_traces(log_ratios, trace=scheme, lambda_=0.9, eta=wrong)
-    with pytest.raises(ValueError, match="eta must be at least 1"):
-        importance_traces(log_ratios, trace=scheme, lambda_=0.9, eta=etas.at[0].set(0.5))
+def test_infinite_ratios_make_no_nan_of_an_advantage_of_zero():
+    """Uncapped, the product of two agents' ratios at +80 is beyond float32; 0 times an infinite trace was NaN."""
+    zeros, ends = np.zeros((3, 2), np.float32), np.zeros(3, bool)
+    for log_ratio in (80.0, np.inf):
+        log_ratios = np.full((3, 2), log_ratio, np.float32)
+        traces = compiled(log_ratios, trace="others", lambda_=0.9, eta=np.inf)
+        np.testing.assert_allclose(traces, 0.9 * np.exp(80.0), rtol=1e-5)
+        options = {"gamma": 0.9, "lambda_": 0.9, "trace": "others", "eta": np.inf, "own_weight": "exact"}
+        targets = gpae(zeros[:, 0], zeros, zeros, ends, ends, log_ratios, **options)
+        np.testing.assert_array_equal(targets.advantages, 0.0)
+        np.testing.assert_array_equal(targets.critic_targets, 0.0)
+
+
+# ---- an eta for every place -----------------------------------------------------------------------------------------
+
+
+def test_etas_of_steps_and_agents_by_hand(strict):
+    log_ratios = jnp.log(jnp.array(RATIOS))
+    # rho^-i = [4, 0.5] and [0.25, 2]: where it is below every eta, eta does not matter.
+    steps = compiled(log_ratios, trace="dt", lambda_=0.8, eta=jnp.array([[1.0], [1.5]]))
+    np.testing.assert_allclose(steps, [[0.4, 0.8], [0.4, 0.3]], rtol=1e-6)
+    agents = compiled(log_ratios, trace="dt", lambda_=0.8, eta=jnp.array([1.5, 1.0]))
+    np.testing.assert_allclose(agents, [[0.6, 0.8], [0.4, 0.2]], rtol=1e-6)
+    each = compiled(log_ratios, trace="others", lambda_=0.8, eta=jnp.array([[2.0, 1.0], [1.0, jnp.inf]]))
+    np.testing.assert_allclose(each, [[0.8, 1.6], [0.4, 0.4]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("trace", ["dt", "others"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 1), (6, 1, 1), (1, 2, 1), (6, 2, 3)])
+def test_a_constant_array_of_etas_is_the_scalar_bit_for_bit(trace, shape, strict):
+    log_ratios = np.random.default_rng(3).normal(scale=0.7, size=(6, 2, 3)).astype(np.float32)
+    for eta in (1.0, 1.05, np.inf):
+        expected = compiled(log_ratios, trace=trace, lambda_=0.9, eta=eta)
+        found = compiled(log_ratios, trace=trace, lambda_=0.9, eta=jnp.full(shape, eta))
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("trace", ["dt", "others"])
+@pytest.mark.parametrize("shape", [(6, 1, 1), (3,), (6, 2, 3)])
+def test_an_eta_for_every_place_equals_the_double_loop(trace, shape, strict):
+    rng = np.random.default_rng(4)
+    log_ratios = rng.normal(size=(6, 2, 3)).astype(np.float32)
+    etas = rng.uniform(1.0, 3.0, shape).astype(np.float32)
+    found = compiled(log_ratios, trace=trace, lambda_=0.9, eta=etas)
+    everywhere = np.broadcast_to(etas, log_ratios.shape)
+    for e in range(2):
+        slow = reference.traces(log_ratios[:, e], trace=trace, lambda_=0.9, eta=everywhere[:, e])
+        np.testing.assert_allclose(found[:, e], slow, rtol=2e-6)
+
+
+def test_etas_are_traced_without_recompilation_and_may_be_whole_numbers():
+    log_ratios, compilations = np.ones((4, 2), np.float32), compiled._cache_size()
+    for etas in ([[1.0], [2.0], [3.0], [4.0]], [[4.0], [3.0], [2.0], [1.0]]):
+        found = compiled(log_ratios, trace="others", lambda_=1.0, eta=np.array(etas, np.float32))
+        np.testing.assert_allclose(found, np.e * np.minimum(np.e, etas) * np.ones(2), rtol=1e-6)
+    assert compiled._cache_size() == compilations + 1
+    whole = importance_traces(log_ratios, trace="others", lambda_=1.0, eta=np.array([1, 2]))
+    np.testing.assert_allclose(whole[0], np.e * np.array([1.0, 2.0]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2,), (4, 3), (5, 4, 3), (1, 5, 1, 3), (0,)])
+def test_an_eta_that_does_not_broadcast_is_named_traced_or_not(shape):
+    log_ratios = np.zeros((5, 1, 3), np.float32)
+    named = r"eta must broadcast to \(5, 1, 3\), got shape"
+    with pytest.raises(ValueError, match=named):
+        importance_traces(log_ratios, trace="it", lambda_=0.9, eta=np.ones(shape))
+    with pytest.raises(ValueError, match=named):
+        compiled(log_ratios, trace="it", lambda_=0.9, eta=np.ones(shape))
+
+
+@pytest.mark.parametrize("wrong", [0.99, -np.inf, np.nan])
+def test_an_eta_below_one_anywhere_is_named(wrong):
+    with pytest.raises(ValueError, match=f"eta must be at least 1, got {wrong}"):
+        importance_traces(np.zeros((5, 3), np.float32), trace="dt", lambda_=0.9, eta=np.array([1.5, wrong, 2.0]))

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gpae import estimators
+from gpae.estimators import BOOTSTRAPS, OWN_WEIGHTS
 from gpae.exact import (
     Form,
     Operator,
@@ -23,9 +25,9 @@ from gpae.exact import (
     sample_trajectories,
     surrogate_gradient,
 )
-from gpae.exact.operators import BOOTSTRAPS, OWN_WEIGHTS, TRACES
+from gpae.exact.operators import TRACES
 from gpae.exact.solve import lift
-from gpae.exact.statements import _compiled_estimator
+from gpae.exact.statements import compiled_estimator
 from reference import exact as reference
 
 STEPS = 40  # (gamma lambda)^40 = 2e-14 below
@@ -69,6 +71,11 @@ def test_means_and_targets_are_those_of_slow_backups(case, trace, bootstrap):
                 assert targets[s, other] == pytest.approx(expected, abs=1e-9)
 
 
+def test_the_traces_are_those_of_the_estimators_and_the_untruncated_one():
+    assert set(TRACES) == {*estimators.TRACES, "per-decision"}
+    assert len(TRACES) == len(set(TRACES))
+
+
 def test_fixed_point_and_moduli_of_a_known_map():
     known = Operator(matrix=np.array([[0.5, -0.25], [0.0, 0.25]]), offset=np.array([1.0, 3.0]))
     np.testing.assert_allclose(known.fixed_point, [0.0, 4.0])
@@ -99,7 +106,7 @@ def test_variance_is_that_of_samples(case, trace, bootstrap):
     arguments = estimator_arguments(game, rollout, policy, behaviour, tables, bootstrap, fresh)
     floats = {name: x if x.dtype == bool else x.astype(np.float32) for name, x in arguments.items()}
     options = {"gamma": game.discount, "lambda_": 0.6, "trace": trace, "eta": 1.05, "own_weight": "truncated"}
-    sampled = np.asarray(_compiled_estimator()(**floats, **options, own_cap=math.inf).advantages[0], np.float64)
+    sampled = np.asarray(compiled_estimator()(**floats, **options, own_cap=math.inf).advantages[0], np.float64)
     pairs = rollout.states[0] * 4 + rollout.actions[0]
     for agent in range(2):
         variance = advantage_variance(game, policy, behaviour, agent, tables[agent], form).reshape(-1)

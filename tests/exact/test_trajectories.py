@@ -109,7 +109,7 @@ def test_arguments_of_the_estimator(case):
 def test_wrong_requests_are_named(case):
     game, policy, behaviour = case
     rollout, tables = sampled(case, steps=2, environments=2), np.zeros((2, 3, 2))
-    with pytest.raises(ValueError, match="bootstrap must be one of sampled, weighted"):
+    with pytest.raises(ValueError, match="unknown bootstrap"):
         estimator_arguments(game, rollout, policy, behaviour, tables, "drawn")
     with pytest.raises(ValueError, match="fresh must be given for the resampled bootstrap"):
         estimator_arguments(game, rollout, policy, behaviour, tables, "resampled")

@@ -3,17 +3,23 @@
 import io
 import itertools
 import json
+import math
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from gpae.errors import UserError
 from gpae.exact import cases as makers
 from gpae.exact import statements, tables, verify
 from gpae.exact.cases import CORRECTED, PAPER
 from gpae.exact.operators import Form
+from gpae.exact.plot import plot
 from gpae.exact.statements import Statement
+from gpae.exact.tables import MIXES, Table
 from gpae.exact.verify import Report
 
 
@@ -114,3 +120,112 @@ def test_the_advantage_gap_of_each_estimator():
     for row in stopped.values():
         np.testing.assert_allclose(row["GPAE corrected, exact critic"], row["exact"], atol=1e-9)
     assert stopped["lottery"]["GPAE, exact critic"] < 0.9 * stopped["lottery"]["exact"]  # the bootstrap's bias
+
+
+# ---- what is written ------------------------------------------------------------------------------------------------
+
+
+def small_report():
+    """A report with the tables that the picture is of, and figures out of the air."""
+    figures, columns = [*np.linspace(0, 1, len(MIXES))], tuple(map(str, MIXES))
+    return Report(
+        [Statement("0", "E[A|s,a] = Q - f", 1, 0.0, 1e-9)],
+        [
+            Table(
+                "distance", "", (*columns[:2], "own weight", *columns[2:]), [["dt", "sampled", "truncated", *figures]]
+            ),
+            Table("spread", "", ("", "", *columns), [["dt", "sampled", *figures]]),
+            Table(
+                "team", "", ("agents", "paper: distance", "paper: deviation"), [["2", 0.5, 1.0], ["3", 0.4, math.inf]]
+            ),
+        ],
+    )
+
+
+@pytest.fixture
+def solved(monkeypatch):
+    """How often games were solved, without solving any."""
+    calls = []
+
+    def examine(games, seed):
+        calls.append((games, seed))
+        return small_report()
+
+    monkeypatch.setattr(verify, "examine", examine)
+    return calls
+
+
+@pytest.mark.parametrize("which", ["json_path", "plot_path"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("missing/out.png", "there is no folder .*missing"),
+        ("", "is a folder"),
+        ("x" * 300 + ".png", "cannot be written"),
+    ],
+    ids=["missing folder", "a folder", "long name"],
+)
+def test_a_file_that_cannot_be_written_is_found_before_anything_is_computed(tmp_path, solved, which, name, said):
+    with pytest.raises(UserError, match=said) as raised:
+        verify.run(**{which: tmp_path / name})
+    assert len(str(raised.value).splitlines()) == 1
+    assert not solved
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="to root no folder is read-only")
+def test_a_read_only_folder_is_found_before_anything_is_computed(tmp_path, solved):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="may not be written"):
+        verify.run(json_path=tmp_path / "verify.json")
+    assert not solved
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk to write to")
+def test_a_full_disk_is_one_line(solved):
+    with pytest.raises(UserError, match="/dev/full cannot be written: No space left"):
+        verify.run(json_path=Path("/dev/full"))
+
+
+def test_a_picture_of_another_kind_is_refused_by_its_name(tmp_path, solved):
+    with pytest.raises(UserError, match=r"the picture is a PNG; name it .*theory\.png"):
+        verify.run(plot_path=tmp_path / "theory.svg")
+    assert not solved
+    verify.run(plot_path=tmp_path / "theory")
+    assert (tmp_path / "theory").read_bytes().startswith(b"\x89PNG")
+
+
+def test_files_are_written_before_anything_is_printed(tmp_path, solved):
+    class Unable(io.StringIO):
+        def write(self, text):
+            raise UnicodeEncodeError("ascii", text, 0, 1, "no such character")
+
+    with pytest.raises(UnicodeEncodeError):
+        verify.run(
+            json_path=tmp_path / "verify.json", plot_path=tmp_path / "verify.png", console=Console(file=Unable())
+        )
+    assert json.loads((tmp_path / "verify.json").read_text())["holds"] is True
+    assert (tmp_path / "verify.png").stat().st_size > 10_000
+
+
+def test_a_terminal_without_unicode_gets_the_report_too():
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    small_report().print(Console(file=file, width=100))
+    file.flush()
+    printed = file.buffer.getvalue().decode("ascii")
+    assert "E[A|s,a] = Q - f" in printed
+    assert "inf" in printed
+
+
+def test_the_picture_is_the_same_whatever_the_users_matplotlibrc_says():
+    import matplotlib
+
+    plain = plot(small_report().tables)
+    theirs = {"text.usetex": True, "font.size": 30, "savefig.dpi": 10, "axes.grid": True, "lines.linewidth": 9}
+    with matplotlib.rc_context(theirs):
+        assert plot(small_report().tables) == plain
+        assert {name: matplotlib.rcParams[name] for name in theirs} == theirs
+
+
+def test_a_negative_number_of_games_is_named():
+    with pytest.raises(ValueError, match="games must be at least 0, got -1"):
+        verify.examine(games=-1, seed=0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import typing
+from typing import Literal, TypeAlias
 
 import jax.numpy as jnp
 from jax import Array
+
+from gpae.errors import unknown_name
 
 
 def masked_mean(x: Array, mask: Array) -> Array:
@@ -30,9 +33,13 @@ def explained_variance(values: Array, targets: Array, mask: Array) -> Array:
     return 1.0 - variance(targets - values) / jnp.maximum(variance(targets), 1e-8)
 
 
-ClipRange = Literal["multiplicative", "additive"]
+ClipRange: TypeAlias = Literal["multiplicative", "additive"]
+"""Whether the surrogate's clip is as wide as eps times the old ratio, or as eps; see `clipped_surrogate`."""
+CLIP_RANGES: tuple[ClipRange, ...] = typing.get_args(ClipRange)
+
 LOG_RATIO_LIMIT = 10.0
-"""Log-ratios of the surrogate are clipped to +-10, as in the code released for SMAX (arXiv 2603.02654)."""
+"""Log-ratios of the surrogate are clipped to +-10, as in the code that the authors of arXiv 2603.02654 released for
+SMAX."""
 
 
 def clipped_surrogate(
@@ -49,18 +56,29 @@ def clipped_surrogate(
         additive         min( rho A, clip(rho, rho_old - eps, rho_old + eps) A )
 
     with rho = pi_theta / mu and rho_old = pi_old / mu, mu the behaviour policy. On-policy rho_old = 1: both are PPO.
-    log rho and log rho_old beyond +-10 count as +-10, so that no sample can outweigh all others.
+
+    log rho and log rho_old beyond +-10 count as +-10 (`LOG_RATIO_LIMIT`): no sample weighs more than e^10 times its
+    advantage, and one beyond has no gradient. Without it, one sample at log rho = 25 with A < 0, where PPO's minimum
+    does not clip, made the loss of a whole minibatch.
 
     Args:
       log_ratios: log rho, [...].
       old_log_ratios: log rho_old, [...], no gradient.
-      advantages: [...].
-      clip: eps. GePPO makes it smaller as the window grows: 2 eps / (B + 1) for B segments weighed alike.
+      advantages: A, [...].
+      clip: eps >= 0. GePPO makes it smaller as the window grows: 2 eps / (B + 1) for B segments weighed alike.
       clip_range: "multiplicative" or "additive".
+
+    Returns:
+      The objective, [...].
+
+    Raises:
+      UserError: an unknown clip_range.
 
     Source: Kim et al. 2026 (arXiv 2603.02654), multiplicative; GePPO (Queeney et al. 2021, arXiv 2111.00072),
     additive; on-policy PPO (Schulman et al. 2017, arXiv 1707.06347, Eq. 7).
     """
+    if clip_range not in CLIP_RANGES:
+        raise unknown_name("clip_range", clip_range, CLIP_RANGES)
     limit = LOG_RATIO_LIMIT
     ratios = jnp.exp(jnp.clip(log_ratios, -limit, limit))
     old = jnp.exp(jnp.clip(old_log_ratios, -limit, limit))
@@ -72,8 +90,13 @@ def value_error(values: Array, old_values: Array, targets: Array, clip: Array | 
     """Half the squared error of each value, [...]; the larger of it and that of the value clipped near the old one.
 
     Args:
-      values, old_values, targets: [...].
+      values: of the critic that is trained, [...].
+      old_values: of the critic at the start of the update, [...], no gradient; not used without clip.
+      targets: [...], no gradient.
       clip: how far a value may move from the old one before moving further gains nothing; None for no clipping.
+
+    Returns:
+      The errors, [...].
 
     Source: the reference implementation of PPO (Schulman et al. 2017).
     """

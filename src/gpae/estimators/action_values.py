@@ -17,7 +17,7 @@ def counterfactual_advantages(action_values: ArrayLike, probs: ArrayLike, action
     with Q^i(a) = Q(s, (a^-i, a)). Its mean over a^i ~ pi^i is 0; with one agent it is Q - V.
 
     Args:
-      action_values: Q^i of every own action, [..., N, A], floating.
+      action_values: Q^i of every own action, [..., N, A], floating; finite, of illegal actions too.
       probs: pi^i, [..., N, A], floating, each summing to 1 over the last axis.
       actions: those taken, [..., N], integer.
 
@@ -25,8 +25,15 @@ def counterfactual_advantages(action_values: ArrayLike, probs: ArrayLike, action
       A, [..., N].
 
     Raises:
-      TypeError: arrays of the wrong kind.
+      TypeError: values or probabilities that are not floating, or actions that are not integer.
       ValueError: shapes that do not agree.
+
+    Example:
+      One agent with two actions, worth 1 and 3, which it takes equally often.
+
+      >>> action_values, probs = jnp.array([[1.0, 3.0]]), jnp.array([[0.5, 0.5]])
+      >>> print(estimators.counterfactual_advantages(action_values, probs, actions=jnp.array([1])))
+      [1.]
 
     Source: Foerster et al. 2018 (arXiv 1705.08926), Eq. 4.
     """
@@ -57,7 +64,8 @@ def tree_backup(
         y_t     = Q_t + sum_{l=0}^{m-1} [ prod_{j=1}^{l} gamma lambda (1 - ended_{t+j-1}) pi(a_{t+j}) ] delta_{t+l}
 
     where E is the mean of Q over the policy's actions, and pi(a) the probability of all that was done at a step, by
-    all agents together: since that falls fast with their number, few steps reach far.
+    all agents together: since that falls fast with their number, few steps reach far. With certain actions and m = T it
+    is TD(lambda), the critic target of `gae`.
 
     Args:
       rewards: what step t brought, [T, ...], floating.
@@ -75,7 +83,7 @@ def tree_backup(
 
     Raises:
       TypeError: an array that is not floating, or a flag that is not bool.
-      ValueError: shapes that do not agree, steps < 1, or a concrete scalar out of range.
+      ValueError: shapes that do not agree, steps < 1, or a concrete number out of range.
 
     Source: Precup, Sutton and Singh 2000; for teams Wang et al. 2021 (arXiv 2007.12322), Eq. 8.
     """
@@ -93,10 +101,11 @@ def tree_backup(
     lambda_ = jnp.asarray(check.scalar("lambda_", lambda_, 0, 1), values.dtype)
 
     deltas = rewards + gamma * jnp.where(terminated, 0, next_values) - values
-    onwards = jnp.where(terminated | truncated, 0, gamma * lambda_)
+    ended = terminated | truncated
     traces = jnp.exp(log_probs)
     error = deltas
     for _ in range(steps - 1):  # after k rounds, the sum of k + 1 steps
         following = jnp.concatenate([(traces * error)[1:], jnp.zeros_like(error[:1])])
-        error = deltas + onwards * following
+        # No product with a weight of 0: the numbers of the next episode may be infinite or NaN.
+        error = jnp.where(ended, deltas, deltas + gamma * lambda_ * following)
     return values + error

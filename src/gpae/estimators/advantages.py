@@ -41,7 +41,8 @@ def gpae(
     where c is `importance_traces` and w, the weight of the own action, min(1, rho^i). The product of traces begins at
     t + 1: the ratio of step t itself belongs to the surrogate loss, and in y to w.
 
-    One agent on-policy is `gae`; one agent off-policy with st, it or dt is V-trace(lambda) with both caps 1.
+    One agent on-policy is `gae`; one agent off-policy with st, it or dt is V-trace(lambda) with both caps 1. What these
+    targets converge to, and which choice of trace, own_weight and next_values has no bias, is in `docs/theory.md`.
 
     Args:
       rewards: what step t brought, [T, ...] for a team or [T, ..., N], floating.
@@ -55,7 +56,7 @@ def gpae(
       lambda_: scalar in [0, 1], concrete or traced.
       trace: "none", "st", "it", "dt" or "others", see `importance_traces`.
       eta: cap on the others' product of ratios in the trace, >= 1, concrete or traced: a scalar, or an array that
-        broadcasts to [T, ..., N].
+        broadcasts to [T, ..., N], [T, 1, ..., 1] for one of each step. Used by the traces "dt" and "others".
       own_weight: "truncated", w = min(1, rho^i), or "exact", w = min(own_cap, rho^i).
       own_cap: cap on rho^i where nothing else bounds it, in the trace "others" and the weight "exact": scalar >= 1,
         concrete or traced. Infinite is unbiased; a finite one trades variance for bias.
@@ -65,14 +66,32 @@ def gpae(
 
     Raises:
       TypeError: an array that is not floating, or a flag that is not bool.
-      ValueError: shapes that do not agree, an unknown trace or own_weight, or a concrete scalar out of range.
+      ValueError: shapes that do not agree, an unknown trace or own_weight, or a concrete number out of range.
+
+    Example:
+      Two steps of two agents, of which the second brings a reward. Meanwhile agent 0 has halved the probability of what
+      it did there, and agent 1 has doubled it: the reward counts for less in the advantage of agent 0 alone.
+
+      >>> targets = estimators.gpae(
+      ...     rewards=jnp.array([0.0, 1.0]),
+      ...     values=jnp.zeros((2, 2)),
+      ...     next_values=jnp.zeros((2, 2)),
+      ...     terminated=jnp.array([False, True]),
+      ...     truncated=jnp.array([False, False]),
+      ...     log_ratios=jnp.log(jnp.array([[1.0, 1.0], [0.5, 2.0]])),
+      ...     gamma=0.5,
+      ...     lambda_=1.0,
+      ... )
+      >>> print(targets.advantages.round(4))
+      [[0.2625 0.5   ]
+       [1.     1.    ]]
+      >>> print(targets.critic_targets.round(4))
+      [[0.2625 0.5   ]
+       [0.5    1.    ]]
 
     Source: Kim et al. 2026 (arXiv 2603.02654), section 4.
     """
-    if trace not in TRACES:
-        raise unknown_name("trace", trace, TRACES)
-    if own_weight not in OWN_WEIGHTS:
-        raise unknown_name("own_weight", own_weight, OWN_WEIGHTS)
+    _check_names(trace, own_weight)
     values = check.per_agent("values", values)
     log_ratios = check.floating("log_ratios", log_ratios, values.shape)
     flags = (check.flags("terminated", terminated, values.shape[:-1]), truncated)
@@ -103,8 +122,9 @@ def gae(
       rewards: what step t brought, [T, ...] for a team or [T, ..., N], floating.
       values: V at step t, [T, ...] for a team or [T, ..., N].
       next_values: V of what follows step t, before any reset; shape of values. Not used where terminated.
-      terminated: step t ended the episode and nothing follows, [T, ...] bool. Stops bootstrap and trace.
-      truncated: the episode was cut off after step t, [T, ...] bool. Cuts the trace only.
+      terminated: step t ended the episode and nothing follows, bool; [T, ...], or the shape of values. Stops bootstrap
+        and trace.
+      truncated: the episode was cut off after step t, bool; shape of terminated. Cuts the trace only.
       gamma: discount, scalar in [0, 1], concrete or traced.
       lambda_: scalar in [0, 1], concrete or traced.
 
@@ -113,7 +133,7 @@ def gae(
 
     Raises:
       TypeError: an array that is not floating, or a flag that is not bool.
-      ValueError: shapes that do not agree, or a concrete scalar out of range.
+      ValueError: shapes that do not agree, or a concrete number out of range.
 
     Source: Schulman et al. 2016 (arXiv 1506.02438), Eq. 16.
     """
@@ -137,6 +157,7 @@ def dae(
     beta: ArrayLike,
     log_ratios: ArrayLike | None = None,
     trace: Trace = "it",
+    eta: ArrayLike = 1.05,
     own_weight: OwnWeight = "truncated",
     own_cap: ArrayLike = inf,
 ) -> Targets:
@@ -164,19 +185,21 @@ def dae(
       lambda_: scalar in [0, 1], concrete or traced.
       beta: scalar in [0, 1], concrete or traced.
       log_ratios: log pi - log mu of the taken actions, [T, ..., N]; None on-policy.
-      trace: see `importance_traces`; of no effect on-policy.
-      own_weight: see `gpae`; of no effect on-policy.
-      own_cap: see `gpae`.
+      trace: as in `gpae`; like the three below of no effect on-policy.
+      eta: as in `gpae`.
+      own_weight: as in `gpae`.
+      own_cap: as in `gpae`.
 
     Returns:
       Targets(advantages=A, critic_targets=y), both [T, ..., N].
 
     Raises:
       TypeError: an array that is not floating, or a flag that is not bool.
-      ValueError: shapes that do not agree, an unknown trace or own_weight, or a concrete scalar out of range.
+      ValueError: shapes that do not agree, an unknown trace or own_weight, or a concrete number out of range.
 
     Source: Li, Xie and Lu 2022 (ICML, PMLR 162:13066-13085) and its released code.
     """
+    _check_names(trace, own_weight)
     values = check.per_agent("values", values)
     expected_rewards = check.floating("expected_rewards", expected_rewards, values.shape)
     beta = jnp.asarray(check.scalar("beta", beta, 0, 1), values.dtype)
@@ -186,12 +209,8 @@ def dae(
         lambda_ = jnp.asarray(check.scalar("lambda_", lambda_, 0, 1), values.dtype)
         traces, weights = jnp.broadcast_to(lambda_, values.shape), jnp.ones((), values.dtype)
     else:
-        if trace not in TRACES:
-            raise unknown_name("trace", trace, TRACES)
-        if own_weight not in OWN_WEIGHTS:
-            raise unknown_name("own_weight", own_weight, OWN_WEIGHTS)
         log_ratios = check.floating("log_ratios", log_ratios, values.shape)
-        traces = importance_traces(log_ratios, trace=trace, lambda_=lambda_, own_cap=own_cap)
+        traces = importance_traces(log_ratios, trace=trace, lambda_=lambda_, eta=eta, own_cap=own_cap)
         weights = own_weights(log_ratios, own_weight=own_weight, own_cap=own_cap)
     team = _advantages(rewards, values, next_values, *flags, traces, gamma)
     nothing = jnp.zeros_like(values)
@@ -220,6 +239,13 @@ def advantage_gap(advantages: ArrayLike, alive: ArrayLike, agent: int) -> tuple[
       TypeError: advantages not floating, or alive not bool.
       ValueError: shapes that do not agree, or an agent that is not there.
 
+    Example:
+      Agent 0 has spoilt a step, and of its teammates agent 2 is out of play.
+
+      >>> gap, exists = estimators.advantage_gap(jnp.array([-1.0, 0.5, 9.0]), jnp.array([True, True, False]), agent=0)
+      >>> print(gap, exists)
+      1.5 True
+
     Source: Kim et al. 2026 (arXiv 2603.02654), section 5.
     """
     advantages = check.floating("advantages", advantages)
@@ -231,6 +257,13 @@ def advantage_gap(advantages: ArrayLike, alive: ArrayLike, agent: int) -> tuple[
     count = jnp.sum(mates, axis=-1)
     mean = jnp.sum(jnp.where(mates, advantages, 0), axis=-1) / jnp.maximum(count, 1).astype(advantages.dtype)
     return jnp.where(count > 0, mean - advantages[..., agent], 0), count > 0
+
+
+def _check_names(trace: str, own_weight: str) -> None:
+    if trace not in TRACES:
+        raise unknown_name("trace", trace, TRACES)
+    if own_weight not in OWN_WEIGHTS:
+        raise unknown_name("own_weight", own_weight, OWN_WEIGHTS)
 
 
 def _advantages(

@@ -1,4 +1,7 @@
-"""Trace coefficients: how much of what was seen later still counts under the current policy."""
+"""How old experience is corrected: traces, the weight of the own action, and the names of what can be chosen.
+
+Trace coefficients say how much of what was seen later still counts under the current policy.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,28 @@ from gpae.errors import unknown_name
 from gpae.estimators import _checks as check
 
 Trace: TypeAlias = Literal["none", "st", "it", "dt", "others"]
-"""How the traces are corrected for old experience; see `importance_traces`."""
+"""How the traces are corrected for old experience, see `importance_traces`; dt is the paper's."""
 OwnWeight: TypeAlias = Literal["truncated", "exact"]
-"""How the agent's own action is weighed in the critic's target; see `own_weights`."""
+"""How the agent's own action is weighed in the critic's target, see `own_weights`; truncated is the paper's."""
 Bootstrap: TypeAlias = Literal["sampled", "weighted", "resampled", "expected"]
-"""How `next_values` stands for the mean over the others' current policies (`docs/theory.md`)."""
+"""How `next_values`, EQ^i of what follows, stand for the mean over the others' current policies (`docs/theory.md`).
+
+    sampled     EQ^i(s', a'^-i), the actions taken: the paper's; off-policy its mean is over mu^-i
+    weighted    rho^-i EQ^i(s', a'^-i)
+    resampled   EQ^i(s', a^-i), a^-i drawn afresh from pi^-i
+    expected    the mean itself, a value of its own
+
+To the estimators they differ in nothing but `next_values`, which whoever has the critic makes.
+"""
 
 TRACES: tuple[Trace, ...] = typing.get_args(Trace)
 OWN_WEIGHTS: tuple[OwnWeight, ...] = typing.get_args(OwnWeight)
 BOOTSTRAPS: tuple[Bootstrap, ...] = typing.get_args(Bootstrap)
 
 LOG_LIMIT = 80.0
-"""Log-ratios are clipped to +-80, near the ends of float32, so that infinite ones harm nobody."""
+"""Log-ratios are clipped to +-80, near the ends of float32, and no trace exceeds lambda e^80, so that infinite ratios
+harm nobody.
+"""
 
 
 def importance_traces(
@@ -48,15 +61,15 @@ def importance_traces(
 
     On-policy each of them is lambda. dt <= st, and dt tends to st as eta grows: the two differ where the others'
     product exceeds eta while the agent's own ratio is below 1 / eta, a drop that st hides. others, uncapped, moves no
-    fixed point (`docs/theory.md`), but nothing bounds it; a finite own_cap does, at the price of a bias. With eta
-    infinite it is the untruncated per-decision trace lambda rho^i rho^-i.
+    fixed point (`docs/theory.md`), but nothing bounds it below lambda e^80; a finite own_cap does, at the price of a
+    bias. With eta infinite it is the untruncated per-decision trace lambda rho^i rho^-i.
 
     Args:
       log_ratios: log pi - log mu of the taken actions, [T, ..., N], floating; beyond +-80 they count as +-80.
       trace: one of the names above.
       lambda_: scalar in [0, 1], concrete or traced.
-      eta: cap on the others' product, >= 1, concrete or traced; a scalar, or an array that broadcasts to
-        [T, ..., N]; used by dt and others.
+      eta: cap on the others' product, >= 1, concrete or traced: a scalar, or an array that broadcasts to [T, ..., N],
+        [T, 1, ..., 1] for one of each step. Used by dt and others.
       own_cap: cap on the agent's own ratio, scalar >= 1, concrete or traced; used by others.
 
     Returns:
@@ -64,7 +77,18 @@ def importance_traces(
 
     Raises:
       TypeError: log_ratios not floating.
-      ValueError: fewer than two axes, an unknown scheme, or a concrete lambda_, eta or own_cap out of range.
+      ValueError: fewer than two axes, an unknown trace, an eta that does not broadcast, or a concrete lambda_, eta or
+        own_cap out of range.
+
+    Example:
+      Agent 0 does what it did half as often, agent 1 twice as often. The team's product is 1, and st sees no change; dt
+      does.
+
+      >>> log_ratios = jnp.log(jnp.array([[0.5, 2.0]]))
+      >>> print(estimators.importance_traces(log_ratios, trace="st", lambda_=1.0))
+      [[1. 1.]]
+      >>> print(estimators.importance_traces(log_ratios, trace="dt", lambda_=1.0, eta=1.5))
+      [[0.75 1.  ]]
 
     Source: Kim et al. 2026 (arXiv 2603.02654), section 4; others: `docs/theory.md`.
     """
@@ -87,6 +111,7 @@ def importance_traces(
     else:
         capped = jnp.minimum(own, log_own_cap)
         log_c = jnp.minimum(capped + log_eta, _sum_over_agents(own) - (own - capped))
+        log_c = jnp.minimum(log_c, LOG_LIMIT)  # an infinite trace would make NaN of an advantage of 0
     return lambda_ * jnp.exp(log_c)
 
 

@@ -1,6 +1,7 @@
 """Finite team games solved exactly, and the estimators as maps on tables: what the estimators are proved against.
 
-NumPy in float64 throughout; only `gpae.exact.verify` calls `gpae.estimators`, to compare.
+NumPy in float64 throughout; only `gpae.exact.statements` calls `gpae.estimators`, to compare. `gpae.exact.verify.run`
+checks everything and writes the report (`gpae verify`).
 """
 
 from gpae.exact.games import (

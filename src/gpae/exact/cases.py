@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpae.exact.games import GAMES, Floats, TeamGame, mixed_behaviour, random_game, random_policy
-from gpae.exact.operators import (
-    Form,
-)
+from gpae.exact.operators import Form
 
 EXACT = 1e-9
 """Tolerance of statements about float64 solves, and what is added to divisors that may be 0."""
 PAPER = Form()
+"""The paper's estimator."""
 CORRECTED = Form(trace="others", bootstrap="weighted", own_weight="exact")
+"""One whose critic ends at EQ^i whatever the behaviour (statement 4a)."""
 
 
 @dataclass(frozen=True)

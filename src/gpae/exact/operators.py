@@ -22,12 +22,12 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from gpae.errors import unknown_name
-from gpae.estimators.traces import BOOTSTRAPS, OWN_WEIGHTS, Bootstrap, OwnWeight, Trace
+from gpae.estimators import BOOTSTRAPS, OWN_WEIGHTS, Bootstrap, OwnWeight, Trace
 from gpae.exact.games import Floats, TeamGame
 from gpae.exact.solve import average_own, by_agent, joint, lift, log_ratios, score_average, solve
 
 ExactTrace: TypeAlias = Trace | Literal["per-decision"]
-"""The estimators' traces, and the untruncated one."""
+"""The estimators' traces, and the untruncated one, lambda rho, which they make of others with eta infinite."""
 TRACES: tuple[ExactTrace, ...] = ("none", "st", "it", "dt", "per-decision", "others")
 
 

@@ -1,6 +1,7 @@
 """The statements that the estimators rest on, each checked on finite games that are solved exactly.
 
-The derivations are in `docs/theory.md`.
+1 to 4 are about the operators of `gpae.exact.operators`; 5 says that `gpae.estimators` has those operators as its mean.
+The derivations are in `docs/theory.md`; the theorems are those of Kim et al. 2026 (arXiv 2603.02654).
 """
 
 from __future__ import annotations
@@ -12,27 +13,15 @@ from functools import cache
 from statistics import NormalDist
 from typing import Any
 
+import jax
 import numpy as np
 
+from gpae import estimators
+from gpae.estimators import BOOTSTRAPS, Bootstrap, OwnWeight, Trace
 from gpae.exact.cases import CORRECTED, EXACT, Case, make_case
 from gpae.exact.games import Floats, TeamGame, random_game
-from gpae.exact.operators import (
-    BOOTSTRAPS,
-    TRACES,
-    Bootstrap,
-    Form,
-    OwnWeight,
-    Trace,
-    expected_advantage,
-    operator,
-)
-from gpae.exact.solve import (
-    discounted_states,
-    joint,
-    policy_gradient,
-    score_average,
-    solve,
-)
+from gpae.exact.operators import TRACES, Form, expected_advantage, operator
+from gpae.exact.solve import discounted_states, joint, policy_gradient, score_average, solve
 from gpae.exact.trajectories import (
     Rollout,
     draw_actions,
@@ -40,6 +29,7 @@ from gpae.exact.trajectories import (
     estimator_arguments,
     sample_trajectories,
 )
+from gpae.types import Targets
 
 FLOAT32 = 1e-5
 """Tolerance, relative to the largest value, of sums of the estimators' float32 results."""
@@ -48,6 +38,7 @@ FALSE_ALARMS = 1e-3
 CHUNK = 32_768
 """Environments that the sample estimators are given at once."""
 BIASED_TRACES: tuple[Trace, ...] = ("none", "st", "it", "dt")
+"""Traces of at most lambda, which move the fixed point off-policy."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +60,16 @@ class Statement:
 
 
 def on_policy_contraction(cases: Iterable[Case], lambda_: float = 0.8) -> Statement:
-    """Theorem 4.1: fixed point EQ^i on-policy.
+    """On-policy the fixed point is EQ^i (Theorem 4.1), and the modulus gamma (1 - lambda) / (1 - gamma lambda).
 
-    The modulus gamma (1 - lambda) / (1 - gamma lambda) is this project's: sharper than the theorem's gamma.
+    The theorem claims a contraction by gamma. The modulus checked here is this project's and sharper: with
+    T = (1 - lambda) sum_n lambda^n T_n, T_n the target over n + 1 steps, which contracts by gamma^(n + 1), the sum is
+    gamma (1 - lambda) / (1 - gamma lambda). It is reached in the max-norm where no episode ends; where some do, it is
+    a bound.
+
+    Args:
+      cases: games and policies; the behaviour is not used.
+      lambda_: in [0, 1].
     """
     errors = []
     for case in cases:
@@ -111,7 +109,11 @@ def on_policy_policy_gradient(cases: Iterable[Case], rng: np.random.Generator) -
 
 
 def off_policy_bounds(cases: Iterable[Case], own_weight: OwnWeight) -> Statement:
-    """Theorem 4.3 as far as it goes: max-norm moduli with the sampled bootstrap."""
+    """Max-norm moduli with the sampled bootstrap: Theorem 4.3 as far as it goes.
+
+    The theorem claims gamma. That holds for the own weight "exact"; for the paper's "truncated" one only the larger
+    bound 1 - (1 - gamma) min_s sum_a min(pi^i, mu^i) does (`docs/theory.md`).
+    """
     excesses = []
     for case in cases:
         game = case.game
@@ -234,19 +236,16 @@ def _first_row(game: TeamGame, chunks: list[dict[str, Any]], environments: int, 
         "own_weight": form.own_weight,
         "own_cap": form.own_cap,
     }
-    found = [_compiled_estimator()(**chunk, **options) for chunk in chunks]
+    found = [compiled_estimator()(**chunk, **options) for chunk in chunks]
     advantages = np.concatenate([targets.advantages[0] for targets in found])[:environments]
     critic_targets = np.concatenate([targets.critic_targets[0] for targets in found])[:environments]
     return advantages.astype(np.float64), critic_targets.astype(np.float64)
 
 
 @cache
-def _compiled_estimator() -> Callable[..., Any]:
-    import jax  # needed here alone
-
-    from gpae.estimators import gpae
-
-    return jax.jit(gpae, static_argnames=("trace", "own_weight"))
+def compiled_estimator() -> Callable[..., Targets]:
+    """`gpae.estimators.gpae`, compiled once for each shape, trace and own weight."""
+    return jax.jit(estimators.gpae, static_argnames=("trace", "own_weight"))
 
 
 def _distance_from_operator(

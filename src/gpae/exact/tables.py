@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from gpae.estimators import BOOTSTRAPS, OWN_WEIGHTS
 from gpae.exact.cases import CORRECTED, EXACT, PAPER, Case, make_case
 from gpae.exact.games import GAMES, Floats, TeamGame, random_game, uniform_policy
 from gpae.exact.operators import (
-    BOOTSTRAPS,
-    OWN_WEIGHTS,
     TRACES,
     Form,
     advantage_variance,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gpae.errors import unknown_name
+from gpae.estimators import BOOTSTRAPS, Bootstrap
 from gpae.exact.games import Floats, TeamGame
-from gpae.exact.operators import BOOTSTRAPS, Bootstrap
 from gpae.exact.solve import joint, lift, log_ratios
 
 Ints = NDArray[np.int64]
@@ -157,7 +158,7 @@ def estimator_arguments(
       fresh: joint actions drawn from pi at the next states, [T, E]; for "resampled".
     """
     if bootstrap not in BOOTSTRAPS:
-        raise ValueError(f"bootstrap must be one of {', '.join(BOOTSTRAPS)}, got {bootstrap!r}")
+        raise unknown_name("bootstrap", bootstrap, BOOTSTRAPS)
     if (fresh is None) == (bootstrap == "resampled"):
         raise ValueError("fresh must be given for the resampled bootstrap, and for no other")
     logs = log_ratios(game, policy, behaviour)

@@ -1,9 +1,10 @@
-"""Everything that is checked on finite games, as one report."""
+"""Everything that is checked on finite games as one report: computed, written, printed (`gpae verify`)."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from gpae.errors import UserError
 from gpae.exact.cases import named_cases, random_cases
 from gpae.exact.games import GAMES
 from gpae.exact.plot import plot
@@ -39,7 +41,7 @@ from gpae.exact.tables import (
 
 @dataclass(frozen=True)
 class Report:
-    """What `run` found."""
+    """Verdicts on the statements, and the figures of the tables."""
 
     statements: list[Statement]
     tables: list[Table]
@@ -67,7 +69,7 @@ class Report:
         }
 
     def print(self, console: Console) -> None:
-        """All tables."""
+        """The statements with their verdicts, then the tables; a terminal without Unicode gets ASCII lines."""
         verdict = RichTable(title="Statements", title_justify="left")
         for column in ("", "statement", "checks", "worst", "allowed", "holds"):
             verdict.add_column(column, justify="right" if column in ("checks", "worst", "allowed") else "left")
@@ -92,21 +94,48 @@ def run(
     plot_path: Path | None = None,
     console: Console | None = None,
 ) -> Report:
-    """Checks every statement on named and random games and prints what it found.
+    """Checks every statement on named and random games, writes what was found, then prints it.
 
     Args:
       games: number of random games, with 2 to 4 agents in turn.
       seed: of the games, policies and samples.
       json_path: file for the figures.
-      plot_path: file for a picture of bias and spread against off-policyness and team size.
+      plot_path: file for a picture of bias and spread against off-policyness and team size, PNG.
       console: where to print; None prints nothing.
 
     Returns:
       The report; `report.holds` says whether every statement holds.
+
+    Raises:
+      UserError: a file cannot be written where it is wanted, which is found before anything is computed, or its name
+        promises another kind of picture.
     """
+    if plot_path is not None and plot_path.suffix.lower() not in ("", ".png"):
+        raise UserError(f"{plot_path}: the picture is a PNG; name it {plot_path.with_suffix('.png')}")
+    for path in (json_path, plot_path):
+        if path is not None:
+            _check_writable(path)
+    report = examine(games, seed)
+    if json_path is not None:
+        _write(json_path, (json.dumps(report.to_json(), indent=2) + "\n").encode())
+    if plot_path is not None:
+        _write(plot_path, plot(report.tables))
+    if console is not None:
+        report.print(console)
+    return report
+
+
+def examine(games: int, seed: int) -> Report:
+    """Every statement and table, on the named games and `games` random ones; the same for the same `seed`.
+
+    Raises:
+      ValueError: a negative number of games, or a negative seed.
+    """
+    if games < 0:
+        raise ValueError(f"games must be at least 0, got {games}")
     rng = np.random.default_rng(seed)
     cases = [*named_cases(rng), *random_cases(rng, games)]
-    report = Report(
+    return Report(
         statements=[
             on_policy_contraction(cases),
             on_policy_policy_gradient(cases, rng),
@@ -127,13 +156,30 @@ def run(
             gap_table(seed),
         ],
     )
-    if json_path is not None:
-        json_path.write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
-    if plot_path is not None:
-        plot_path.write_bytes(plot(report.tables))
-    if console is not None:
-        report.print(console)
-    return report
+
+
+def _check_writable(path: Path) -> None:
+    """Raises a UserError where no file could be written at `path`."""
+    try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; name a file in it")
+        if not path.parent.is_dir():
+            raise UserError(f"{path}: there is no folder {path.parent}; make it first")
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise UserError(f"{path} may not be written; name another file")
+    except OSError as error:  # a name that is too long, a disk that is gone
+        raise _unwritable(path, error) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path} cannot be written: {error.strerror or error}")
 
 
 def _figure(x: Any) -> str:

@@ -137,7 +137,9 @@ class Checkpoints:
         about = self._about(update)
         leaves = about["leaves"]
         for name, template in templates.items():
-            self._compare(update, leaves.get(name), template, name)
+            if name not in leaves:
+                raise UserError(f"checkpoint {self.path / str(update)} has no {name!r}; it holds {', '.join(leaves)}")
+            self._compare(update, leaves[name], template, name)
         args = {
             name: ocp.args.StandardRestore(
                 {_key(i): np.empty(d["shape"], d["dtype"]) for i, d in enumerate(leaves[name]) if _size(d)}
@@ -212,9 +214,7 @@ class Checkpoints:
         remedy = f"; remove that folder to use the one of update {max(others)}" if others else ""
         return UserError(f"checkpoint {self.path / str(update)} is damaged ({what}){remedy}")
 
-    def _compare(self, update: int, there: list[dict[str, Any]] | None, template: PyTree, item: str) -> None:
-        if there is None:
-            raise UserError(f"checkpoint {self.path / str(update)} has no {item!r}")
+    def _compare(self, update: int, there: list[dict[str, Any]], template: PyTree, item: str) -> None:
         here = _describe(template)
         saved = {d["path"]: _words(d) for d in there}
         wanted = {d["path"]: _words(d) for d in here}

@@ -224,4 +224,7 @@ def notes(content: Any, file: str | Path, *, complete: bool = False) -> dict[str
     if value := info.get("sizes"):
         for _, size in value.items():
             size.whole(1)
+    if value := info.get("action_names"):
+        for name in value.elements():
+            name.text()
     return content

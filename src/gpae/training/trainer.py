@@ -245,6 +245,7 @@ class _Training:
             "seconds": self.seconds,
             "best_scores": self.best_scores,
             "sizes": {name: getattr(spec, name) for name in ("num_agents", "num_actions", "observation_size")},
+            "action_names": list(spec.action_names),
         }
         params = state.params
         items = {"state": state, "params": params, "best": best, "actor": params.actor, "best_actor": best.actor}
