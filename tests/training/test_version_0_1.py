@@ -43,4 +43,5 @@ def test_its_policy_plays(old, capsys):
 def test_what_it_lacks_is_refused_in_one_line(old, capsys, words, reason):
     assert main([*words, str(old)]) == 2
     said = capsys.readouterr().err
-    assert reason in said and said.count("\n") == 1
+    assert reason in said
+    assert said.count("\n") == 1

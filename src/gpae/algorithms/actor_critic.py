@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,9 +51,6 @@ class ActorCritic(PPO):
     mask_dead: bool = True
     """Leave dead agents out of the policy's loss, the entropy and the advantages' statistics."""
     intervention: Intervention = Intervention()
-
-    replays: ClassVar[bool] = False
-    """Whether the critic also learns from replayed sequences, which the policy's loss leaves out."""
 
     # -- what an algorithm adds ------------------------------------------------------------------------------------
 
@@ -188,8 +185,7 @@ class ActorCritic(PPO):
         """The window that a rollout completes, and what the estimator makes of it. Nothing is learnt yet."""
         window, segment = replay.push(state.window, newest)
         state = replace(state, window=window)
-        if self.replays:
-            state, segment, last = self.add_replayed(state, newest, segment, last, key)
+        state, segment, last = self.add_replayed(state, newest, segment, last, key)
         evaluation = self.reevaluate(spec, state.params, segment, last, key)
         targets = self.targets(self.scaled(segment.trajectory), evaluation)
         carry = jax.tree.map(lambda x: x[-1, : self.experience.envs], evaluation.critic.carries)
@@ -199,8 +195,8 @@ class ActorCritic(PPO):
     def add_replayed(
         self, state: LearnerState, newest: Segment, segment: Segment, last: Last, key: Array
     ) -> tuple[LearnerState, Segment, Last]:
-        """Keeps the newest experience, and puts replayed sequences beside it; for algorithms that replay."""
-        raise NotImplementedError(f"{self.name} does not replay")
+        """Where an algorithm replays: keeps the newest experience, and puts replayed sequences beside the segment."""
+        return state, segment, last
 
     def reevaluate(self, spec: EnvSpec, params: PerNetwork, segment: Segment, last: Last, key: Array) -> Evaluation:
         """The policy and the critic at the start of the update, over all rows and the one after them.

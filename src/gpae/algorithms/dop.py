@@ -53,8 +53,6 @@ class DOP(ActorCritic):
     newest experience."""
     clip_range: ClassVar[losses.ClipRange] = "multiplicative"  # type: ignore[misc]  # nothing is clipped but values
 
-    replays: ClassVar[bool] = True
-
     @property
     def sequence_envs(self) -> int:
         """Environments' sequences in an update, replayed ones included."""

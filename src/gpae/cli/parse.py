@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
@@ -14,14 +15,14 @@ Flags = TypeVar("Flags")
 
 
 @dataclass
-class Command:
+class Command(ABC):
     """A command: its docstring is its help, its fields are its flags, `run` is what it does."""
 
     imports: Annotated[list[str], tyro.conf.Suppress] = field(default_factory=list, kw_only=True)
 
+    @abstractmethod
     def run(self) -> int:
         """Does it; the exit code."""
-        raise NotImplementedError
 
 
 def parse(kind: type[Flags], command: str, words: Sequence[str], default: Flags | None = None) -> Flags:

@@ -18,7 +18,7 @@ from gpae.runs.directory import read_config
 from gpae.settings import flag, replaced, settings, settings_of, values_of
 from gpae.training.config import ExperimentConfig, RunOptions, from_dict, idle, refusal
 from gpae.training.presets import NONE, names, preset
-from gpae.training.trainer import Diverged, Interrupted
+from gpae.training.trainer import Stopped
 
 _FREE = ("--help", "-h")
 _WITH_RESUME = ("--resume", "--total-steps", "--quiet", "--no-quiet", "--tensorboard", "--wandb", *_FREE)
@@ -85,12 +85,9 @@ def main(words: Sequence[str], imports: Sequence[str] = ()) -> int:
 def _carried_out(config: ExperimentConfig, options: RunOptions) -> int:
     try:
         train(config, options)
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        return stop.exit_code
-    except Diverged as stop:
+    except Stopped as stop:
         print(f"gpae: {stop}", file=sys.stderr)
-        return 1
+        return stop.exit_code
     return 0
 
 

@@ -225,6 +225,6 @@ def notes(content: Any, file: str | Path, *, complete: bool = False) -> dict[str
         for _, size in value.items():
             size.whole(1)
     if value := info.get("action_names"):
-        for name in value.elements():
-            name.text()
+        for action_name in value.elements():
+            action_name.text()
     return content

@@ -38,18 +38,15 @@ def work(file: Path) -> int:
         # Only now: what the user has registered must be known before a configuration is read.
         from gpae.diagnostics.pictures import train
         from gpae.training.config import RunOptions, from_dict
-        from gpae.training.trainer import Diverged, Interrupted
+        from gpae.training.trainer import Stopped
 
         run = Path(job["run"])
         options = RunOptions(name=run.name, runs=run.parent, resume=job["resume"])
         try:
             train(from_dict(job["config"]), options)
-        except Interrupted as stop:
-            print(stop, file=sys.stderr)
-            return stop.exit_code
-        except Diverged as stop:
+        except Stopped as stop:
             print(f"gpae: {stop}", file=sys.stderr)
-            return 1
+            return stop.exit_code
     except UserError as error:
         print(f"gpae: {error}", file=sys.stderr)
         return 2

@@ -30,7 +30,14 @@ _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 """Signals to save and stop at; the last is what clusters send some time before they end a job."""
 
 
-class Interrupted(Exception):
+class Stopped(Exception):
+    """Training ended before its last step; the message says why."""
+
+    exit_code = 1
+    """Of a command that trains."""
+
+
+class Interrupted(Stopped):
     """Training stopped at a signal; everything is saved and can be resumed."""
 
     def __init__(self, signal_number: int, path: Path):
@@ -39,7 +46,7 @@ class Interrupted(Exception):
         self.exit_code = 128 + signal_number
 
 
-class Diverged(Exception):
+class Diverged(Stopped):
     """A loss, gradient or parameter is no longer finite; the last good checkpoint is kept."""
 
 
