@@ -64,9 +64,9 @@ class Intervention:
         """
         newest, agent = data.newest, self.stop_agent
         assert agent is not None
-        rows = newest.valid.shape[0]
-        gap, counted = advantage_gap(data.targets.advantages[-rows:], newest.view.alive, agent)
-        gap_one_step, _ = advantage_gap(one_step[-rows:], newest.view.alive, agent)
+        rows, envs = newest.valid.shape  # older rows come before them, replayed sequences beside them
+        gap, counted = advantage_gap(data.targets.advantages[-rows:, :envs], newest.view.alive, agent)
+        gap_one_step, _ = advantage_gap(one_step[-rows:, :envs], newest.view.alive, agent)
         counted = counted & newest.valid & newest.forced[..., agent]
         return {
             "advantage_gap": losses.masked_mean(gap, counted),

@@ -1,0 +1,144 @@
+"""No setting is silently without effect: all algorithms x all settings."""
+
+import dataclasses
+import functools
+import typing
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.interpreters.partial_eval import dce_jaxpr
+
+from gpae.algorithms import ALGORITHMS
+from gpae.algorithms.base import Budget, algorithm_called
+from gpae.envs import Discrete
+from gpae.envs.probes import Stay
+from gpae.errors import UserError
+from gpae.settings import as_arrays, settings_of, values_of
+from gpae.training.config import configure
+
+
+class Stoppable(Stay):
+    """A probe that has an action called stop."""
+
+    @property
+    def spec(self):
+        return dataclasses.replace(super().spec, actions=Discrete(("stop", "1")))
+
+
+ENV = Stoppable(length=3)
+BASE = {
+    "minibatches": 1,
+    "num_envs": 4,
+    "rollout_length": 4,
+    "hidden_size": 4,
+    "embedding_size": 4,
+    "epochs": 1,
+    "actor_identity": True,
+}
+ALIVE = {
+    "actor_weight": "own-others",
+    "window": 2,
+    "stop_agent": 0,
+    "own_weight": "exact",
+    "own_cap": 5.0,
+    "replay_segments": 2,
+    "replay_sequences": 2,
+}
+"""Beside these every other setting does something."""
+OTHER = {"num_envs": 8, "rollout_length": 8, "minibatches": 2, "chunk_length": 2, "epsilon_end": 0.01, "stop_agent": 1}
+"""Other values, where the next number would not divide something."""
+NAMES = tuple(ALGORITHMS)
+ALL = {name: setting for cls in ALGORITHMS.values() for name, setting in settings_of(cls).items()}
+
+
+def chosen(algorithm, **changes):
+    known = settings_of(algorithm_called(algorithm))
+    return configure(algorithm, **{name: x for name, x in (BASE | ALIVE | changes).items() if name in known})
+
+
+def other(setting, value):
+    """A value that `setting` may have, and is not `value`."""
+    if setting.name in OTHER:
+        return OTHER[setting.name]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value / 2 if value else 0.25
+    kinds = [setting.kind, *typing.get_args(setting.kind)]
+    choices = next(typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is typing.Literal)
+    return next(choice for choice in choices if choice != value)
+
+
+def state(config):
+    return jax.eval_shape(lambda a: a.init(ENV, jax.random.key(0)), as_arrays(config.algorithm))
+
+
+def update(config):
+    """The update as a program of the traced settings and the state."""
+    budget = Budget(updates=10, gradient_steps=jnp.float32(100))
+    inputs = (as_arrays(config.algorithm), state(config))
+    program = jax.make_jaxpr(lambda algorithm, state: algorithm.update(ENV, state, budget))(*inputs)
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(inputs)]
+    return program, names
+
+
+def text(config):
+    program, _ = update(config)
+    return f"{program} {program.consts}"
+
+
+@functools.cache
+def before(algorithm):
+    config = chosen(algorithm)
+    return state(config), text(config)
+
+
+@pytest.mark.parametrize("algorithm", NAMES)
+def test_every_traced_setting_is_used_by_the_update(algorithm):
+    config = chosen(algorithm)
+    assert config.algorithm.idle() == {}
+    program, names = update(config)
+    _, used = dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))
+    traced = {name for name, setting in settings_of(config.algorithm).items() if setting.traced}
+    inputs = {name.rsplit(".", 1)[1]: use for name, use in zip(names, used, strict=True) if name.startswith("[0]")}
+    assert inputs == dict.fromkeys(traced, True)
+
+
+@pytest.mark.filterwarnings("ignore:.*does nothing here")
+@pytest.mark.parametrize("algorithm", NAMES)
+def test_every_static_setting_changes_the_networks_or_the_update(algorithm):
+    config = chosen(algorithm)
+    now = values_of(config.algorithm)
+    shapes, program = before(algorithm)
+    silent = []
+    for name, setting in settings_of(config.algorithm).items():
+        if not setting.traced:
+            changed = chosen(algorithm, **{name: other(setting, now[name])})
+            if state(changed) == shapes and text(changed) == program:
+                silent.append(name)
+    assert silent == []
+
+
+@pytest.mark.parametrize("algorithm", NAMES)
+def test_every_other_setting_is_refused_with_those_that_have_it(algorithm):
+    own = settings_of(algorithm_called(algorithm))
+    foreign = ALL.keys() - own.keys()
+    assert foreign
+    for name in foreign:
+        with pytest.raises(UserError, match=f"{ALL[name].flag} belongs to .*; {algorithm} has nothing"):
+            configure(algorithm, **{name: ALL[name].default})
+
+
+@pytest.mark.parametrize("algorithm", ["gpae", "mappo", "dae"])
+def test_a_setting_that_the_others_make_idle_is_not_used_on_policy(algorithm):
+    """What is remarked upon as idle is idle: the update does not depend on it."""
+    config = configure(algorithm, **BASE)
+    idle = config.algorithm.idle()
+    program, names = update(config)
+    _, used = dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))
+    inputs = {name.rsplit(".", 1)[1]: use for name, use in zip(names, used, strict=True) if name.startswith("[0]")}
+    assert "eta" in idle
+    assert {name for name, use in inputs.items() if not use} <= idle.keys()
