@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gpae.training.config import ExperimentConfig, as_dict
+from gpae.training.config import ExperimentConfig, as_dict, configure
 
 VERSIONS = {
     "gpae": "0.1.0",
@@ -35,7 +35,7 @@ def write_run(path: Path, config: ExperimentConfig, curves, absolute=None, secon
     """
     path.mkdir(parents=True)
     metric = "return" if config.env.startswith("mpe") else "win_rate"
-    episodes = config.evaluation_episodes
+    episodes = config.evaluation.evaluation_episodes
     curves = np.asarray(curves, float)
     of_seeds = {}
     for i, curve in enumerate(curves):
@@ -51,7 +51,7 @@ def write_run(path: Path, config: ExperimentConfig, curves, absolute=None, secon
             steps["absolute_metrics"] = {metric: _episodes(absolute[i], 10 * episodes, metric)}
         of_seeds[f"seed_{config.seed + i}"] = steps
     family, _, task = config.env.partition("/")
-    (path / "evaluations.json").write_text(json.dumps({family: {task: {config.algorithm: of_seeds}}}))
+    (path / "evaluations.json").write_text(json.dumps({family: {task: {config.algorithm.name: of_seeds}}}))
     (path / "config.json").write_text(json.dumps(as_dict(config) | {"seeds": len(curves)}))
     (path / "versions.json").write_text(json.dumps(VERSIONS | versions))
     line = {"update": 1, "env_steps": config.num_steps, "seed": config.seed, "seconds": seconds}
@@ -71,7 +71,7 @@ def write_study(path, film=False, **versions):
     for env, shift in (("smax/2s3z", 0.0), ("smax/3m", 0.25)):
         for algorithm, gain in (("gpae", 0.25), ("mappo", 0.0)):
             seeds = 3 if (algorithm, env) == ("mappo", "smax/3m") else 4
-            config = ExperimentConfig(total_steps=8192, evaluation_episodes=8, env=env, algorithm=algorithm, window=2)
+            config = configure(algorithm, env=env, total_steps=8192, evaluation_episodes=8, window=2)
             final = np.array([0.0, 0.25, 0.5, 0.5])[:seeds] + shift + gain
             name = f"{env.replace('/', '-')}-{algorithm}"
             curves = np.stack([final / 2, final], axis=1)

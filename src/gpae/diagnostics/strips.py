@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
@@ -13,9 +14,11 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
-from gpae.diagnostics.credit import CreditedEpisode
 from gpae.diagnostics.gif import write_gif
 from gpae.runs.files import clear_disk_errors
+
+if TYPE_CHECKING:  # credit draws itself with this
+    from gpae.diagnostics.credit import CreditedEpisode
 
 _GOOD, _BAD = "#0072B2", "#D55E00"  # Okabe and Ito's blue and vermilion
 _MAP = "PuOr"  # orange is low, purple is high

@@ -64,3 +64,14 @@ def replace_file(path: Path, content: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def ensure_parent(path: Path) -> Path:
+    """`path`, after its folder has been made where it was missing.
+
+    Raises:
+      UserError: the folder cannot be made.
+    """
+    with clear_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return path
