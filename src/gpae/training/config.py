@@ -177,7 +177,13 @@ class RunOptions:
     """Log to Weights & Biases too; WANDB_MODE=offline works."""
 
     def path(self, config: ExperimentConfig) -> Path:
-        """The run directory."""
+        """The run directory.
+
+        Raises:
+          UserError: the name is no name of a folder.
+        """
+        if self.name is not None and (self.name in ("", ".", "..") or set(self.name) & set("/\\\0")):
+            raise UserError(f"--name {self.name!r} must be the name of a folder; --runs says where the folder is")
         seeds = f"{config.seed}" if config.seeds == 1 else f"{config.seed}-{config.seed + config.seeds - 1}"
         default = f"{config.env.replace('/', '-').replace(':', '-')}-{config.algorithm.name}-seed{seeds}"
         return Path(self.runs) / (self.name or default)

@@ -15,8 +15,10 @@ import jax.numpy as jnp
 
 from gpae.errors import UserError
 from gpae.runs.checkpoint import Checkpoints
-from gpae.runs.directory import RunDirectory, read_config, read_metrics
+from gpae.runs.directory import CONFIG, RunDirectory, read_config, read_metrics
 from gpae.runs.evaluations import of_algorithm, read_evaluations
+from gpae.runs.files import write_json
+from gpae.training import version_0_1
 from gpae.training.config import ExperimentConfig, RunOptions, as_dict, from_dict
 from gpae.training.experiment import Experiment
 from gpae.training.policy import Policy, load_policy
@@ -29,7 +31,7 @@ class Interrupted(Exception):
 
     def __init__(self, signal_number: int, path: Path):
         """Remembers which signal it was, and where the run is."""
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}; continue with --resume {path}")
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}; continue with gpae train --resume {path}")
         self.exit_code = 128 + signal_number
 
 
@@ -86,7 +88,8 @@ def train(config: ExperimentConfig, options: RunOptions | None = None, *, callba
     if options.resume and options.overwrite:
         raise UserError("--resume continues a run and --overwrite replaces it: choose one")
     if options.resume:
-        directory = RunDirectory.resume(path, same_settings(path, config))
+        same_settings(path, config)
+        directory = RunDirectory.resume(path)
     else:
         directory = RunDirectory.create(path, as_dict(config), overwrite=options.overwrite)
     with directory, Checkpoints(directory.checkpoints) as checkpoints:
@@ -98,9 +101,16 @@ def same_settings(path: Path, config: ExperimentConfig) -> dict[str, Any]:
     """The settings of a run that is to be resumed with `config`, as config.json is to have them from now on.
 
     Raises:
-      UserError: a setting differs, or fewer steps are asked for than before; each is named, with both values.
+      UserError: a setting differs, or fewer steps are asked for than before; each is named, with both values. Or
+        another version of gpae made the run, whose state does not fit.
     """
-    before, now = as_dict(from_dict(read_config(path))), as_dict(config)
+    written = read_config(path)
+    if version_0_1.made(written):
+        raise UserError(
+            f"{path} was made by gpae 0.1: its policy can be evaluated and played, but its training cannot be continued;"
+            " train anew under another --name, or continue it with gpae 0.1"
+        )
+    before, now = as_dict(from_dict(written)), as_dict(config)
     changed = [n for n in {**before, **now} if n != "total_steps" and before.get(n) != now.get(n)]
     if changed:
         words = ", ".join(f"{n} (was {before.get(n)!r}, now {now.get(n)!r})" for n in changed)
@@ -177,15 +187,18 @@ class _Training:
 
     def _begin(self) -> tuple[Any, Any]:
         """State and best parameters of the checkpoint that is resumed, or nothing."""
-        if not self.options.resume or self.checkpoints.latest is None:
-            self.directory.rewind(update=0, env_steps=0)
-            return None, None
-        shapes = self.experiment.shapes
-        items, info = self.checkpoints.restore({"state": shapes, "best": shapes.params})
-        self.done, self.best_scores = info["update"], info["best_scores"]
-        self.began -= info["seconds"]
+        state = best = None
+        if self.options.resume and self.checkpoints.latest is not None:
+            shapes = self.experiment.shapes
+            items, info = self.checkpoints.restore({"state": shapes, "best": shapes.params})
+            self.done, self.best_scores = info["update"], info["best_scores"]
+            self.began -= info["seconds"]
+            state, best = items["state"], items["best"]
         self.directory.rewind(update=self.done, env_steps=self.steps)
-        return items["state"], items["best"]
+        if self.options.resume:
+            # Not before: where the checkpoint does not fit, the run stays as it was.
+            write_json(self.directory.path / CONFIG, as_dict(self.config))
+        return state, best
 
     def _plan(self) -> tuple[set[int], set[int]]:
         """The updates after which to evaluate and to save; all are ends of calls, the last update is in both."""
@@ -233,6 +246,7 @@ class _Training:
             "seconds": self.seconds,
             "best_scores": self.best_scores,
             "sizes": {name: getattr(spec, name) for name in ("num_agents", "num_actions", "observation_size")},
+            "action_names": list(spec.action_names),
         }
         params = state.params
         items = {"state": state, "params": params, "best": best, "actor": params.actor, "best_actor": best.actor}
