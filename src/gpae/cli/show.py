@@ -24,6 +24,7 @@ def console() -> Console:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
     """Prints a table; columns of numbers stand to the right."""
+    title = None if title is None else printable(title)
     shown = Table(box=None, header_style="bold", title=title, title_justify="left", pad_edge=False)
     for place, column in enumerate(columns):
         numbers = rows and rows[0][place].replace(",", "").replace(".", "").isdigit()

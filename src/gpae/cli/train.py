@@ -21,7 +21,8 @@ from gpae.training.presets import NONE, names, preset
 from gpae.training.trainer import Diverged, Interrupted
 
 _FREE = ("--help", "-h")
-_WITH_RESUME = ("--resume", "--total-steps", "--quiet", "--no-quiet", "--tensorboard", "--wandb", *_FREE)
+_TOLD = ("quiet", "tensorboard", "wandb")
+_WITH_RESUME = ("--resume", "--total-steps", *(f"--{no}{name}" for name in _TOLD for no in ("", "no-")), *_FREE)
 
 
 @dataclass(frozen=True)
@@ -71,19 +72,9 @@ class Resume:
 
 def main(words: Sequence[str], imports: Sequence[str] = ()) -> int:
     """Trains; the exit code."""
-    given = {word.partition("=")[0] for word in words if word.startswith("--")}
-    if "--resume" in given:
-        return _carried_out(*_resumed(words, given))
-    start = _start(words)
-    _refuse_foreign(given, start)
-    config, options = _parsed(words, start)
-    for name, why in config.algorithm.idle().items():
-        if flag(name) in given:
-            print(f"{flag(name)} does nothing here: {why}", file=sys.stderr)
-    return _carried_out(config, options)
-
-
-def _carried_out(config: ExperimentConfig, options: RunOptions) -> int:
+    config, options, remarks = request(words)
+    for remark in remarks:
+        print(remark, file=sys.stderr)
     try:
         train(config, options)
     except Interrupted as stop:
@@ -93,6 +84,28 @@ def _carried_out(config: ExperimentConfig, options: RunOptions) -> int:
         print(f"gpae: {stop}", file=sys.stderr)
         return 1
     return 0
+
+
+def request(words: Sequence[str]) -> tuple[ExperimentConfig, RunOptions, list[str]]:
+    """What the words of `gpae train` ask for, checked, and remarks on flags that do nothing beside the others.
+
+    Raises:
+      UserError: a flag that the algorithm does not have, a value that does not fit, a flag that --resume forbids.
+      SystemExit: --help, or what tyro cannot read; it has been printed.
+    """
+    given = {_spelt(word.partition("=")[0]) for word in words if word.startswith("--")}
+    if "--resume" in given:
+        return *_resumed(words, given), []
+    start = _start(words)
+    _refuse_foreign(given, start)
+    config, options = _parsed(words, start)
+    idle = config.algorithm.idle().items()
+    return config, options, [f"{flag(name)} does nothing here: {why}" for name, why in idle if flag(name) in given]
+
+
+def _spelt(word: str) -> str:
+    """A flag as help texts spell it: tyro takes --num_envs too."""
+    return word.replace("_", "-")
 
 
 def _start(words: Sequence[str]) -> ExperimentConfig:
@@ -117,7 +130,7 @@ def _flags(config: ExperimentConfig) -> set[str]:
 def _refuse_foreign(given: set[str], config: ExperimentConfig) -> None:
     known = _flags(config)
     for word in sorted(given):
-        if word.replace("_", "-") not in known:
+        if word not in known:
             positive = "--" + word.removeprefix("--no-") if word.startswith("--no-") else word
             raise refusal(positive[2:].replace("-", "_"), config.algorithm.name)
 
@@ -170,6 +183,8 @@ def _resumed(words: Sequence[str], given: set[str]) -> tuple[ExperimentConfig, R
     if flags.total_steps is not None:
         config = config.replace(total_steps=flags.total_steps)
     path = Path(flags.resume)
+    if path.name in ("", ".."):
+        path = path.resolve()
     options = RunOptions(
         name=path.name,
         runs=path.parent,
