@@ -107,7 +107,7 @@ def same_settings(path: Path, config: ExperimentConfig) -> dict[str, Any]:
     written = read_config(path)
     if version_0_1.made(written):
         raise UserError(
-            f"{path} was made by gpae 0.1: its policy can be evaluated and played, but its training cannot be continued;"
+            f"{path} was made by gpae 0.1: its policy can be evaluated and played, its training cannot be continued;"
             " train anew under another --name, or continue it with gpae 0.1"
         )
     before, now = as_dict(from_dict(written)), as_dict(config)
