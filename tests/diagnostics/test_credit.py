@@ -1,37 +1,42 @@
 """Credit of an episode, and the use that a critic makes of the others' actions, on probes with known answers."""
 
-import dataclasses
-
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
-
-from gpae.algorithms.actor_critic import ActorCritic, hyper_of
-from gpae.diagnostics.credit import CreditedEpisode, credited_episode, critic_use
-from gpae.diagnostics.strips import animate_credit, draw_credit
-from gpae.envs.probes import Death, Stay, Team
-from gpae.errors import UserError
-from gpae.training.config import ExperimentConfig
 from reference import estimators as reference
 
-CONFIG = ExperimentConfig(
-    num_envs=16, rollout_length=8, hidden_size=16, embedding_size=16, learning_rate=1e-2, actor_identity=True, gamma=0.9
-)
+from gpae.algorithms.base import Budget
+from gpae.diagnostics.credit import credited_episode, with_advantages
+from gpae.diagnostics.critic_use import critic_use
+from gpae.envs.probes import Death, Stay, Team
+from gpae.errors import UserError
+from gpae.settings import as_arrays
+from gpae.training.config import configure
+
+SETTINGS = {
+    "num_envs": 16,
+    "rollout_length": 8,
+    "hidden_size": 16,
+    "embedding_size": 16,
+    "learning_rate": 1e-2,
+    "actor_identity": True,
+    "gamma": 0.9,
+}
 
 
-def built(env, **settings):
-    config = dataclasses.replace(CONFIG, **settings)
-    learner = ActorCritic.build(config, env)
-    return learner, hyper_of(config), jax.jit(learner.init)(jax.random.key(0))
+def built(env, name="gpae", **changes):
+    """An algorithm and its state before the first update."""
+    algorithm = configure(name, **SETTINGS | changes).algorithm
+    return algorithm, jax.jit(lambda key: algorithm.init(env, key))(jax.random.key(0))
 
 
 @pytest.mark.parametrize(
     ("env", "length", "terminated"), [(Death(length=5), 5, True), (Stay(length=3, prize=0.0), None, None)]
 )
 def test_an_episode_is_played_to_its_end_and_credited_by_the_estimator(env, length, terminated):
-    learner, hyper, state = built(env)
-    episode = credited_episode(learner, state.params, hyper, jax.random.key(3))
+    algorithm, state = built(env)
+    episode = credited_episode(env, algorithm, state.params, jax.random.key(3))
     steps = len(episode.rewards)
     assert steps == length or (length is None and 1 <= steps <= env.spec.episode_limit)
     assert episode.alive.shape == (steps + 1, env.spec.num_agents)
@@ -50,10 +55,16 @@ def test_an_episode_is_played_to_its_end_and_credited_by_the_estimator(env, leng
 
 def test_shuffling_the_others_actions_hurts_a_critic_that_uses_them_by_as_much_as_it_should():
     """The probe `Team` under the uniform policy: the error is 1/24 with the others' actions and 5/24 without."""
-    learner, hyper, state = built(Team(), entropy=10.0, learning_rate=3e-3, anneal=False, total_steps=40_000)
-    before = critic_use(learner, state.params, hyper, jax.random.key(5), num_envs=2048)
-    state = jax.jit(lambda s: jax.lax.fori_loop(0, 150, lambda _, s: learner.update(s, hyper)[0], s))(state)
-    found = critic_use(learner, state.params, hyper, jax.random.key(5), num_envs=2048)
+    env = Team()
+    algorithm, state = built(env, entropy=10.0, learning_rate=3e-3, anneal=False)
+    budget = Budget(updates=150, gradient_steps=jnp.float32(150 * algorithm.optimisation.steps))
+    before = critic_use(env, algorithm, state.params, jax.random.key(5), num_envs=2048)
+
+    def trained(algorithm, state):
+        return jax.lax.fori_loop(0, 150, lambda _, state: algorithm.update(env, state, budget)[0], state)
+
+    state = jax.jit(trained)(as_arrays(algorithm), state)
+    found = critic_use(env, algorithm, state.params, jax.random.key(5), num_envs=2048)
     np.testing.assert_allclose(found["error"], 1 / 24, rtol=0.15)
     np.testing.assert_allclose(found["shuffled_error"], 5 / 24, rtol=0.15)
     assert found["explained_variance"] > 0.6
@@ -61,43 +72,13 @@ def test_shuffling_the_others_actions_hurts_a_critic_that_uses_them_by_as_much_a
     assert abs(before["ratio"] - 1) < 0.3
 
 
-def test_a_critic_that_is_not_shown_the_actions_is_refused():
-    learner = ActorCritic.build(dataclasses.replace(CONFIG, algorithm="mappo"), Team())
-    with pytest.raises(UserError, match="nothing to shuffle"):
-        critic_use(learner, None, None, jax.random.key(0))
+@pytest.mark.parametrize("name", ["mappo", "ippo", "gpae-state", "coma-q", "dae", "dop", "vdn", "qmix", "iql"])
+def test_a_critic_that_is_not_shown_the_joint_action_is_refused(name):
+    with pytest.raises(UserError, match=f"{name} has no value EQ .*nothing to shuffle"):
+        critic_use(Team(), configure(name).algorithm, None, jax.random.key(0))
 
 
-def test_the_picture_and_the_animation(tmp_path):
-    rng = np.random.default_rng(0)
-    steps, agents = 9, 3
-    alive = np.ones((steps + 1, agents), bool)
-    alive[5:, 1] = False
-    alive[-1, 2] = False
-    episode = CreditedEpisode(
-        advantages=rng.normal(size=(steps, agents)),
-        values=rng.normal(size=(steps, agents)),
-        actions=rng.integers(0, 3, (steps, agents)),
-        alive=alive,
-        rewards=rng.random(steps),
-        won=True,
-        states=None,
-    )
-    names = ("north", "stop", "attack 0")
-    picture, places = draw_credit(
-        episode,
-        tmp_path / "credit.png",
-        title="a game",
-        outcome="won",
-        action_names=names,
-        labels=["0 m", "1 m", "2 s"],
-    )
-    image = np.asarray(Image.open(tmp_path / "credit.png").convert("RGB"))
-    np.testing.assert_array_equal(image, picture)
-    assert picture.std() > 10
-    assert (np.diff(places) > 10).all()
-    assert 0 < places[0] < places[-1] < picture.shape[1]
-    frames = [Image.new("RGB", (120, 90), ("red", "blue", "green")[k % 3]) for k in range(steps + 1)]
-    animate_credit(picture, places, frames, tmp_path / "credit.gif")
-    with Image.open(tmp_path / "credit.gif") as gif:
-        assert gif.n_frames == steps + 1
-        assert gif.width == 120 + 760
+@pytest.mark.parametrize("name", ["vdn", "qmix", "iql"])
+def test_what_learns_values_of_actions_has_no_advantages_to_credit(name):
+    with pytest.raises(UserError, match=f"{name} learns values of actions"):
+        with_advantages(configure(name).algorithm)

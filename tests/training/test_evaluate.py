@@ -1,21 +1,19 @@
-import dataclasses
+"""Episodes that are played to judge a policy."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gpae.algorithms.actor_critic import ActorCritic
 from gpae.envs.probes import Stay, Team
-from gpae.training.config import ExperimentConfig
+from gpae.training.config import configure
 from gpae.training.evaluate import run_episodes
 
-CONFIG = ExperimentConfig(num_envs=4, rollout_length=4, hidden_size=8, embedding_size=8, actor_identity=True)
+ALGORITHM = configure(num_envs=4, rollout_length=4, hidden_size=8, embedding_size=8, actor_identity=True).algorithm
 
 
 def played(env, greedy, key=0):
-    learner = ActorCritic.build(CONFIG, env)
-    params = jax.jit(learner.init)(jax.random.key(0)).params.actor
-    return jax.jit(run_episodes, static_argnums=0)(learner, params, jax.random.key(key), greedy)
+    params = jax.jit(lambda key: ALGORITHM.init(env, key))(jax.random.key(0)).params.actor
+    return jax.jit(lambda *given: run_episodes(env, ALGORITHM, *given))(params, jax.random.key(key), greedy)
 
 
 def test_each_environment_counts_its_first_whole_episode_once():
@@ -43,6 +41,6 @@ def test_greedy_and_sampled_are_apart_and_keys_matter():
 
 
 def test_states_of_the_first_episode_are_kept():
-    episodes = played(dataclasses.replace(Stay(length=6)), jnp.zeros(8, bool))
+    episodes = played(Stay(length=6), jnp.zeros(8, bool))
     length = int(episodes.lengths[0])
     np.testing.assert_array_equal(episodes.states.time[: length + 1], np.arange(length + 1))
