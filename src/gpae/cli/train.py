@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +20,9 @@ from gpae.training.config import ExperimentConfig, RunOptions, from_dict, refusa
 from gpae.training.presets import NONE, names, preset
 from gpae.training.trainer import Diverged, Interrupted
 
+_TRAIN = """Trains agents. Defaults are those of the preset; the flags are those of the algorithm.
+
+    gpae train --resume RUN continues a run with the settings that it has; --total-steps may grow."""
 _FREE = ("--help", "-h")
 _TOLD = ("quiet", "tensorboard", "wandb")
 _WITH_RESUME = ("--resume", "--total-steps", *(f"--{no}{name}" for name in _TOLD for no in ("", "no-")), *_FREE)
@@ -138,15 +141,9 @@ def _refuse_foreign(given: set[str], config: ExperimentConfig) -> None:
 def _parsed(words: Sequence[str], start: ExperimentConfig) -> tuple[ExperimentConfig, RunOptions]:
     kind = _with_algorithm(start)
 
-    @dataclass(frozen=True)
-    class Train:
-        """Trains agents. Defaults are those of the preset."""
-
-        choice: Choice
-        experiment: kind  # type: ignore[valid-type]
-        run: New
-
-    Train.__annotations__ = {"choice": Choice, "experiment": kind, "run": New}
+    # Made of names, and not written as a class: the kind is known only now.
+    Train = make_dataclass("Train", [("choice", Choice), ("experiment", kind), ("run", New)], frozen=True)
+    Train.__doc__ = _TRAIN
     shown = kind(**{f.name: getattr(start, f.name) for f in fields(start) if f.name != "algorithm"})
     flags: Any = parse(Train, "train", words, Train(Choice(start.algorithm.name), shown, New()))
     values = values_of(flags.experiment)
@@ -154,7 +151,7 @@ def _parsed(words: Sequence[str], start: ExperimentConfig) -> tuple[ExperimentCo
     return replaced(start, values), run
 
 
-def _with_algorithm(start: ExperimentConfig) -> Callable[..., Any]:
+def _with_algorithm(start: ExperimentConfig) -> type:
     """`ExperimentConfig` with the algorithm's own class as a part, its flags spelt as users do."""
     algorithm = type(start.algorithm)
     annotated = Annotated[float, tyro.conf.arg(name="lambda")]
@@ -176,9 +173,10 @@ def _resumed(words: Sequence[str], given: set[str]) -> tuple[ExperimentConfig, R
             " (--quiet, --tensorboard and --wandb are free)"
         )
     place = list(words).index("--resume") + 1 if "--resume" in words else 0
-    if place and (place == len(words) or words[place].startswith("-")):
+    helped = {"-h", "--help"} & set(words)
+    if place and not helped and (place == len(words) or words[place].startswith("-")):
         raise UserError("--resume takes the run directory and no other setting: gpae train --resume runs/NAME")
-    flags = parse(Resume, "train --resume", words)
+    flags = parse(Resume, "train --resume", ["--help"] if helped else words)
     config = from_dict(read_config(flags.resume))
     if flags.total_steps is not None:
         config = config.replace(total_steps=flags.total_steps)
