@@ -142,11 +142,11 @@ def test_help_explains_every_flag_of_the_algorithm_and_shows_no_other(name, caps
 
 
 def test_flags_change_the_preset_and_the_preset_is_that_of_the_algorithm():
-    config, _, _ = request("--algorithm qmix --preset jaxmarl --epsilon-end 0.1".split())
+    config, _, _ = request(["--algorithm", "qmix", "--preset", "jaxmarl", "--epsilon-end", "0.1"])
     assert config == preset("jaxmarl", "qmix", epsilon_end=0.1)
     assert request([])[0] == preset("quickstart", "gpae")
     # The last of two, wherever they stand.
-    config, _, _ = request("--seed 3 --preset none --algorithm vdn --preset quickstart".split())
+    config, _, _ = request(["--seed", "3", "--preset", "none", "--algorithm", "vdn", "--preset", "quickstart"])
     assert config == preset("quickstart", "vdn", seed=3)
 
 
@@ -175,7 +175,7 @@ def own_algorithm():
 
 
 def test_an_algorithm_of_ones_own_has_flags_help_and_a_line_in_config_json(own_algorithm, capsys):
-    words = "--algorithm own --default 3 --mood 0.25 --patience 9 --env probe/team".split()
+    words = ["--algorithm", "own", "--default", "3", "--mood", "0.25", "--patience", "9", "--env", "probe/team"]
     config, _, _ = request(words)
     assert type(config.algorithm) is own_algorithm
     assert (config.algorithm.default, config.algorithm.mood, config.algorithm.experience.patience) == (3, 0.25, 9)

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference import estimators as reference
 
 from gpae.algorithms.base import Budget
 from gpae.diagnostics.credit import credited_episode, with_advantages
@@ -13,6 +12,7 @@ from gpae.envs.probes import Death, Stay, Team
 from gpae.errors import UserError
 from gpae.settings import as_arrays
 from gpae.training.config import configure
+from reference import estimators as reference
 
 SETTINGS = {
     "num_envs": 16,

@@ -1,7 +1,7 @@
 import pytest
-from reference.trainings import CONFIG, options
 
 import gpae
+from reference.trainings import CONFIG, options
 
 
 @pytest.fixture(scope="session")

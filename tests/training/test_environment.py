@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import pytest
-from reference.trainings import CONFIG, options
 
 import gpae
 import gpae.envs
@@ -13,6 +12,7 @@ from gpae.envs import registry
 from gpae.envs.probes import Constant
 from gpae.errors import UserError
 from gpae.training.environment import environment_options, make_environment
+from reference.trainings import CONFIG, options
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference.trainings import CONFIG, final_state, options
 
 import gpae
 from gpae.errors import UserError
 from gpae.training.experiment import Experiment
+from reference.trainings import CONFIG, final_state, options
 
 OBSERVATION, MASK = np.array([1.0, 0.0, 1.0, 0.0]), np.array([True, True])
 

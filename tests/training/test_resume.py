@@ -6,12 +6,12 @@ import signal
 
 import numpy as np
 import pytest
-from reference.trainings import CONFIG, assert_same_arrays, final_state, options, same_but_for_time, stop_after
 
 import gpae
 from gpae.cli import main
 from gpae.errors import UserError
 from gpae.training.trainer import Interrupted, _Training
+from reference.trainings import CONFIG, assert_same_arrays, final_state, options, same_but_for_time, stop_after
 
 
 def test_an_existing_run_is_refused_unless_resumed_or_replaced(run):

@@ -7,7 +7,6 @@ import sys
 import jax
 import numpy as np
 import pytest
-from reference.trainings import CONFIG, final_state, options, same_but_for_time
 
 import gpae
 from gpae.errors import UserError
@@ -17,6 +16,7 @@ from gpae.training.config import RunOptions, as_dict
 from gpae.training.experiment import Experiment
 from gpae.training.recorder import Recorder
 from gpae.training.trainer import Diverged, _Training
+from reference.trainings import CONFIG, final_state, options, same_but_for_time
 
 
 def test_a_run_leaves_what_it_promises(run):
