@@ -1,27 +1,7 @@
 import pytest
 
 from gpae.cli import main
-
-TINY = [
-    "--env",
-    "probe/team",
-    "--preset",
-    "none",
-    "--actor-identity",
-    "--num-envs",
-    "8",
-    "--rollout-length",
-    "4",
-    "--hidden-size",
-    "8",
-    "--embedding-size",
-    "8",
-    "--evaluations",
-    "2",
-    "--evaluation-episodes",
-    "8",
-]
-"""A training of a second."""
+from reference.trainings import TINY
 
 
 @pytest.fixture(scope="session")

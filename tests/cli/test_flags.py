@@ -76,7 +76,7 @@ def test_a_foreign_flag_is_one_line_that_names_its_algorithm(capsys, tmp_path, m
 
 @pytest.mark.parametrize("spelt", [["--beta=.5"], ["--BETA", ".5"], ["--bet", ".5"], ["--no-beta"], ["--beta_", ".5"]])
 def test_no_spelling_of_a_foreign_flag_gets_through(spelt):
-    with pytest.raises(UserError, match="beta|BETA|bet"):
+    with pytest.raises(UserError, match=r"(?i)bet"):
         request(["--algorithm", "mappo", *spelt])
 
 

@@ -32,8 +32,16 @@ def test_an_evaluation_on_an_ascii_terminal_is_written_and_printed(run, tmp_path
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["algorithms"], ["envs"], ["train", "--help"], ["train", "--algorithm", "qmix", "--help"]]
-    + [["evaluate", "--help"], ["inspect", "--help"], ["inspect", "critic", "--help"]],
+    [
+        ["--help"],
+        ["algorithms"],
+        ["envs"],
+        ["train", "--help"],
+        ["train", "--algorithm", "qmix", "--help"],
+        ["evaluate", "--help"],
+        ["inspect", "--help"],
+        ["inspect", "critic", "--help"],
+    ],
 )
 def test_help_and_lists_can_be_read_on_an_ascii_terminal(words):
     done = gpae(*words, **ASCII)

@@ -100,11 +100,7 @@ def test_without_the_device_that_is_asked_for_every_command_is_one_line(platform
 
 
 def test_a_policy_without_a_device_is_one_line_in_python_too():
-    program = (
-        "import gpae, sys\n"
-        "try: gpae.load_policy(sys.argv[1] if len(sys.argv) > 1 else %r)\n"
-        "except ValueError as error: print(error)"
-    ) % str(OLD)
+    program = f"import gpae\ntry: gpae.load_policy({str(OLD)!r})\nexcept ValueError as error: print(error)"
     done = python(program, JAX_PLATFORMS="cuda", CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("JAX finds no device")

@@ -24,6 +24,11 @@ CONFIG = configure(
     window=2,
     updates_per_call=2,
 )
+TINY = [
+    *("--env", "probe/team", "--preset", "none", "--actor-identity", "--num-envs", "8", "--rollout-length", "4"),
+    *("--hidden-size", "8", "--embedding-size", "8", "--evaluations", "2", "--evaluation-episodes", "8"),
+]
+"""The words of `gpae train` for a training of a second."""
 
 
 def options(folder, **changes):
