@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ import pytest
 from gpae.cli import main
 from gpae.cli.show import printable
 from gpae.runs.directory import read_config
+from reference.terminal import on_terminal
+from reference.trainings import TINY
 
 ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
@@ -61,6 +64,27 @@ def test_a_training_on_an_ascii_terminal_ends_with_done(tmp_path):
     assert lines[-1].startswith("done in ")
     assert "100%" in lines[-2]
     assert (tmp_path / name / "curve.png").exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_on_a_terminal_the_live_line_ends_above_the_line_that_says_done(encoding, tmp_path):
+    words = ["train", *TINY, "--total-steps", "64", "--runs", str(tmp_path)]
+    code, said = on_terminal(*words, PYTHONIOENCODING=encoding, COLUMNS="120", TERM="xterm")
+    assert code == 0
+    assert said.isascii() == (encoding == "ascii")
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said).replace("\r", "\n")
+    lines = [line for line in plain.splitlines() if line.strip()]
+    assert lines[-1].startswith("done in ")
+    assert "100%  64 / 64 steps" in lines[-2]
+
+
+def test_an_evaluation_on_an_ascii_terminal_shows_that_it_waits_and_leaves_the_table(run):
+    code, said = on_terminal("evaluate", str(run), "--episodes", "2", PYTHONIOENCODING="ascii", TERM="xterm")
+    assert code == 0
+    assert said.isascii()
+    assert "\\u" not in said  # nothing was escaped
+    assert "compiling and playing" in said
+    assert said.rindex("win rate") > said.rindex("compiling and playing")
 
 
 def test_what_an_encoding_has_not_is_written_plainly(monkeypatch, capsys):

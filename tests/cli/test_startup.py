@@ -1,7 +1,6 @@
 """What happens before a command begins: nothing heavy is imported, no device is taken, nothing foreign is printed."""
 
 import os
-import pty
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpae.cli.commands import COMMANDS
+from reference.terminal import on_terminal
 
 HEAVY = ("jax", "jaxlib", "numpy", "flax", "optax", "orbax", "matplotlib", "rich", "tyro", "jaxmarl")
 OLD = Path(__file__).parents[1] / "data" / "run-0.1"
@@ -135,21 +135,7 @@ def test_the_alarm_of_slow_compilations_stays_out_of_the_terminal():
 
 def test_on_a_terminal_something_is_said_while_modules_are_loaded():
     """And nothing of it remains."""
-    leader, follower = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "gpae.cli", "train", "--env", "nowhere"], stderr=follower, stdout=subprocess.DEVNULL
-    ) as process:
-        os.close(follower)
-        said = b""
-        while True:
-            try:
-                piece = os.read(leader, 1000)
-            except OSError:  # the other side is closed
-                break
-            if not piece:
-                break
-            said += piece
-    os.close(leader)
-    assert process.returncode == 2
-    assert said.startswith(b"loading ...")
-    assert said.index(b"\r\x1b[K") < said.index(b"gpae: unknown environment")
+    code, said = on_terminal("train", "--env", "nowhere")
+    assert code == 2
+    assert said.startswith("loading ...")
+    assert said.index("\r\x1b[K") < said.index("gpae: unknown environment")

@@ -47,4 +47,5 @@ def printable(text: str) -> str:
 
 def patience(text: str) -> AbstractContextManager[Any]:
     """Says on stderr, where a person looks on, what takes a while."""
-    return Console(stderr=True).status(f"{text} ...")
+    console = Console(stderr=True)
+    return console.status(f"{text} ...", spinner="dots" if console.encoding.startswith("utf") else "line")
