@@ -2,68 +2,157 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from gpae.algorithms.base import Algorithm
 from gpae.envs.protocol import Discrete, EnvSpec
 from gpae.errors import UserError
 from gpae.networks import Actor
 from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import read_config
 from gpae.training.config import from_dict
+from gpae.training.device import require_device
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a policy needs to know of the environment that it was trained in."""
+
+    num_agents: int
+    """N."""
+    num_actions: int
+    """A."""
+    observation_size: int
+    """O."""
+    action_names: tuple[str, ...] | None = None
+    """A short names; None where the run does not say, as those of gpae 0.1."""
 
 
 class Policy:
-    """pi(. | tau) of one agent.
+    """pi(. | tau) of one agent. It can be pickled and copied, before it is used and afterwards.
 
     carry = policy.initial_carry()
     action, carry = policy(observation, carry, action_mask)              # the most probable action
     action, carry = policy(observation, carry, action_mask, key)         # one drawn at random
     """
 
-    def __init__(self, actor: Actor, params: Any, *, num_agents: int, agent: int | None):
-        """Takes the trained `actor` and its `params`; `agent` is the index it plays, if its actor is shown one."""
+    def __init__(self, actor: Actor, params: Any, sizes: Sizes, *, agent: int | None = None):
+        """Takes a trained actor.
+
+        Args:
+          actor: the network of the team.
+          params: its parameters.
+          sizes: of the environment.
+          agent: which agent to play; None will do where the actor is not shown the agent's index.
+
+        Raises:
+          UserError: there is no such agent, or none is given where the actor is shown its index.
+        """
         if actor.sizes.actor_identity and agent is None:
-            raise UserError(f"these agents know their index: say which one to play, agent=0 ... {num_agents - 1}")
-        if agent is not None and not 0 <= agent < num_agents:
-            raise UserError(f"agent is {agent}; it must be between 0 and {num_agents - 1}")
-        self._actor, self._params, self._num_agents, self._agent = actor, params, num_agents, agent or 0
+            raise UserError(f"these agents know their index: say which one to play, agent=0 ... {sizes.num_agents - 1}")
+        if agent is not None and not 0 <= agent < sizes.num_agents:
+            raise UserError(f"agent is {agent}; it must be between 0 and {sizes.num_agents - 1}")
+        self._params, self._sizes = params, sizes
+        # The network shows each of a team its index. One agent alone is shown its own with the observation.
+        self._index = np.eye(sizes.num_agents, dtype=np.float32)[agent] if actor.sizes.actor_identity else np.empty(0)
+        self._actor = actor.clone(sizes=replace(actor.sizes, actor_identity=False))
+        self._carry_shapes = _shapes(self.initial_carry())
+
+    @property
+    def num_agents(self) -> int:
+        """N, agents of the team that was trained."""
+        return self._sizes.num_agents
+
+    @property
+    def num_actions(self) -> int:
+        """A, the length of an action mask."""
+        return self._sizes.num_actions
+
+    @property
+    def observation_size(self) -> int:
+        """O, the length of an observation."""
+        return self._sizes.observation_size
+
+    @property
+    def action_names(self) -> tuple[str, ...] | None:
+        """A short names; None where the run does not say, as those of gpae 0.1."""
+        return self._sizes.action_names
 
     def initial_carry(self) -> Any:
         """What is remembered at the start of an episode."""
-        return self._actor.initial_carry(1, self._num_agents)
+        return self._actor.initial_carry(1, 1)
 
     def __call__(self, observation: Any, carry: Any, action_mask: Any, key: Array | None = None) -> tuple[int, Any]:
         """Acts for one step.
 
         Args:
-          observation: [O].
+          observation: [O], finite.
           carry: of the step before, or `initial_carry()`.
-          action_mask: the legal actions, [A] bool.
+          action_mask: the legal actions, [A] bool, at least one.
           key: to draw the action; None takes the most probable one.
 
         Returns:
           The action, and the carry for the next step.
+
+        Raises:
+          UserError: the observation, the mask or the carry is not what the policy was trained with.
         """
-        pi, carry = self._step(jnp.asarray(observation, jnp.float32), carry, jnp.asarray(action_mask, bool))
-        return int(pi.mode() if key is None else pi.sample(key)), carry
+        seen, mask = self._observation(observation), self._mask(action_mask)
+        if _shapes(carry) != self._carry_shapes:
+            raise UserError(
+                "carry is not this policy's: begin with initial_carry(), and pass on what each step returns"
+            )
+        action, carry = _act(self._actor, self._params, np.concatenate([seen, self._index]), mask, carry, key)
+        return int(action), carry
 
-    @cached_property
-    def _step(self) -> Any:
-        def step(observation: Array, carry: Any, action_mask: Array) -> tuple[Any, Any]:
-            # The network takes the whole team; the other rows are of no consequence for this one.
-            team = jnp.tile(observation, (1, 1, self._num_agents, 1))
-            mask = jnp.tile(action_mask, (1, 1, self._num_agents, 1))
-            pi, carries = self._actor.apply(self._params, team, mask, jnp.zeros((1, 1), bool), carry)
-            return jax.tree.map(lambda x: x[0, 0, self._agent], pi), jax.tree.map(lambda x: x[0], carries)
+    def _observation(self, observation: Any) -> np.ndarray:
+        seen = _numbers("observation", observation)
+        if seen.shape != (self.observation_size,):
+            raise UserError(f"observation has shape {list(seen.shape)}; this policy sees [{self.observation_size}]")
+        if not np.isfinite(seen).all():
+            places = np.flatnonzero(~np.isfinite(seen))
+            raise UserError(f"observation is not finite: entry {places[0]} is {seen[places[0]]}")
+        return seen
 
-        return jax.jit(step)
+    def _mask(self, action_mask: Any) -> np.ndarray:
+        mask = _numbers("action_mask", action_mask)
+        if mask.shape != (self.num_actions,):
+            raise UserError(f"action_mask has shape {list(mask.shape)}; this policy has [{self.num_actions}] actions")
+        if wrong := set(mask.tolist()) - {0.0, 1.0}:
+            raise UserError(f"action_mask holds {sorted(wrong, key=str)[0]}; its entries are true or false")
+        if not mask.any():
+            raise UserError("action_mask allows no action: at least one must be legal")
+        return mask.astype(bool)
+
+
+@partial(jax.jit, static_argnums=0)
+def _act(
+    actor: Actor, params: Any, observation: Array, mask: Array, carry: Any, key: Array | None
+) -> tuple[Array, Any]:
+    """The action and the carry of one step, of a team of one."""
+    rows = (observation[None, None, None], mask[None, None, None], jnp.zeros((1, 1), bool))
+    policy, carries = actor.apply(params, *rows, carry)
+    policy, carry = jax.tree.map(lambda x: x[0], (policy, carries))
+    policy = jax.tree.map(lambda x: x[0, 0], policy)
+    return policy.mode() if key is None else policy.sample(key), carry
+
+
+def _shapes(carry: Any) -> list[tuple[int, ...]]:
+    return [np.shape(x) for x in jax.tree.leaves(carry)]
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value, np.float32)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name} is not an array of numbers: {str(error).splitlines()[0]}") from error
 
 
 def load_policy(path: str | Path, *, best: bool = False, seed: int | None = None, agent: int | None = None) -> Policy:
@@ -78,44 +167,47 @@ def load_policy(path: str | Path, *, best: bool = False, seed: int | None = None
     Raises:
       UserError: not a run directory, no whole checkpoint, no such seed, or no agent given where one is needed.
     """
+    require_device()
     config = from_dict(read_config(path))
-    item = "best_actor" if best else "actor"
-    with Checkpoints(Path(path) / "checkpoints", read_only=True) as checkpoints:
-        sizes = checkpoints.info()["sizes"]
-        actor = _actor(config.algorithm, **sizes)
-        items, _ = checkpoints.restore({item: _template(actor, config.seeds, **sizes)})
     seed = config.seed if seed is None else seed
     if not config.seed <= seed < config.seed + config.seeds:
         raise UserError(f"{path} has seeds {config.seed} to {config.seed + config.seeds - 1}, not {seed}")
+    item = "best_actor" if best else "actor"
+    with Checkpoints(Path(path) / "checkpoints", read_only=True) as checkpoints:
+        info = checkpoints.info()
+        names = info.get("action_names")
+        sizes = Sizes(**info["sizes"], action_names=None if names is None else tuple(names))
+        actor = config.algorithm.actor(_spec(sizes))
+        items, _ = checkpoints.restore({item: _template(actor, config.seeds, sizes)})
     params = items[item]
     if config.seeds > 1:
         params = jax.tree.map(lambda x: x[seed - config.seed], params)
-    return Policy(actor, params, num_agents=sizes["num_agents"], agent=agent)
+    return Policy(actor, params, sizes, agent=agent)
 
 
-def _actor(algorithm: Algorithm, *, num_agents: int, num_actions: int, observation_size: int) -> Actor:
-    spec = EnvSpec(
+def _spec(sizes: Sizes) -> EnvSpec:
+    """As much of the environment's description as an actor needs."""
+    return EnvSpec(
         name="",
-        num_agents=num_agents,
-        actions=Discrete(tuple(map(str, range(num_actions)))),
-        observation_size=observation_size,
+        num_agents=sizes.num_agents,
+        actions=Discrete(sizes.action_names or tuple(map(str, range(sizes.num_actions)))),
+        observation_size=sizes.observation_size,
         state_size=0,
         episode_limit=1,
     )
-    return algorithm.actor(spec)
 
 
-def _template(actor: Actor, seeds: int, *, num_agents: int, num_actions: int, observation_size: int) -> Any:
+def _template(actor: Actor, seeds: int, sizes: Sizes) -> Any:
     """Shapes and dtypes of the actor's parameters, with a leading axis if there are several seeds."""
 
     def init() -> Any:
-        shape = (1, 1, num_agents)
+        shape = (1, 1, sizes.num_agents)
         return actor.init(
             jax.random.key(0),
-            jnp.zeros((*shape, observation_size)),
-            jnp.ones((*shape, num_actions), bool),
+            jnp.zeros((*shape, sizes.observation_size)),
+            jnp.ones((*shape, sizes.num_actions), bool),
             jnp.ones((1, 1), bool),
-            actor.initial_carry(1, num_agents),
+            actor.initial_carry(1, sizes.num_agents),
         )
 
     axes = (seeds,) if seeds > 1 else ()
