@@ -1,18 +1,20 @@
 """Credit of an episode, and the use that a critic makes of the others' actions, on probes with known answers."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gpae.algorithms.base import Budget
 from gpae.diagnostics.credit import credited_episode, with_advantages
 from gpae.diagnostics.critic_use import critic_use
 from gpae.envs.probes import Death, Stay, Team
 from gpae.errors import UserError
+from gpae.settings import as_arrays
 from gpae.training.config import configure
 from reference import estimators as reference
-from reference.stages import Programs
 
-CONFIG = {
+SETTINGS = {
     "num_envs": 16,
     "rollout_length": 8,
     "hidden_size": 16,
@@ -23,17 +25,18 @@ CONFIG = {
 }
 
 
-def built(env, **settings):
-    p = Programs(configure(**CONFIG | settings), env)
-    return p, p.init(jax.random.key(0))
+def built(env, name="gpae", **changes):
+    """An algorithm and its state before the first update."""
+    algorithm = configure(name, **SETTINGS | changes).algorithm
+    return algorithm, jax.jit(lambda key: algorithm.init(env, key))(jax.random.key(0))
 
 
 @pytest.mark.parametrize(
     ("env", "length", "terminated"), [(Death(length=5), 5, True), (Stay(length=3, prize=0.0), None, None)]
 )
 def test_an_episode_is_played_to_its_end_and_credited_by_the_estimator(env, length, terminated):
-    p, state = built(env)
-    episode = credited_episode(env, p.config.algorithm, state.params, jax.random.key(3))
+    algorithm, state = built(env)
+    episode = credited_episode(env, algorithm, state.params, jax.random.key(3))
     steps = len(episode.rewards)
     assert steps == length or (length is None and 1 <= steps <= env.spec.episode_limit)
     assert episode.alive.shape == (steps + 1, env.spec.num_agents)
@@ -52,10 +55,16 @@ def test_an_episode_is_played_to_its_end_and_credited_by_the_estimator(env, leng
 
 def test_shuffling_the_others_actions_hurts_a_critic_that_uses_them_by_as_much_as_it_should():
     """The probe `Team` under the uniform policy: the error is 1/24 with the others' actions and 5/24 without."""
-    p, state = built(Team(), entropy=10.0, learning_rate=3e-3, anneal=False, total_steps=40_000)
-    before = critic_use(p.env, p.config.algorithm, state.params, jax.random.key(5), num_envs=2048)
-    state = jax.jit(lambda s: jax.lax.fori_loop(0, 150, lambda _, s: p.learner.update(s)[0], s))(state)
-    found = critic_use(p.env, p.config.algorithm, state.params, jax.random.key(5), num_envs=2048)
+    env = Team()
+    algorithm, state = built(env, entropy=10.0, learning_rate=3e-3, anneal=False)
+    budget = Budget(updates=150, gradient_steps=jnp.float32(150 * algorithm.optimisation.steps))
+    before = critic_use(env, algorithm, state.params, jax.random.key(5), num_envs=2048)
+
+    def trained(algorithm, state):
+        return jax.lax.fori_loop(0, 150, lambda _, state: algorithm.update(env, state, budget)[0], state)
+
+    state = jax.jit(trained)(as_arrays(algorithm), state)
+    found = critic_use(env, algorithm, state.params, jax.random.key(5), num_envs=2048)
     np.testing.assert_allclose(found["error"], 1 / 24, rtol=0.15)
     np.testing.assert_allclose(found["shuffled_error"], 5 / 24, rtol=0.15)
     assert found["explained_variance"] > 0.6
@@ -63,11 +72,13 @@ def test_shuffling_the_others_actions_hurts_a_critic_that_uses_them_by_as_much_a
     assert abs(before["ratio"] - 1) < 0.3
 
 
-def test_a_critic_that_is_not_shown_the_actions_is_refused():
-    with pytest.raises(UserError, match="nothing to shuffle"):
-        critic_use(Team(), configure("mappo").algorithm, None, jax.random.key(0))
+@pytest.mark.parametrize("name", ["mappo", "ippo", "gpae-state", "coma-q", "dae", "dop", "vdn", "qmix", "iql"])
+def test_a_critic_that_is_not_shown_the_joint_action_is_refused(name):
+    with pytest.raises(UserError, match=f"{name} has no value EQ .*nothing to shuffle"):
+        critic_use(Team(), configure(name).algorithm, None, jax.random.key(0))
 
 
-def test_a_method_without_advantages_is_refused():
-    with pytest.raises(UserError, match="qmix learns values of actions"):
-        with_advantages(configure("qmix").algorithm)
+@pytest.mark.parametrize("name", ["vdn", "qmix", "iql"])
+def test_what_learns_values_of_actions_has_no_advantages_to_credit(name):
+    with pytest.raises(UserError, match=f"{name} learns values of actions"):
+        with_advantages(configure(name).algorithm)

@@ -1,4 +1,4 @@
-import functools
+"""Episodes that are played to judge a policy."""
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +8,12 @@ from gpae.envs.probes import Stay, Team
 from gpae.training.config import configure
 from gpae.training.evaluate import run_episodes
 
-SMALL = {"num_envs": 4, "rollout_length": 4, "hidden_size": 8, "embedding_size": 8, "actor_identity": True}
-ALGORITHM = configure(**SMALL).algorithm
+ALGORITHM = configure(num_envs=4, rollout_length=4, hidden_size=8, embedding_size=8, actor_identity=True).algorithm
 
 
 def played(env, greedy, key=0):
-    params = jax.jit(functools.partial(ALGORITHM.init, env))(jax.random.key(0)).params.actor
-    return jax.jit(functools.partial(run_episodes, env, ALGORITHM))(params, jax.random.key(key), greedy)
+    params = jax.jit(lambda key: ALGORITHM.init(env, key))(jax.random.key(0)).params.actor
+    return jax.jit(lambda *given: run_episodes(env, ALGORITHM, *given))(params, jax.random.key(key), greedy)
 
 
 def test_each_environment_counts_its_first_whole_episode_once():

@@ -1,81 +1,124 @@
-"""A policy that is used without the trainer: what it says of itself, what it refuses, and that it can be kept."""
+"""A trained policy without its trainer: what it does, what it refuses, what it says of itself."""
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gpae
 from gpae.errors import UserError
-from gpae.networks import Actor
-from gpae.networks.sizes import NetworkSizes
-from gpae.training.policy import Policy
+from gpae.training.experiment import Experiment
+from reference.trainings import CONFIG, final_state, options
 
-SEEN = np.arange(5, dtype=np.float32)
-NAMES = ("left", "right", "wait")
+OBSERVATION, MASK = np.array([1.0, 0.0, 1.0, 0.0]), np.array([True, True])
 
 
-def make(identity=False, agent=None):
-    actor = Actor(3, NetworkSizes(hidden_size=8, actor_identity=identity), head_scale=1.0)
-    team = np.zeros((1, 1, 2, 5), np.float32)
-    mask = np.ones((1, 1, 2, 3), bool)
-    params = actor.init(jax.random.key(0), team, mask, np.zeros((1, 1), bool), actor.initial_carry(1, 2))
-    return actor, params, Policy(actor, params, num_agents=2, observation_size=5, agent=agent, action_names=NAMES)
+@pytest.fixture
+def policy(run):
+    return run.policy(agent=1)
 
 
-@pytest.mark.parametrize(("identity", "agent"), [(False, None), (True, 0), (True, 1)])
-def test_one_row_alone_is_that_row_of_the_team(identity, agent):
-    actor, params, policy = make(identity, agent)
-    carry, whole = policy.initial_carry(), actor.initial_carry(1, 2)
-    for step in range(4):
-        seen, mask = SEEN * np.sin(step + 1.0), np.array([True, step % 2 == 0, True])
-        action, carry = policy(seen, carry, mask)
-        team, masks = np.tile(seen, (1, 1, 2, 1)), np.tile(mask, (1, 1, 2, 1))
-        pi, carries = actor.apply(params, team, masks, np.zeros((1, 1), bool), whole)
-        whole = jax.tree.map(lambda x: x[0], carries)
-        assert action == int(pi.mode()[0, 0, agent or 0])
-        np.testing.assert_allclose(carry[0, 0], whole[0, agent or 0], atol=1e-5)
+def test_the_policy_acts_for_one_agent_from_what_it_sees(run):
+    policy = run.policy(agent=1)
+    carry = policy.initial_carry()
+    action, carry = policy(OBSERVATION, carry, np.array([False, True]))
+    assert action == 1
+    drawn = {policy(OBSERVATION, carry, [True, True], jax.random.key(i))[0] for i in range(20)}
+    assert drawn == {0, 1}
+    with pytest.raises(UserError, match=r"agent=0 \.\.\. 2"):
+        run.policy()
+    with pytest.raises(UserError, match="between 0 and 2"):
+        run.policy(agent=3)
+    with pytest.raises(UserError, match="seeds 0 to 0, not 3"):
+        run.policy(agent=0, seed=3)
 
 
-def test_it_computes_one_row_and_not_one_per_agent():
-    policy = make()[2]
-    assert policy.initial_carry().shape == (1, 1, 8)
+@pytest.mark.parametrize("identity", [True, False])
+def test_one_row_is_what_the_whole_team_computes(identity, run, tmp_path):
+    """Over several steps, with the carry; where agents are shown their index, and where they are not."""
+    config = CONFIG.replace(actor_identity=identity, total_steps=64, evaluations=1)
+    trained = run if identity else gpae.train(config, options(tmp_path))
+    experiment = Experiment(trained.config)
+    params = final_state(trained.config, trained.path)[0]["state"].params.actor
+    spec, actor = experiment.spec, experiment.algorithm.actor(experiment.spec)
+    policies = [gpae.load_policy(trained.path, agent=agent) for agent in range(spec.num_agents)]
+    carries = [policy.initial_carry() for policy in policies]
+    team = actor.initial_carry(1, spec.num_agents)
+    for step in range(3):
+        view = experiment.env.observe(experiment.env.reset(jax.random.key(step)))
+        rows = jax.tree.map(lambda x: x[None], view)
+        team, pi = experiment.algorithm.act(spec, params, team, rows, jnp.zeros(1, bool))
+        for agent, policy in enumerate(policies):
+            seen, mask = view.observations[agent], view.action_mask[agent]
+            action, carries[agent] = policy(seen, carries[agent], mask)
+            assert action == int(pi.mode()[0, agent])
+            np.testing.assert_allclose(carries[agent][0, 0], team[0, agent], rtol=1e-5, atol=1e-6)
+    # One agent's memory is all that is carried: the others are not computed.
+    assert carries[0].size == trained.config.algorithm.networks.hidden_size
 
 
-def test_it_says_its_sizes_and_the_names_of_its_actions():
-    policy = make(True, 1)[2]
-    assert (policy.num_agents, policy.num_actions, policy.observation_size, policy.agent) == (2, 3, 5, 1)
-    assert policy.action_names == NAMES
-    assert repr(policy) == "Policy(agent 1 of 2 agents, 5 observed numbers, 3 actions)"
+def test_the_policy_says_what_it_was_trained_with(policy):
+    assert (policy.num_agents, policy.num_actions, policy.observation_size) == (3, 2, 4)
+    assert policy.action_names == Experiment(CONFIG).spec.action_names
 
 
-@pytest.mark.parametrize("used", [False, True])
-@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
-def test_it_can_be_copied_and_pickled_before_and_after_use(used, again):
-    policy = make(True, 1)[2]
-    if used:
-        policy(SEEN, policy.initial_carry(), [True] * 3)
-    other = again(policy)
-    for key in (None, jax.random.key(3)):
-        here = policy(SEEN, policy.initial_carry(), [True] * 3, key)
-        there = other(SEEN, other.initial_carry(), [True] * 3, key)
-        assert here[0] == there[0]
-        np.testing.assert_array_equal(here[1], there[1])
+def copies(policy):
+    return [pickle.loads(pickle.dumps(policy)), copy.copy(policy), copy.deepcopy(policy)]
+
+
+def test_a_policy_is_pickled_copied_and_deep_copied_before_use_and_afterwards(policy):
+    before = copies(policy)
+    action, carry = policy(OBSERVATION, policy.initial_carry(), MASK)
+    for other in (*before, *copies(policy)):
+        again, memory = other(OBSERVATION, other.initial_carry(), MASK)
+        assert again == action
+        np.testing.assert_array_equal(memory, carry)
+        assert other.action_names == policy.action_names
+
+
+def test_a_pickled_policy_acts_in_another_process(policy, tmp_path):
+    expected, _ = policy(OBSERVATION, policy.initial_carry(), MASK)
+    (tmp_path / "policy.pickle").write_bytes(pickle.dumps(policy))
+    program = (
+        f"import pickle; policy = pickle.load(open({str(tmp_path / 'policy.pickle')!r}, 'rb'))\n"
+        "print(policy([1.0, 0.0, 1.0, 0.0], policy.initial_carry(), [True, True])[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
+    assert int(done.stdout) == expected
 
 
 @pytest.mark.parametrize(
-    ("observation", "mask", "reason"),
+    ("observation", "mask", "words"),
     [
-        (SEEN[:4], [True] * 3, r"observation has the shape \[4\]; this policy takes \[5\]"),
-        (SEEN[None], [True] * 3, r"observation has the shape \[1, 5\]"),
-        (SEEN, [True] * 2, r"action_mask has the shape \[2\]; this policy takes \[3\]"),
-        (SEEN, [False] * 3, "action_mask has no legal action"),
-        ([0, 1, np.nan, 3, 4], [True] * 3, "observation is nan at index 2; it must be finite"),
-        ([0, 1, 2, 3, np.inf], [True] * 3, "observation is inf at index 4"),
+        (OBSERVATION[:-1], MASK, r"observation has shape \[3\]; this policy sees \[4\]"),
+        (OBSERVATION[None], MASK, r"observation has shape \[1, 4\]"),
+        (np.array([0.0, np.nan, 0.0, 0.0]), MASK, "observation is not finite: entry 1 is nan"),
+        (np.array([0.0, 0.0, 0.0, np.inf]), MASK, "observation is not finite: entry 3 is inf"),
+        (["a", "b", "c", "d"], MASK, "observation is not an array of numbers"),
+        (None, MASK, "observation"),
+        (OBSERVATION, [False, False], "action_mask allows no action"),
+        (OBSERVATION, [True], r"action_mask has shape \[1\]; this policy has \[2\] actions"),
+        (OBSERVATION, [0.0, 0.5], "action_mask holds 0.5"),
+        (OBSERVATION, [1.0, np.nan], "action_mask holds nan"),
     ],
 )
-def test_what_is_wrong_is_named_in_one_line(observation, mask, reason):
-    policy = make()[2]
-    with pytest.raises(UserError, match=reason):
+def test_what_a_policy_cannot_be_shown_is_named_in_one_line(policy, observation, mask, words):
+    with pytest.raises(UserError, match=words) as error:
         policy(observation, policy.initial_carry(), mask)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("carry", [None, np.zeros((1, 3, 8)), np.zeros((1, 1, 7)), ()])
+def test_a_carry_that_is_not_the_policys_is_named_in_one_line(policy, carry):
+    with pytest.raises(UserError, match=r"carry is not this policy's: begin with initial_carry\(\)"):
+        policy(OBSERVATION, carry, MASK)
+
+
+@pytest.mark.parametrize("mask", [[1, 0], np.array([1, 0], np.int32), (True, False), jnp.array([True, False])])
+def test_masks_of_any_kind_will_do(policy, mask):
+    assert policy(OBSERVATION.tolist(), policy.initial_carry(), mask)[0] == 0

@@ -1,12 +1,13 @@
+"""The live line, or plain lines where there is no terminal."""
+
 import io
-import sys
-import types
+import re
 
 import pytest
 from rich.console import Console
 
-from gpae.errors import UserError
-from gpae.training.recorder import Progress, TensorBoard, WeightsAndBiases
+from gpae.training.progress import Progress
+from gpae.training.recorder import shown
 
 
 class Clock:
@@ -127,74 +128,42 @@ def test_live_line_shows_the_phase_and_how_long_it_takes(clock):
     assert "compiling" not in progress._render().plain
 
 
-def test_tensorboard_writes_one_curve_per_seed(tmp_path):
-    board = TensorBoard(tmp_path, start_steps=50)
-    for seed in (0, 1):
-        board.log(100, seed, {"policy_loss": 0.5 + seed})
-    board.close()
-    for seed in (0, 1):
-        (file,) = (tmp_path / f"seed_{seed}").iterdir()
-        assert b"policy_loss" in file.read_bytes()
+def test_what_is_printed_after_the_end_stands_below_the_last_state(clock):
+    """On a terminal, where the live line stays below all other lines until then, and without one."""
+    for terminal in (True, False):
+        progress, out = make(clock, terminal=terminal)
+        with progress:
+            clock.now += 10
+            progress.update(900, 9)
+            clock.now += 1
+            progress.update(1000, 10, win_rate=0.5)
+            progress.finish()
+            progress.line("done in 11 s: /runs/x")
+        lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", line) for line in out.getvalue().splitlines()]
+        lines = [line for line in lines if line.strip()]
+        assert lines[-1] == "done in 11 s: /runs/x"
+        assert "100%" in lines[-2]
+        assert sum("1,000 / 1,000" in line for line in lines[-3:]) == 1
 
 
-class FakeRun:
-    def __init__(self):
-        self.logged, self.finished = [], False
-
-    def define_metric(self, name, step_metric=None):
-        pass
-
-    def log(self, metrics):
-        self.logged.append(metrics)
-
-    def finish(self):
-        self.finished = True
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_ascii_terminal_costs_nothing(clock, terminal):
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+    console = Console(file=file, force_terminal=terminal, width=120, highlight=False, soft_wrap=True)
+    with Progress(1000, console=console, clock=clock) as progress:
+        clock.now += 10
+        progress.update(500, 5, win_rate=0.25)
+        assert progress._render().plain.isascii()
+    file.flush()
+    assert b"win rate 25%" in file.buffer.getvalue()
 
 
-@pytest.fixture
-def wandb(monkeypatch):
-    """W&B as far as it is used; the package itself is an extra."""
-    module = types.ModuleType("wandb")
-    module.Error = type("Error", (Exception,), {})
-    module.Settings = dict
-    module.runs = []
-
-    def init(**settings):
-        module.runs.append((settings, FakeRun()))
-        return module.runs[-1][1]
-
-    module.init = init
-    monkeypatch.setitem(sys.modules, "wandb", module)
-    return module
-
-
-def test_wandb_is_told_and_a_resumed_run_stays_the_same(tmp_path, wandb):
-    for resume in (False, True, False):
-        board = WeightsAndBiases(tmp_path / "run", config={"a": 1}, seeds=2, resume=resume)
-        board.log(100, 1, {"return": 2.0})
-        board.close()
-    (first, run), (second, _), (third, _) = wandb.runs
-    assert run.logged == [{"return/seed_1": 2.0, "env_steps": 100}]
-    assert run.finished
-    assert first["name"] == "run"
-    assert first["config"] == {"a": 1}
-    assert first["id"] == second["id"] != third["id"]
-    assert (first["resume"], second["resume"]) == (None, "allow")
-
-
-def test_wandb_errors_are_one_line(tmp_path, wandb):
-    def init(**_):
-        raise wandb.Error("no API key")
-
-    wandb.init = init
-    with pytest.raises(UserError, match=r"no API key; WANDB_MODE=offline"):
-        WeightsAndBiases(tmp_path, config={})
-
-
-def test_missing_extras_are_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match=r"pip install -e '.\[tensorboard\]'"):
-        TensorBoard(tmp_path)
-    with pytest.raises(UserError, match=r"pip install -e '.\[wandb\]'"):
-        WeightsAndBiases(tmp_path, config={})
+def test_rates_are_per_cent_wherever_they_are_shown(clock):
+    assert shown("win_rate", 0.997) == "win rate 99.7%"
+    assert shown("sampled_win_rate", 1.0) == "sampled win rate 100.0%"
+    assert shown("return", 0.997) == "return 0.997"
+    progress, out = make(clock)
+    with progress:
+        clock.now += 1
+        progress.update(10, 1, win_rate=0.97)
+    assert "win rate 97%" in out.getvalue()

@@ -1,61 +1,23 @@
-"""A run from its first update to its files; interrupted, resumed, diverged."""
+"""A run from its first update to its files, and what stops it."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import gpae
-import gpae.envs
-from gpae.cli import main
 from gpae.errors import UserError
 from gpae.runs.checkpoint import Checkpoints
-from gpae.runs.directory import RunDirectory, read_metrics
-from gpae.training.config import RunOptions, as_dict, configure
-from gpae.training.environment import make_environment
+from gpae.runs.directory import RunDirectory
+from gpae.runs.metrics import read_metrics
+from gpae.training.config import RunOptions, as_dict
 from gpae.training.experiment import Experiment
 from gpae.training.recorder import Recorder
-from gpae.training.trainer import Diverged, Interrupted, _Training
-
-CONFIG = configure(
-    env="probe/team",
-    actor_identity=True,
-    num_envs=8,
-    rollout_length=4,
-    hidden_size=8,
-    embedding_size=8,
-    total_steps=300,
-    evaluations=3,
-    evaluation_episodes=8,
-    window=2,
-    updates_per_call=2,
-)
-
-
-def options(folder, **changes):
-    return RunOptions(name="run", runs=folder, quiet=True, **changes)
-
-
-def final_state(config, path):
-    experiment = Experiment(config)
-    with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
-        items, info = checkpoints.restore({"state": experiment.shapes, "best": experiment.shapes.params})
-    return items, info
-
-
-def same_but_for_time(lines):
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return gpae.train(CONFIG, options(tmp_path_factory.mktemp("runs")))
+from gpae.training.trainer import Diverged, _Training
+from reference.trainings import CONFIG, final_state, options, same_but_for_time
 
 
 def test_a_run_leaves_what_it_promises(run):
@@ -71,149 +33,6 @@ def test_a_run_leaves_what_it_promises(run):
     assert len(seed["absolute_metrics"]["sampled_return"]) == 80
     assert "train_win_rate" in run.metrics[-1]
     assert {"ess_own", "ess_others", "trace_mean", "cut_at_eta", "cut_at_one"} <= set(run.metrics[-1])
-
-
-def test_the_policy_acts_for_one_agent_from_what_it_sees(run):
-    policy = run.policy(agent=1)
-    carry = policy.initial_carry()
-    observation, legal = np.array([1.0, 0.0, 1.0, 0.0]), np.array([False, True])
-    action, carry = policy(observation, carry, legal)
-    assert action == 1
-    drawn = {policy(observation, carry, [True, True], jax.random.key(i))[0] for i in range(20)}
-    assert drawn == {0, 1}
-    # The same as the learner's own step.
-    experiment = Experiment(CONFIG)
-    params = final_state(CONFIG, run.path)[0]["state"].params.actor
-    view = experiment.env.observe(experiment.env.reset(jax.random.key(0)))
-    carry = experiment.algorithm.actor(experiment.spec).initial_carry(1, 3)
-    batch = jax.tree.map(lambda x: x[None], view)
-    _, pi = experiment.algorithm.act(experiment.spec, params, carry, batch, jnp.ones(1, bool))
-    for agent in range(3):
-        policy = gpae.load_policy(run.path, agent=agent)
-        action, _ = policy(view.observations[agent], policy.initial_carry(), view.action_mask[agent])
-        assert action == int(pi.mode()[0, agent])
-    with pytest.raises(UserError, match="agent=0"):
-        run.policy()
-    with pytest.raises(UserError, match="seeds 0 to 0, not 3"):
-        run.policy(agent=0, seed=3)
-
-
-def test_an_existing_run_is_refused_unless_resumed_or_replaced(run):
-    with pytest.raises(UserError, match=r"--resume.*--overwrite"):
-        gpae.train(CONFIG, options(run.path.parent))
-    other = CONFIG.replace(learning_rate=0.5, clip=0.1)
-    with pytest.raises(UserError) as error:
-        gpae.train(other, options(run.path.parent, resume=True))
-    assert "learning_rate (was 0.001, now 0.5)" in str(error.value)
-    assert "clip (was 0.2, now 0.1)" in str(error.value)
-    with pytest.raises(UserError, match="choose one"):
-        gpae.train(CONFIG, options(run.path.parent, resume=True, overwrite=True))
-    with pytest.raises(UserError, match="nothing to resume"):
-        gpae.train(CONFIG, options(run.path.parent / "elsewhere", resume=True))
-
-
-def stop_after(updates, monkeypatch):
-    """A SIGTERM at the end of that update."""
-    log = _Training._log
-
-    def log_then_stop(self, *args):
-        log(self, *args)
-        if self.done == updates:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(_Training, "_log", log_then_stop)
-
-
-@pytest.mark.parametrize("how", ["signal", "signal at the last update", "crash"])
-def test_a_resumed_run_equals_the_unbroken_one(run, how, tmp_path, monkeypatch):
-    """Bit for bit, with no line lost or doubled; also where it died between a metrics line and the checkpoint."""
-    if how != "crash":
-        stop_after(10 if how == "signal" else 20, monkeypatch)
-        with pytest.raises(Interrupted) as stop:
-            gpae.train(CONFIG, options(tmp_path))
-        assert stop.value.exit_code == 143
-    else:
-        save = _Training._save
-
-        def die(self, *args):
-            if self.done == 14:
-                raise RuntimeError("died")
-            save(self, *args)
-
-        monkeypatch.setattr(_Training, "_save", die)
-        with pytest.raises(RuntimeError, match="died"):
-            gpae.train(CONFIG, options(tmp_path))
-    monkeypatch.undo()
-    resumed = gpae.train(CONFIG, options(tmp_path, resume=True))
-
-    assert same_but_for_time(resumed.metrics) == same_but_for_time(run.metrics)
-    ours, theirs = resumed.evaluations["seed_0"], run.evaluations["seed_0"]
-    assert list(ours) == list(theirs)
-    for step in ours:
-        drop = {"elapsed_time"}
-        assert {k: v for k, v in ours[step].items() if k not in drop} == {
-            k: v for k, v in theirs[step].items() if k not in drop
-        }
-    for item in ("state", "best"):
-        a, b = final_state(CONFIG, resumed.path)[0][item], final_state(CONFIG, run.path)[0][item]
-        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-            if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-                x, y = jax.random.key_data(x), jax.random.key_data(y)
-            np.testing.assert_array_equal(x, y)
-    # Resumed once more, there is nothing left to train.
-    gpae.train(CONFIG, options(tmp_path, resume=True))
-    assert len(resumed.metrics) == 20
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["qmix", "dop", "dae"])
-def test_methods_with_a_replay_or_a_second_model_are_resumed_too(algorithm, tmp_path, monkeypatch, capsys):
-    replayed = {} if algorithm == "dae" else {"replay_sequences": 8, "replay_segments": 4}
-    config = configure(
-        algorithm,
-        env="probe/team",
-        actor_identity=True,
-        num_envs=8,
-        rollout_length=4,
-        hidden_size=8,
-        total_steps=8 * 4 * 6,
-        evaluations=2,
-        evaluation_episodes=4,
-        **replayed,
-    )
-    unbroken = gpae.train(config, options(tmp_path / "unbroken"))
-    with monkeypatch.context() as patched:
-        stop_after(4, patched)
-        with pytest.raises(Interrupted):
-            gpae.train(config, options(tmp_path))
-    resumed = gpae.train(config, options(tmp_path, resume=True))
-    assert same_but_for_time(resumed.metrics) == same_but_for_time(unbroken.metrics)
-    assert len(resumed.metrics) == 6
-
-    policy = resumed.policy(agent=0)
-    observation, legal = np.array([1.0, 0.0, 1.0, 0.0]), np.array([False, True])
-    assert policy(observation, policy.initial_carry(), legal)[0] == 1
-    assert main(["evaluate", str(resumed.path), "--episodes", "4"]) == 0
-    credit = main(["inspect", "credit", str(resumed.path), "-o", str(tmp_path / "credit.png")])
-    if algorithm == "qmix":
-        assert credit == 2
-        assert "gpae: qmix learns values of actions" in capsys.readouterr().err
-    else:
-        assert credit == 0
-        assert (tmp_path / "credit.png").exists()
-    assert main(["inspect", "critic", str(resumed.path)]) == 2
-    assert algorithm in capsys.readouterr().err
-
-
-def test_more_steps_can_be_asked_for_on_resume_and_not_fewer(run, tmp_path):
-    short = gpae.train(CONFIG.replace(total_steps=128), options(tmp_path))
-    assert len(short.metrics) == 8
-    with pytest.raises(UserError, match=r"--total-steps 64: .* was to run 128 steps; it can be given more"):
-        gpae.train(CONFIG.replace(total_steps=64), options(tmp_path, resume=True))
-    longer = gpae.train(CONFIG.replace(total_steps=192), options(tmp_path, resume=True))
-    assert [line["update"] for line in longer.metrics] == list(range(1, 13))
-    assert longer.config.total_steps == 192
-    assert longer.evaluations["seed_0"]["absolute_metrics"]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_good_checkpoint_stays(run, tmp_path, monkeypatch):
@@ -297,21 +116,19 @@ def test_the_best_parameters_are_kept_for_each_seed(tmp_path, monkeypatch):
 
 
 def test_evaluations_have_keys_of_their_own():
-    experiment = Experiment(CONFIG)
+    seeds = Experiment(CONFIG).seeds
     keys = [(0, 0), *((1, number) for number in range(20)), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0)]
-    assert len({tuple(np.asarray(jax.random.key_data(experiment.seeds.keys(*key)))) for key in keys}) == len(keys)
+    assert len({tuple(np.asarray(jax.random.key_data(seeds.keys(*key)))) for key in keys}) == len(keys)
 
 
 def test_a_mean_over_no_finished_episode_is_absent(tmp_path):
     """Trap 10."""
-    config = CONFIG.replace(updates_per_call=2)
-    with RunDirectory.create(tmp_path / "run", as_dict(config)) as directory:
+    experiment = Experiment(CONFIG)
+    with RunDirectory.create(tmp_path / "run", as_dict(CONFIG)) as directory:
         with Checkpoints(directory.checkpoints) as checkpoints:
-            experiment = Experiment(config)
-            training = _Training(experiment, directory, checkpoints, options(tmp_path), ())
+            training = _Training(experiment, directory, checkpoints, options(tmp_path), [])
             metrics = {"episodes": np.array([0.0, 4.0]), "wins": np.array([0.0, 1.0])}
-            with Recorder(experiment, directory, options(tmp_path), (), start_steps=0) as recorder:
-                training._log(metrics, recorder)
+            training._log(metrics, Recorder(experiment, directory, options(tmp_path), [], start_steps=0))
         first, second = read_metrics(directory.path)
     assert "train_win_rate" not in first
     assert second["train_win_rate"] == 0.25
@@ -324,26 +141,24 @@ def test_greedy_and_sampled_episodes_are_labelled_as_such(run):
     assert len(set(absolute["sampled_return"])) == 3
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"env": "smax/2s3zz"}, "smax/2s3z"),
-        ({"env": "probe/team", "env_options": ("lenght=3",)}, "length"),
-        ({"env": "probe/team", "env_options": ("length",)}, "name=value"),
-    ],
-)
-def test_wrong_environments(changes, words, tmp_path):
-    with pytest.raises(UserError, match=words):
-        gpae.train(CONFIG.replace(**changes), options(tmp_path))
+def test_callbacks_are_told_after_everything_is_saved(tmp_path):
+    told = []
+
+    class Listener:
+        def evaluated(self, path, env_steps, scores):
+            steps = [line["step_count"] for line in gpae.Run(path).evaluations["seed_0"].values()]
+            told.append((env_steps, steps[-1], len(scores)))
+
+        def finished(self, path, experiment, params):
+            told.append(("finished", len(gpae.Run(path).evaluations["seed_0"]["absolute_metrics"]["return"])))
+            return ["a.txt"]
+
+    gpae.train(CONFIG.replace(total_steps=64, evaluations=2), options(tmp_path), callbacks=[Listener()])
+    assert told == [(32, 32, 1), (64, 64, 1), ("finished", 80)]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../../x", "a/b", "/tmp/x"])
+def test_a_name_that_is_not_that_of_a_folder_is_refused(name, tmp_path):
+    with pytest.raises(UserError, match="a run cannot be named"):
+        gpae.train(CONFIG, RunOptions(name=name, runs=tmp_path / "runs", quiet=True))
     assert not list(tmp_path.iterdir())
-
-
-def test_the_time_limit_switch_reaches_the_environment():
-    environment = make_environment(CONFIG.replace(timeout_is_termination=True))
-    assert isinstance(environment, gpae.envs.TimeoutIsTermination)
-
-
-def test_environment_options_reach_the_environment():
-    config = CONFIG.replace(env="probe/delay", env_options=("length=7", "num_agents=4"))
-    spec = make_environment(config).spec
-    assert (spec.episode_limit, spec.num_agents) == (7, 4)

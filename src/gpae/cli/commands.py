@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 
 from gpae.errors import UserError, unknown_name
 
-# Warnings of XLA about the machine, which no user can act upon.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# XLA's words about the machine and about compilations that take long, which no user can act upon and which would be
+# written into the live line. Errors are raised as well.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("gpae.cli.train", "learn: gpae train --env smax/2s3z --algorithm gpae --preset quickstart"),
@@ -40,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       0; 1 if training diverged or a statement does not hold; 2 if the request was wrong; 130 or 143 after a signal.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _degrade_text()
     try:
         return _run(words)
     except UserError as error:
@@ -50,6 +53,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+    except Exception:
+        # Without a device JAX fails in many ways and places, an assertion without words among them.
+        if (line := _no_device()) is None:
+            raise
+        print(f"gpae: {line}", file=sys.stderr)
+        return 2
+
+
+def _degrade_text() -> None:
+    """What a stream's encoding does not have is written as question marks: no text may cost a result."""
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _no_device() -> str | None:
+    """What to say where JAX was needed and has no device to compute on; None if it has one."""
+    if "jax" not in sys.modules:
+        return None
+    from gpae.training.device import problem
+
+    return problem()
 
 
 def _run(words: list[str]) -> int:
@@ -72,7 +97,8 @@ def _run(words: list[str]) -> int:
 
         import_user_code(imports)
     module, _, name = COMMANDS[command][0].partition(":")
-    place = import_module(module)
+    with _loading():
+        place = import_module(module)
     if not name:
         return place.main(rest, imports)
     from gpae.cli.parse import parse
@@ -80,6 +106,21 @@ def _run(words: list[str]) -> int:
     flags = parse(getattr(place, name), command, rest)
     flags.imports = imports
     return flags.run()
+
+
+@contextlib.contextmanager
+def _loading() -> Iterator[None]:
+    """Says on stderr, where a person looks on, that there is something to wait for: JAX takes seconds to import."""
+    shown = sys.stderr.isatty()
+    if shown:
+        sys.stderr.write("loading ...")
+        sys.stderr.flush()
+    try:
+        yield
+    finally:
+        if shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
 
 def _imports(words: list[str]) -> tuple[list[str], list[str]]:

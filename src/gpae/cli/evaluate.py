@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -27,33 +30,36 @@ class Evaluate(OfRun):
         """Plays, writes, prints."""
         in_range("--episodes", self.episodes, 1, 10**7)
         in_range("--seed", self.seed, 0)
-        import numpy as np
-
-        from gpae.cli.show import patience, printable, table
-        from gpae.runs.files import ensure_parent, read_json, write_json
-        from gpae.runs.versions import VERSIONS, versions
+        from gpae.cli.show import patience, table
+        from gpae.runs.files import writable_file, write_json
+        from gpae.runs.versions import read_versions, versions
 
         if self.json:
-            ensure_parent(self.json)
+            writable_file(self.json)
         experiment = self.experiment()
-        actor, seconds = self.actor(experiment)
+        actor, info = self.actor(experiment)
+        made = {"training": read_versions(self.run_directory), "evaluation": versions()}
         with patience("compiling and playing"):
             found = experiment.evaluate(actor, purpose=3, number=self.seed, episodes=self.episodes)
         which = "best" if self.best else "last"
         if self.json:
             by_seed = {f"seed_{seed}": e for seed, e in zip(experiment.seeds, found, strict=True)}
-            about = {"parameters": which, "training_seconds": round(seconds), "steps": experiment.config.num_steps}
-            made = {"training": read_json(self.run_directory / VERSIONS), "evaluation": versions()}
+            about = {"parameters": which, "training_seconds": round(info["seconds"]), "steps": info["env_steps"]}
             write_json(self.json, about | {"episodes": by_seed} | made)
         rows = []
         for seed, evaluation in zip(experiment.seeds, found, strict=True):
             for name in [name for name in evaluation if not name.startswith("sampled_")]:
-                pair = (np.array(evaluation[name]), np.array(evaluation[f"sampled_{name}"]))
-                cells = [f"{x.mean():.3f} ± {x.std() / np.sqrt(len(x)):.3f}" for x in pair]
+                cells = [_mean(name, evaluation[kind + name]) for kind in ("", "sampled_")]
                 rows.append((str(seed), name.replace("_", " "), *cells))
-        title = f"{which} parameters, {self.episodes} episodes each, mean ± standard error"
-        table(("seed", "", "greedy", "sampled"), rows, title=printable(title))
+        number = "1 episode" if self.episodes == 1 else f"{self.episodes} episodes each"
+        table(("seed", "", "greedy", "sampled"), rows, title=f"{which} parameters, {number}, mean ± standard error")
         return 0
+
+
+def _mean(name: str, values: Sequence[float]) -> str:
+    """The mean over episodes and its standard error; rates in per cent."""
+    mean, error = statistics.fmean(values), statistics.pstdev(values) / math.sqrt(len(values))
+    return f"{mean:.1%} ± {error:.1%}" if name.endswith("rate") else f"{mean:.3f} ± {error:.3f}"
 
 
 @dataclass
@@ -70,9 +76,9 @@ class Play(OfRun):
         in_range("--episode", self.episode, 0)
         from gpae.cli.show import patience
         from gpae.diagnostics.pictures import replay
-        from gpae.runs.files import ensure_parent
+        from gpae.runs.files import writable_file
 
-        ensure_parent(self.output)
+        writable_file(self.output)
         experiment = self.experiment()
         actor, _ = self.actor(experiment)
         with patience("compiling, playing and drawing"):

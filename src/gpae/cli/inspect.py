@@ -28,9 +28,9 @@ class Credit(OfRun):
         in_range("--episode", self.episode, 0)
         from gpae.cli.show import patience
         from gpae.diagnostics.pictures import credit
-        from gpae.runs.files import ensure_parent
+        from gpae.runs.files import writable_file
 
-        ensure_parent(self.output)
+        writable_file(self.output)
         experiment = self.experiment()
         params = self.params(experiment)
         with patience("compiling, playing and drawing"):
@@ -59,11 +59,11 @@ class Critic(OfRun):
         in_range("--seed", self.seed, 0)
         from gpae.cli.show import patience, table
         from gpae.diagnostics.critic_use import of_experiment
-        from gpae.runs.files import ensure_parent, write_json
+        from gpae.runs.files import writable_file, write_json
         from gpae.runs.versions import versions
 
         if self.json:
-            ensure_parent(self.json)
+            writable_file(self.json)
         experiment = self.experiment()
         params = self.params(experiment)
         with patience("compiling, playing and shuffling"):
@@ -96,9 +96,9 @@ class Gap(Command):
     def run(self) -> int:
         """Draws."""
         from gpae.diagnostics.gap import advantage_gaps
-        from gpae.runs.files import ensure_parent
+        from gpae.runs.files import writable_file
 
-        ensure_parent(self.output)
+        writable_file(self.output)
         print(advantage_gaps(self.runs, self.output))
         return 0
 

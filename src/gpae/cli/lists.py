@@ -13,8 +13,13 @@ class Environments(Command):
 
     def run(self) -> int:
         """Prints them."""
+        import jax
+
         from gpae import envs
         from gpae.cli.show import table
+
+        # Nothing is computed but sizes: another process may have the accelerator, or there is none.
+        jax.config.update("jax_platforms", "cpu")
 
         rows = []
         for name in envs.names():

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from gpae.cli.parse import Command
+from gpae.errors import UserError
 
 
 @dataclass
@@ -26,13 +27,16 @@ class OfRun(Command):
         Raises:
           UserError: it is no run directory, or was made with settings that this version does not know.
         """
-        from gpae.training.experiment import Experiment
-        from gpae.training.trainer import Run
+        from gpae.cli.show import patience
 
-        return Experiment(Run(self.run_directory).config)
+        with patience("loading"):
+            from gpae.training.experiment import Experiment
+            from gpae.training.trainer import Run
 
-    def actor(self, experiment: Any) -> tuple[Any, float]:
-        """The actor's parameters, and how long they were trained."""
+            return Experiment(Run(self.run_directory).config)
+
+    def actor(self, experiment: Any) -> tuple[Any, dict[str, Any]]:
+        """The actor's parameters, and what the checkpoint says of them: "env_steps", "seconds", ..."""
         item = "best_actor" if self.best else "actor"
         return self._restored(item, experiment.shapes.params.actor)
 
@@ -40,9 +44,13 @@ class OfRun(Command):
         """The parameters of both networks."""
         return self._restored("best" if self.best else "params", experiment.shapes.params)[0]
 
-    def _restored(self, item: str, shapes: Any) -> tuple[Any, float]:
+    def _restored(self, item: str, shapes: Any) -> tuple[Any, dict[str, Any]]:
         from gpae.runs.checkpoint import Checkpoints
+        from gpae.runs.directory import read_config
+        from gpae.training import version_0_1
 
+        if item == "params" and version_0_1.made(read_config(self.run_directory)):
+            raise UserError(f"{self.run_directory} was made by gpae 0.1, which kept the best critic alone: add --best")
         with Checkpoints(self.run_directory / "checkpoints", read_only=True) as checkpoints:
             items, info = checkpoints.restore({item: shapes})
-        return items[item], info["seconds"]
+        return items[item], info

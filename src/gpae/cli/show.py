@@ -24,6 +24,7 @@ def console() -> Console:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
     """Prints a table; columns of numbers stand to the right."""
+    title = None if title is None else printable(title)
     shown = Table(box=None, header_style="bold", title=title, title_justify="left", pad_edge=False)
     for place, column in enumerate(columns):
         numbers = rows and rows[0][place].replace(",", "").replace(".", "").isdigit()
@@ -46,4 +47,5 @@ def printable(text: str) -> str:
 
 def patience(text: str) -> AbstractContextManager[Any]:
     """Says on stderr, where a person looks on, what takes a while."""
-    return Console(stderr=True).status(f"{text} ...")
+    console = Console(stderr=True)
+    return console.status(f"{text} ...", spinner="dots" if console.encoding.startswith("utf") else "line")

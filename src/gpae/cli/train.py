@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,8 +20,12 @@ from gpae.training.config import ExperimentConfig, RunOptions, from_dict, idle, 
 from gpae.training.presets import NONE, names, preset
 from gpae.training.trainer import Stopped
 
+_TRAIN = """Trains agents. Defaults are those of the preset; the flags are those of the algorithm.
+
+    gpae train --resume RUN continues a run with the settings that it has; --total-steps may grow."""
 _FREE = ("--help", "-h")
-_WITH_RESUME = ("--resume", "--total-steps", "--quiet", "--no-quiet", "--tensorboard", "--wandb", *_FREE)
+_TOLD = ("quiet", "tensorboard", "wandb")
+_WITH_RESUME = ("--resume", "--total-steps", *(f"--{no}{name}" for name in _TOLD for no in ("", "no-")), *_FREE)
 
 
 @dataclass(frozen=True)
@@ -71,24 +75,36 @@ class Resume:
 
 def main(words: Sequence[str], imports: Sequence[str] = ()) -> int:
     """Trains; the exit code."""
-    given = {word.partition("=")[0] for word in words if word.startswith("--")}
-    if "--resume" in given:
-        return _carried_out(*_resumed(words, given))
-    start = _start(words)
-    _refuse_foreign(given, start)
-    config, options = _parsed(words, start)
-    for sentence in idle(config, [name for name in settings_of(config) if flag(name) in given]):
-        print(sentence, file=sys.stderr)
-    return _carried_out(config, options)
-
-
-def _carried_out(config: ExperimentConfig, options: RunOptions) -> int:
+    config, options, remarks = request(words)
+    for remark in remarks:
+        print(remark, file=sys.stderr)
     try:
         train(config, options)
     except Stopped as stop:
         print(f"gpae: {stop}", file=sys.stderr)
         return stop.exit_code
     return 0
+
+
+def request(words: Sequence[str]) -> tuple[ExperimentConfig, RunOptions, list[str]]:
+    """What the words of `gpae train` ask for, checked, and remarks on flags that do nothing beside the others.
+
+    Raises:
+      UserError: a flag that the algorithm does not have, a value that does not fit, a flag that --resume forbids.
+      SystemExit: --help, or what tyro cannot read; it has been printed.
+    """
+    given = {_spelt(word.partition("=")[0]) for word in words if word.startswith("--")}
+    if "--resume" in given:
+        return *_resumed(words, given), []
+    start = _start(words)
+    _refuse_foreign(given, start)
+    config, options = _parsed(words, start)
+    return config, options, idle(config, [name for name in settings_of(config) if flag(name) in given])
+
+
+def _spelt(word: str) -> str:
+    """A flag as help texts spell it: tyro takes --num_envs too."""
+    return word.replace("_", "-")
 
 
 def _start(words: Sequence[str]) -> ExperimentConfig:
@@ -113,7 +129,7 @@ def _flags(config: ExperimentConfig) -> set[str]:
 def _refuse_foreign(given: set[str], config: ExperimentConfig) -> None:
     known = _flags(config)
     for word in sorted(given):
-        if word.replace("_", "-") not in known:
+        if word not in known:
             positive = "--" + word.removeprefix("--no-") if word.startswith("--no-") else word
             raise refusal(positive[2:].replace("-", "_"), config.algorithm.name)
 
@@ -121,15 +137,9 @@ def _refuse_foreign(given: set[str], config: ExperimentConfig) -> None:
 def _parsed(words: Sequence[str], start: ExperimentConfig) -> tuple[ExperimentConfig, RunOptions]:
     kind = _with_algorithm(start)
 
-    @dataclass(frozen=True)
-    class Train:
-        """Trains agents. Defaults are those of the preset."""
-
-        choice: Choice
-        experiment: kind  # type: ignore[valid-type]
-        run: New
-
-    Train.__annotations__ = {"choice": Choice, "experiment": kind, "run": New}
+    # Made of names, and not written as a class: the kind is known only now.
+    Train = make_dataclass("Train", [("choice", Choice), ("experiment", kind), ("run", New)], frozen=True)
+    Train.__doc__ = _TRAIN
     shown = kind(**{f.name: getattr(start, f.name) for f in fields(start) if f.name != "algorithm"})
     flags: Any = parse(Train, "train", words, Train(Choice(start.algorithm.name), shown, New()))
     values = values_of(flags.experiment)
@@ -137,7 +147,7 @@ def _parsed(words: Sequence[str], start: ExperimentConfig) -> tuple[ExperimentCo
     return replaced(start, values), run
 
 
-def _with_algorithm(start: ExperimentConfig) -> Callable[..., Any]:
+def _with_algorithm(start: ExperimentConfig) -> type:
     """`ExperimentConfig` with the algorithm's own class as a part, its flags spelt as users do."""
     algorithm = type(start.algorithm)
     annotated = Annotated[float, tyro.conf.arg(name="lambda")]
@@ -159,13 +169,16 @@ def _resumed(words: Sequence[str], given: set[str]) -> tuple[ExperimentConfig, R
             " (--quiet, --tensorboard and --wandb are free)"
         )
     place = list(words).index("--resume") + 1 if "--resume" in words else 0
-    if place and (place == len(words) or words[place].startswith("-")):
+    helped = {"-h", "--help"} & set(words)
+    if place and not helped and (place == len(words) or words[place].startswith("-")):
         raise UserError("--resume takes the run directory and no other setting: gpae train --resume runs/NAME")
-    flags = parse(Resume, "train --resume", words)
+    flags = parse(Resume, "train --resume", ["--help"] if helped else words)
     config = from_dict(read_config(flags.resume))
     if flags.total_steps is not None:
         config = config.replace(total_steps=flags.total_steps)
     path = Path(flags.resume)
+    if path.name in ("", ".."):
+        path = path.resolve()
     options = RunOptions(
         name=path.name,
         runs=path.parent,

@@ -92,7 +92,11 @@ def parameters(name: str) -> dict[str, inspect.Parameter] | None:
     Raises:
       UserError: an unknown name.
     """
-    found = inspect.signature(_factory(name)).parameters
+    factory = _factory(name)
+    try:
+        found = inspect.signature(factory, eval_str=True).parameters
+    except NameError:  # an annotation that only type checkers can read
+        found = inspect.signature(factory).parameters
     return None if any(p.kind is p.VAR_KEYWORD for p in found.values()) else dict(found)
 
 

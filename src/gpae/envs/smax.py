@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -123,7 +123,7 @@ class SMAX:
         *,
         see_enemy_actions: bool = True,
         walls_cause_death: bool = True,
-        attack_mode: str = "closest",
+        attack_mode: Literal["closest", "random"] = "closest",
         max_steps: int = 100,
     ) -> None:
         if attack_mode not in ("closest", "random"):

@@ -196,4 +196,4 @@ class RunOptions:
         """
         seeds = f"{config.seed}" if config.seeds == 1 else f"{config.seed}-{config.seed + config.seeds - 1}"
         default = f"{config.env.replace('/', '-').replace(':', '-')}-{config.algorithm.name}-seed{seeds}"
-        return Path(self.runs) / (check_name(self.name) if self.name else default)
+        return Path(self.runs) / (check_name(self.name) if self.name is not None else default)

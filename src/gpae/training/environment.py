@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import math
 import types
 import typing
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from gpae.settings import named_values
 from gpae.training.config import ExperimentConfig
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_WANTED = {bool: "true or false", int: "a whole number below 2^31", float: "a finite number"}
 
 
 def make_environment(config: ExperimentConfig) -> Environment:
@@ -31,44 +34,72 @@ def make_environment(config: ExperimentConfig) -> Environment:
 def environment_options(env: str, options: Sequence[str]) -> dict[str, Any]:
     """Options given as name=value, as the values that the environment's parameters want.
 
+    Values are read by the parameters' types: bool (true, yes, on, 1 and their opposites), int, float, str, a Literal of
+    strings, or one of these or None. What has none of these types, nor a default of one, becomes what it looks like.
+
     Raises:
       UserError: no "=", an unknown name, one that stands there twice, or a value of another type.
     """
-    known, found = parameters(env), {}
+    known = parameters(env)
+    found: dict[str, Any] = {}
     for name, text in named_values("--env-options", options).items():
         if known is not None and name not in known:
             raise unknown_name(f"option of {env}", name, known)
-        found[name] = _read(name, text, None if known is None else known[name])
+        try:
+            found[name] = _read(text, None if known is None else known[name])
+        except ValueError as error:
+            raise UserError(f"--env-options {name}={text}: {name} must be {error}") from None
     return found
 
 
-def _read(name: str, text: str, parameter: inspect.Parameter | None) -> Any:
-    kind = _kind(parameter)
+def _read(text: str, parameter: inspect.Parameter | None) -> Any:
+    """`text` as the parameter wants it; a ValueError that says what that is."""
+    kinds = _kinds(parameter)
+    if type(None) in kinds and text == "None":
+        return None
+    kind = next((k for k in kinds if k is not type(None)), None)
     choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
-    wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind)
+    otherwise = " or None" if type(None) in kinds else ""
+    if choices:
+        if text not in choices:
+            raise ValueError(f"one of {', '.join(map(str, choices))}{otherwise}")
+        return text
+    if kind is None:
+        return _guessed(text)
     try:
-        if kind is bool:
-            return _WORDS[text.lower()]
-        if kind in (int, float):
-            return kind(text)
-    except (KeyError, ValueError):
-        raise UserError(f"--env-options {name}={text}: {name} must be {wanted}") from None
-    if choices and text not in choices:
-        raise UserError(f"--env-options {name}={text}: {name} must be one of {', '.join(choices)}")
+        return text if kind is str else _typed(kind, text)
+    except (KeyError, ValueError, OverflowError):
+        raise ValueError(_WANTED[kind] + otherwise) from None
+
+
+def _typed(kind: Any, text: str) -> Any:
+    if kind is bool:
+        return _WORDS[text.lower()]
+    value = kind(text)
+    if kind is float and not math.isfinite(value):
+        raise ValueError(text)
+    if kind is int and not -(2**31) <= value < 2**31:
+        raise ValueError(text)
+    return value
+
+
+def _guessed(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return _typed(kind, text)
     return text
 
 
-def _kind(parameter: inspect.Parameter | None) -> Any:
-    """The type of a parameter: as it is annotated, or that of its default; str where neither tells."""
+def _kinds(parameter: inspect.Parameter | None) -> tuple[Any, ...]:
+    """The types that a parameter may have, of those that can be read: by its annotation, or else by its default."""
     if parameter is None:
-        return str
+        return ()
     kind = parameter.annotation
-    if isinstance(kind, str):  # annotations are text in modules that postpone them
-        names = {"bool": bool, "int": int, "float": float, "str": str}
-        plain = kind.replace(" | None", "").strip()
-        kind = names.get(plain, inspect.Parameter.empty)
-    if isinstance(kind, types.UnionType):
-        kind = next(k for k in typing.get_args(kind) if k is not type(None))
-    if kind is inspect.Parameter.empty and parameter.default not in (inspect.Parameter.empty, None):
-        kind = type(parameter.default)
-    return kind if kind in (bool, int, float) or typing.get_origin(kind) is Literal else str
+    kinds = typing.get_args(kind) if typing.get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
+    plain = (bool, int, float, str, type(None))
+    found = tuple(k for k in kinds if k in plain or typing.get_origin(k) is Literal)
+    if any(k is not type(None) for k in found):
+        return found
+    return (type(parameter.default),) if type(parameter.default) in plain[:-1] else ()

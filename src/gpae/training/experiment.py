@@ -16,6 +16,7 @@ from gpae.algorithms.base import Algorithm, Budget
 from gpae.settings import as_arrays
 from gpae.training.compilation import enable_compilation_cache
 from gpae.training.config import ExperimentConfig
+from gpae.training.device import require_device
 from gpae.training.environment import make_environment
 from gpae.training.evaluate import Episodes, run_episodes
 from gpae.training.seeds import Seeds
@@ -28,8 +29,9 @@ class Experiment:
         """Makes environment and algorithm; nothing is compiled yet.
 
         Raises:
-          UserError: settings that are wrong or do not fit together.
+          UserError: settings that are wrong or do not fit together, or JAX has no device.
         """
+        require_device()
         enable_compilation_cache()
         self.config = config.validate()
         self.env = make_environment(config)

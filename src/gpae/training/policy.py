@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,69 +12,78 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gpae.algorithms.base import Algorithm
 from gpae.envs.protocol import Discrete, EnvSpec
 from gpae.errors import UserError
 from gpae.networks import Actor
 from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import read_config
 from gpae.training.config import from_dict
+from gpae.training.device import require_device
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a policy needs to know of the environment that it was trained in."""
+
+    num_agents: int
+    """N."""
+    num_actions: int
+    """A."""
+    observation_size: int
+    """O."""
+    action_names: tuple[str, ...] | None = None
+    """A short names; None where the run does not say, as those of gpae 0.1."""
 
 
 class Policy:
-    """pi(. | tau) of one agent.
+    """pi(. | tau) of one agent. It can be pickled and copied, before it is used and afterwards.
 
     carry = policy.initial_carry()
     action, carry = policy(observation, carry, action_mask)              # the most probable action
     action, carry = policy(observation, carry, action_mask, key)         # one drawn at random
-
-    It can be pickled and copied.
     """
 
-    def __init__(
-        self,
-        actor: Actor,
-        params: Any,
-        *,
-        num_agents: int,
-        observation_size: int,
-        agent: int | None = None,
-        action_names: Sequence[str] = (),
-    ):
-        """Takes the trained `actor` and its `params`; `agent` is the index it plays, if its actor is shown one.
+    def __init__(self, actor: Actor, params: Any, sizes: Sizes, *, agent: int | None = None):
+        """Takes a trained actor.
+
+        Args:
+          actor: the network of the team.
+          params: its parameters.
+          sizes: of the environment.
+          agent: which agent to play; None will do where the actor is not shown the agent's index.
 
         Raises:
-          UserError: no agent where one is needed, or none of that index.
+          UserError: there is no such agent, or none is given where the actor is shown its index.
         """
-        self.num_agents = num_agents
-        """N, of the team that it was trained with."""
-        self.num_actions = actor.num_actions
-        """A."""
-        self.observation_size = observation_size
-        """O."""
-        self.action_names = tuple(action_names) or tuple(map(str, range(actor.num_actions)))
-        """A short name for each action."""
-        self.agent = agent
-        """The index that it plays, or None where agents are not shown theirs."""
-        identity = actor.sizes.actor_identity
-        if identity and agent is None:
-            raise UserError(f"these agents know their index: say which one to play, agent=0 ... {num_agents - 1}")
-        if agent is not None and not 0 <= agent < num_agents:
-            raise UserError(f"agent is {agent}; it must be between 0 and {num_agents - 1}")
-        # The network takes the rows of a team and shows each its index; here the one row of this agent, and its index.
-        self._index = np.eye(num_agents, dtype=np.float32)[agent] if identity else np.zeros(0, np.float32)
+        if actor.sizes.actor_identity and agent is None:
+            raise UserError(f"these agents know their index: say which one to play, agent=0 ... {sizes.num_agents - 1}")
+        if agent is not None and not 0 <= agent < sizes.num_agents:
+            raise UserError(f"agent is {agent}; it must be between 0 and {sizes.num_agents - 1}")
+        self._params, self._sizes = params, sizes
+        # The network shows each of a team its index. One agent alone is shown its own with the observation.
+        self._index = np.eye(sizes.num_agents, dtype=np.float32)[agent] if actor.sizes.actor_identity else np.empty(0)
         self._actor = actor.clone(sizes=replace(actor.sizes, actor_identity=False))
-        self._params = jax.device_get(params)
+        self._carry_shapes = _shapes(self.initial_carry())
 
-    def __repr__(self) -> str:
-        """Its sizes."""
-        agent = "" if self.agent is None else f"agent {self.agent} of "
-        sizes = f"{self.observation_size} observed numbers, {self.num_actions} actions"
-        return f"Policy({agent}{self.num_agents} agents, {sizes})"
+    @property
+    def num_agents(self) -> int:
+        """N, agents of the team that was trained."""
+        return self._sizes.num_agents
 
-    def __getstate__(self) -> dict[str, Any]:
-        """All but the compiled step, which is made again at the next call."""
-        return {name: value for name, value in self.__dict__.items() if name != "_step"}
+    @property
+    def num_actions(self) -> int:
+        """A, the length of an action mask."""
+        return self._sizes.num_actions
+
+    @property
+    def observation_size(self) -> int:
+        """O, the length of an observation."""
+        return self._sizes.observation_size
+
+    @property
+    def action_names(self) -> tuple[str, ...] | None:
+        """A short names; None where the run does not say, as those of gpae 0.1."""
+        return self._sizes.action_names
 
     def initial_carry(self) -> Any:
         """What is remembered at the start of an episode."""
@@ -85,45 +93,66 @@ class Policy:
         """Acts for one step.
 
         Args:
-          observation: [O].
+          observation: [O], finite.
           carry: of the step before, or `initial_carry()`.
-          action_mask: the legal actions, [A] bool.
+          action_mask: the legal actions, [A] bool, at least one.
           key: to draw the action; None takes the most probable one.
 
         Returns:
           The action, and the carry for the next step.
 
         Raises:
-          UserError: an observation or a mask of the wrong shape, an observation that is not finite, or no legal action.
+          UserError: the observation, the mask or the carry is not what the policy was trained with.
         """
-        seen, mask = self._checked(observation, action_mask)
-        pi, carry = self._step(self._params, np.concatenate([seen, self._index]), carry, mask)
-        return int(pi.mode() if key is None else pi.sample(key)), carry
+        seen, mask = self._observation(observation), self._mask(action_mask)
+        if _shapes(carry) != self._carry_shapes:
+            raise UserError(
+                "carry is not this policy's: begin with initial_carry(), and pass on what each step returns"
+            )
+        action, carry = _act(self._actor, self._params, np.concatenate([seen, self._index]), mask, carry, key)
+        return int(action), carry
 
-    def _checked(self, observation: Any, action_mask: Any) -> tuple[np.ndarray, np.ndarray]:
-        seen, mask = np.asarray(observation, np.float32), np.asarray(action_mask)
-        for name, value, size in (
-            ("observation", seen, self.observation_size),
-            ("action_mask", mask, self.num_actions),
-        ):
-            if value.shape != (size,):
-                raise UserError(f"{name} has the shape {list(value.shape)}; this policy takes [{size}]")
+    def _observation(self, observation: Any) -> np.ndarray:
+        seen = _numbers("observation", observation)
+        if seen.shape != (self.observation_size,):
+            raise UserError(f"observation has shape {list(seen.shape)}; this policy sees [{self.observation_size}]")
         if not np.isfinite(seen).all():
-            wrong = np.flatnonzero(~np.isfinite(seen))
-            raise UserError(f"observation is {seen[wrong[0]]} at index {wrong[0]}; it must be finite")
+            places = np.flatnonzero(~np.isfinite(seen))
+            raise UserError(f"observation is not finite: entry {places[0]} is {seen[places[0]]}")
+        return seen
+
+    def _mask(self, action_mask: Any) -> np.ndarray:
+        mask = _numbers("action_mask", action_mask)
+        if mask.shape != (self.num_actions,):
+            raise UserError(f"action_mask has shape {list(mask.shape)}; this policy has [{self.num_actions}] actions")
+        if wrong := set(mask.tolist()) - {0.0, 1.0}:
+            raise UserError(f"action_mask holds {sorted(wrong, key=str)[0]}; its entries are true or false")
         if not mask.any():
-            raise UserError("action_mask has no legal action")
-        return seen, mask.astype(bool)
+            raise UserError("action_mask allows no action: at least one must be legal")
+        return mask.astype(bool)
 
-    @cached_property
-    def _step(self) -> Any:
-        def step(params: Any, observation: Array, carry: Any, action_mask: Array) -> tuple[Any, Any]:
-            row = (1, 1, 1)
-            team, mask = observation.reshape(*row, -1), action_mask.reshape(*row, -1)
-            pi, carries = self._actor.apply(params, team, mask, jnp.zeros((1, 1), bool), carry)
-            return jax.tree.map(lambda x: x[0, 0, 0], pi), jax.tree.map(lambda x: x[0], carries)
 
-        return jax.jit(step)
+@partial(jax.jit, static_argnums=0)
+def _act(
+    actor: Actor, params: Any, observation: Array, mask: Array, carry: Any, key: Array | None
+) -> tuple[Array, Any]:
+    """The action and the carry of one step, of a team of one."""
+    rows = (observation[None, None, None], mask[None, None, None], jnp.zeros((1, 1), bool))
+    policy, carries = actor.apply(params, *rows, carry)
+    policy, carry = jax.tree.map(lambda x: x[0], (policy, carries))
+    policy = jax.tree.map(lambda x: x[0, 0], policy)
+    return policy.mode() if key is None else policy.sample(key), carry
+
+
+def _shapes(carry: Any) -> list[tuple[int, ...]]:
+    return [np.shape(x) for x in jax.tree.leaves(carry)]
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value, np.float32)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name} is not an array of numbers: {str(error).splitlines()[0]}") from error
 
 
 def load_policy(path: str | Path, *, best: bool = False, seed: int | None = None, agent: int | None = None) -> Policy:
@@ -138,6 +167,7 @@ def load_policy(path: str | Path, *, best: bool = False, seed: int | None = None
     Raises:
       UserError: not a run directory, no whole checkpoint, no such seed, or no agent given where one is needed.
     """
+    require_device()
     config = from_dict(read_config(path))
     seed = config.seed if seed is None else seed
     if not config.seed <= seed < config.seed + config.seeds:
@@ -145,45 +175,39 @@ def load_policy(path: str | Path, *, best: bool = False, seed: int | None = None
     item = "best_actor" if best else "actor"
     with Checkpoints(Path(path) / "checkpoints", read_only=True) as checkpoints:
         info = checkpoints.info()
-        sizes = info["sizes"]
-        actor = _actor(config.algorithm, **sizes)
-        items, _ = checkpoints.restore({item: _template(actor, config.seeds, **sizes)})
+        names = info.get("action_names")
+        sizes = Sizes(**info["sizes"], action_names=None if names is None else tuple(names))
+        actor = config.algorithm.actor(_spec(sizes))
+        items, _ = checkpoints.restore({item: _template(actor, config.seeds, sizes)})
     params = items[item]
     if config.seeds > 1:
         params = jax.tree.map(lambda x: x[seed - config.seed], params)
-    return Policy(
-        actor,
-        params,
-        num_agents=sizes["num_agents"],
-        observation_size=sizes["observation_size"],
-        agent=agent,
-        action_names=info.get("action_names", ()),
-    )
+    return Policy(actor, params, sizes, agent=agent)
 
 
-def _actor(algorithm: Algorithm, *, num_agents: int, num_actions: int, observation_size: int) -> Actor:
-    spec = EnvSpec(
+def _spec(sizes: Sizes) -> EnvSpec:
+    """As much of the environment's description as an actor needs."""
+    return EnvSpec(
         name="",
-        num_agents=num_agents,
-        actions=Discrete(tuple(map(str, range(num_actions)))),
-        observation_size=observation_size,
+        num_agents=sizes.num_agents,
+        actions=Discrete(sizes.action_names or tuple(map(str, range(sizes.num_actions)))),
+        observation_size=sizes.observation_size,
         state_size=0,
         episode_limit=1,
     )
-    return algorithm.actor(spec)
 
 
-def _template(actor: Actor, seeds: int, *, num_agents: int, num_actions: int, observation_size: int) -> Any:
+def _template(actor: Actor, seeds: int, sizes: Sizes) -> Any:
     """Shapes and dtypes of the actor's parameters, with a leading axis if there are several seeds."""
 
     def init() -> Any:
-        shape = (1, 1, num_agents)
+        shape = (1, 1, sizes.num_agents)
         return actor.init(
             jax.random.key(0),
-            jnp.zeros((*shape, observation_size)),
-            jnp.ones((*shape, num_actions), bool),
+            jnp.zeros((*shape, sizes.observation_size)),
+            jnp.ones((*shape, sizes.num_actions), bool),
             jnp.ones((1, 1), bool),
-            actor.initial_carry(1, num_agents),
+            actor.initial_carry(1, sizes.num_agents),
         )
 
     axes = (seeds,) if seeds > 1 else ()

@@ -50,6 +50,7 @@ class Progress:
         self._updated = self._began
         self._next_line = 0.0
         self._last_line = ""
+        self._finished = False
         self._live: Live | None = None
         if not quiet and self._console.is_terminal:
             self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4)
@@ -137,14 +138,19 @@ class Progress:
 
     def _render(self) -> Text:
         done = round(16 * min(1.0, self._steps / self._total))
-        bar = Text("━" * done, style="cyan") + Text("━" * (16 - done) + " ", style="bright_black")
+        full, empty = ("━", "━") if self._console.encoding.startswith("utf") else ("#", "-")
+        bar = Text(full * done, style="cyan") + Text(empty * (16 - done) + " ", style="bright_black")
         line = Text(self._status(), no_wrap=True, overflow="ellipsis")
         return bar + line if self._console.width >= 100 else line
 
     def finish(self) -> None:
-        """Prints the last state of all, where there is no live line that shows it."""
-        if self._live is None and self._number and self._last_line != (status := self._status()):
-            self._last_line = status
+        """Shows the last state of all; lines that are printed after this stand below it."""
+        if self._finished:
+            return
+        self._finished = True
+        if self._live is not None:
+            self._live.stop()
+        elif self._number and self._last_line != (status := self._status()):
             self.line(status)
 
     def __enter__(self) -> Progress:
@@ -153,8 +159,6 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
         self.finish()
 
 

@@ -42,7 +42,7 @@ class Interrupted(Stopped):
 
     def __init__(self, signal_number: int, path: Path):
         """Remembers which signal it was, and where the run is."""
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}; continue with --resume {path}")
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}; continue with gpae train --resume {path}")
         self.exit_code = 128 + signal_number
 
 
@@ -100,9 +100,7 @@ def train(config: ExperimentConfig, options: RunOptions | None = None, *, callba
         raise UserError("--resume continues a run and --overwrite replaces it: choose one")
     if options.resume:
         check_resumable(path, config)
-        settings = as_dict(config)
-        directory = RunDirectory.resume(path, settings, free=("total_steps",))
-        write_json(path / CONFIG, settings)  # `total_steps` may have grown
+        directory = RunDirectory.resume(path, as_dict(config), free=("total_steps",))
     else:
         directory = RunDirectory.create(path, as_dict(config), overwrite=options.overwrite)
     with directory, Checkpoints(directory.checkpoints) as checkpoints:
@@ -192,15 +190,19 @@ class _Training:
 
     def _begin(self) -> tuple[Any, Any]:
         """State and best parameters of the checkpoint that is resumed, or nothing."""
-        if not self.options.resume or self.checkpoints.latest is None:
-            self.directory.rewind(update=0, env_steps=0)
-            return None, None
-        shapes = self.experiment.shapes
-        items, info = self.checkpoints.restore({"state": shapes, "best": shapes.params})
-        self.done, self.best_scores = info["update"], info["best_scores"]
-        self.began -= info["seconds"]
-        self.directory.rewind(update=self.done, env_steps=self.steps, lines=info.get("lines"))
-        return items["state"], items["best"]
+        state = best = None
+        lines: int | None = 0
+        if self.options.resume and self.checkpoints.latest is not None:
+            shapes = self.experiment.shapes
+            items, info = self.checkpoints.restore({"state": shapes, "best": shapes.params})
+            self.done, self.best_scores, lines = info["update"], info["best_scores"], info.get("lines")
+            self.began -= info["seconds"]
+            state, best = items["state"], items["best"]
+        self.directory.rewind(update=self.done, env_steps=self.steps, lines=lines)
+        if self.options.resume:
+            # `total_steps` may have grown. Not before: where the checkpoint does not fit, the run stays as it was.
+            write_json(self.directory.path / CONFIG, as_dict(self.config))
+        return state, best
 
     def _plan(self) -> tuple[set[int], set[int]]:
         """The updates after which to evaluate and to save; all are ends of calls, the last update is in both."""
