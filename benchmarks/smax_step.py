@@ -24,7 +24,8 @@ import jax
 import jax.numpy as jnp
 
 from _common import parser, ratio, report, take_turns
-from gpae.envs import advance, begin, make
+from gpae.envs import make
+from gpae.envs.vector import advance, begin
 
 BARS = {"smax/5m_vs_6m": 1.1, "smax/27m_vs_30m": 1.4}
 

@@ -3,15 +3,14 @@
 The work is that of JaxMARL's MAPPO script: hidden 128, 128 environments x 128 steps, 4 epochs x 4 minibatches. Each
 line is measured in a process of its own, so that its peak memory is its own, and they run in rounds: `jaxmarl` (that
 work as JaxMARL does it, `_jaxmarl_mappo.py`), MAPPO, GPAE. `update` is the whole compiled update that training runs.
-Its parts: rollout; values (policy and critic over the batch, targets), which is the time of `ActorCritic.experience`
-without the rollout; and optimisation, which is the rest. `speed / jaxmarl` is the median of the ratios in a round.
+Its parts: collect; prepare (policy and critic over the batch, targets); and optimise, which is the rest. `speed /
+jaxmarl` is the median of the ratios in a round.
 
     python benchmarks/training_speed.py --out results/training_speed.json
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import statistics
 import subprocess
@@ -19,11 +18,13 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 
 import _jaxmarl_mappo as jaxmarl_mappo
 from _common import median, parser, peak_megabytes, report, take_turns
-from gpae.algorithms.actor_critic import ActorCritic, hyper_of
+from gpae.algorithms.base import Budget
 from gpae.envs import make
+from gpae.settings import as_arrays
 from gpae.training.compilation import enable_compilation_cache
 from gpae.training.presets import preset
 
@@ -40,22 +41,20 @@ def measure(name, algorithm, updates, networks):
         state, update = jaxmarl_mappo.build(env.jaxmarl)
         arguments, calls = (state,), {}
     else:
-        config = dataclasses.replace(
-            preset(networks, algorithm),
-            env=name,
-            num_envs=ENVIRONMENTS,
-            rollout_length=ROWS,
-            window=1,
-            epochs=4,
-            minibatches=4,
+        config = preset(networks, algorithm).replace(
+            env=name, num_envs=ENVIRONMENTS, rollout_length=ROWS, window=1, epochs=4, minibatches=4
         )
-        learner = ActorCritic.build(config, env)
-        hyper, state = hyper_of(config), jax.jit(learner.init)(jax.random.key(0))
-        update, rollout, experience = map(jax.jit, (learner.update, learner.rollout, learner.experience))
-        arguments = (state, hyper)
+        budget = Budget(updates=config.num_updates, gradient_steps=jnp.float32(config.gradient_steps))
+        settings = as_arrays(config.algorithm)
+        state = jax.jit(lambda settings, key: settings.init(env, key))(settings, jax.random.key(0))
+        update = jax.jit(lambda settings, state, budget: settings.update(env, state, budget))
+        collect = jax.jit(lambda settings, state: settings.collect(env, state, state.key))
+        prepare = jax.jit(lambda settings, *x: settings.prepare(env.spec, *x))
+        arguments = (settings, state, budget)
+        collected = collect(settings, state)
         calls = {
-            "rollout": lambda: rollout(state, state.key),
-            "experience": lambda: experience(state, hyper),
+            "collect": lambda: collect(settings, state),
+            "prepare": lambda: prepare(settings, *collected, state.key),
         }
     began = time.perf_counter()
     update = update.lower(*arguments).compile()
@@ -66,8 +65,7 @@ def measure(name, algorithm, updates, networks):
         part: median(s) for part, s in take_turns({"update": lambda: update(*arguments)} | calls, updates).items()
     }
     if calls:
-        seconds["values"] = round(seconds["experience"] - seconds["rollout"], 4)
-        seconds["optimise"] = round(seconds["update"] - seconds.pop("experience"), 4)
+        seconds["optimise"] = round(seconds["update"] - seconds["collect"] - seconds["prepare"], 4)
     return {
         "seconds": seconds,
         "compile_seconds": round(compiling, 1),

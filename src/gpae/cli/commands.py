@@ -28,6 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "study": ("gpae.cli.study:Study", "train everything that a file names: gpae study studies/quick.toml"),
     "report": ("gpae.cli.study:Report", "tables, plots and a page of what runs have found: gpae report runs/quick"),
     "envs": ("gpae.cli.lists:Environments", "list the environments"),
+    "check-env": (
+        "gpae.cli.lists:CheckEnvironment",
+        "check an environment of your own: gpae check-env my/env --import FILE",
+    ),
     "algorithms": ("gpae.cli.lists:Algorithms", "list the algorithms and presets"),
     "verify": ("gpae.cli.verify:Verify", "check the theory on games that are solved exactly"),
 }

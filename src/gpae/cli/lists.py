@@ -1,10 +1,13 @@
-"""`gpae envs` and `gpae algorithms`."""
+"""`gpae envs`, `gpae check-env` and `gpae algorithms`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from gpae.cli.parse import Command
+import tyro
+
+from gpae.cli.parse import Command, in_range
 
 
 @dataclass
@@ -28,6 +31,42 @@ class Environments(Command):
             rows.append((name, *map(str, sizes)))
         table(("environment", "agents", "actions", "observation", "state", "steps at most"), rows)
         print('A SMAX scenario of your own: smax/custom:ALLIES_vs_ENEMIES, such as "smax/custom:3m2s_vs_4m1Z".')
+        return 0
+
+
+@dataclass
+class CheckEnvironment(Command):
+    """Checks that an environment is what it declares: shapes, types, legal actions, flags, the same under one key."""
+
+    name: tyro.conf.Positional[str]
+    """Its name, as `gpae train --env` takes it."""
+    env_options: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Options of the environment, name=value."""
+    steps: int = 200
+    """Steps to play with random legal actions."""
+    seed: int = 0
+    """Of the actions and of the environment."""
+
+    def run(self) -> int:
+        """Checks, and prints what was found to hold."""
+        in_range("--steps", self.steps, 1, 10**6)
+        in_range("--seed", self.seed, 0)
+        from gpae import envs
+        from gpae.cli.show import patience
+        from gpae.training.compilation import enable_compilation_cache
+        from gpae.training.device import require_device
+        from gpae.training.environment import environment_options
+
+        require_device()
+        enable_compilation_cache()
+        env = envs.make(self.name, **environment_options(self.name, self.env_options))
+        with patience(f"playing {self.steps} steps, twice"):
+            envs.check(env, steps=self.steps, seed=self.seed)
+        spec = env.spec
+        print(
+            f"{spec.name} keeps its promises over {self.steps} steps: {spec.num_agents} agents, {spec.num_actions}"
+            f" actions, {spec.observation_size} observed numbers, {spec.state_size} of the state"
+        )
         return 0
 
 

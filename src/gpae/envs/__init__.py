@@ -1,5 +1,6 @@
 """Environments: the protocol, the adapters, the probes, and their names."""
 
+from gpae.envs.check import check
 from gpae.envs.protocol import Box, Discrete, Environment, EnvSpec, Outcome, Scene, TimeoutIsTermination
 from gpae.envs.registry import make, names, register
 from gpae.envs.vector import VectorState, advance, begin, observe
@@ -17,6 +18,7 @@ __all__ = [
     "View",
     "advance",
     "begin",
+    "check",
     "make",
     "names",
     "observe",

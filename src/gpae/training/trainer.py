@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gpae.envs.check import check
 from gpae.errors import UserError
 from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import CONFIG, RunDirectory, is_run, read_config
@@ -160,6 +161,8 @@ class _Training:
             if config.num_steps != config.total_steps:
                 recorder.line(f"{config.total_steps:,} steps asked for, {config.num_steps:,} run: whole updates")
             if self.done < config.num_updates:
+                with recorder.progress.phase("checking environment"):
+                    check(experiment.env)
                 if state is None:
                     with recorder.progress.phase("compiling initial state"):
                         state = jax.block_until_ready(experiment.init())

@@ -1,0 +1,43 @@
+"""The benchmarks follow the library: each can be imported and takes its flags; what they time runs on small shapes."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+NAMES = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_explains_itself(name, monkeypatch, capsys):
+    module = importlib.import_module(name)
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as end:
+        module.main()
+    assert end.value.code == 0
+    assert "--out" in capsys.readouterr().out
+
+
+def test_an_update_on_random_experience(monkeypatch):
+    module = importlib.import_module("estimator_overhead")
+    monkeypatch.setattr(module, "SHAPES", {"probe/team": (4, 4)})
+    monkeypatch.setattr(module, "BARS", {"probe/team": 2.0})
+    monkeypatch.setattr(module, "SETTINGS", {"epochs": 1, "minibatches": 2, "hidden_size": 8, "chunk_length": 4})
+    found = module.measure("probe/team", rounds=1)
+    assert found["seconds_per_update"].keys() == {"gpae", "mappo", "mappo_per_state"}
+    assert module.critic_memory(4, rows=2, num_envs=2) > 0
+
+
+def test_the_stages_of_an_update(monkeypatch):
+    module = importlib.import_module("training_speed")
+    monkeypatch.setattr(module, "ENVIRONMENTS", 8)
+    monkeypatch.setattr(module, "ROWS", 16)
+    found = module.measure("probe/team", "gpae", 1, "jaxmarl")
+    assert found["seconds"].keys() == {"update", "collect", "prepare", "optimise"}
