@@ -108,3 +108,12 @@ def test_the_last_row_of_a_sequence_only_shows_what_follows():
             # Nothing is known of what follows the row before the last one but its observation.
             assert bool(drawn.truncated[-2, c]) != bool(drawn.terminated[-2, c])
             assert drawn.truncated[-1, c]
+
+
+def test_the_row_before_the_last_is_cut_off_even_where_the_episode_went_on():
+    no = jnp.zeros((T, E), bool)
+    going_on = segment(1)
+    trajectory = dataclasses.replace(going_on.trajectory, terminated=no, truncated=no, won=no)
+    held = replay.add(replay.buffer(going_on, 1), dataclasses.replace(going_on, trajectory=trajectory))
+    drawn = replay.sample(held, jax.random.key(0), 8).trajectory
+    np.testing.assert_array_equal(drawn.truncated, np.tile([[False], [False], [True], [True]], 8))

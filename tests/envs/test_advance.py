@@ -130,3 +130,25 @@ def test_a_scan_keeps_its_types(name):
     )
     assert outcome.reward.shape == valid.shape == (3,)
     assert outcome.reward.dtype == jnp.float32
+
+
+def test_a_step_and_the_reset_after_it_have_keys_of_their_own():
+    """An environment whose step and reset show the key that they were given; here every step ends an episode."""
+
+    class Shown:
+        spec = make("probe/team").spec
+
+        def reset(self, key):
+            return jax.random.key_data(key)
+
+        def step(self, key, state, actions):
+            no = jnp.zeros((), bool)
+            drawn = jax.random.uniform(key)
+            return jax.random.key_data(key), Outcome(reward=drawn, terminated=~no, truncated=no, won=no)
+
+    env = Shown()
+    before = begin(env, jax.random.key(0), 4)
+    after, outcome, _ = advance(env, jax.random.key(1), before, jnp.zeros((4, 3), jnp.int32))
+    of_resets = jax.vmap(lambda k: jax.random.uniform(jax.random.wrap_key_data(k)))(after.state)
+    drawn = np.concatenate([outcome.reward, of_resets])
+    assert len(np.unique(drawn)) == 8  # of 4 steps and of 4 resets

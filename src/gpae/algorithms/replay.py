@@ -30,15 +30,13 @@ class Window:
     """The B - 1 segments before the newest one (none where B = 1: on-policy)."""
 
     segments: Segment
-    """[B - 1, ...], oldest first; the last `filled` of them hold experience, the others are empty."""
-    filled: Array
-    """[] int32, how many segments hold experience."""
+    """[B - 1, ...], oldest first; rows of those that hold no experience yet are not `valid`."""
 
 
 def empty(example: Segment, length: int) -> Window:
     """A window of `length` = B segments without experience; `example` gives shapes and dtypes."""
     segments = jax.tree.map(lambda x: jnp.zeros((length - 1, *x.shape), x.dtype), example)
-    return Window(segments=segments, filled=jnp.int32(0))
+    return Window(segments=segments)
 
 
 def push(window: Window, newest: Segment) -> tuple[Window, Segment]:
@@ -49,18 +47,13 @@ def push(window: Window, newest: Segment) -> tuple[Window, Segment]:
       of B T rows, with the carry of *their* first row, and `valid` false on rows that do not exist yet. No carry has
       to be carried over such rows, since the first real one begins an episode.
     """
-    length = window.segments.trajectory.valid.shape[0] + 1
     segments = jax.tree.map(lambda old, new: jnp.concatenate([old, new[None]]), window.segments, newest)
-    filled = jnp.minimum(window.filled + 1, length - 1)
-
-    exists = jnp.arange(length) >= length - 1 - window.filled
-    trajectory = replace(segments.trajectory, valid=segments.trajectory.valid & exists[:, None, None])
     joined = Segment(
-        trajectory=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectory),
+        trajectory=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), segments.trajectory),
         actor_carry=jax.tree.map(lambda x: x[0], segments.actor_carry),
         critic_carry=jax.tree.map(lambda x: x[0], segments.critic_carry),
     )
-    return Window(segments=jax.tree.map(lambda x: x[1:], segments), filled=filled), joined
+    return Window(segments=jax.tree.map(lambda x: x[1:], segments)), joined
 
 
 @struct.dataclass

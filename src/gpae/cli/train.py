@@ -15,7 +15,7 @@ from gpae.cli.parse import parse
 from gpae.diagnostics.pictures import train
 from gpae.errors import UserError
 from gpae.runs.directory import read_config
-from gpae.settings import flag, replaced, settings, settings_of, values_of
+from gpae.settings import flag, is_settings, replaced, settings, settings_of
 from gpae.training.config import ExperimentConfig, RunOptions, from_dict, idle, refusal
 from gpae.training.presets import NONE, names, preset
 from gpae.training.trainer import Stopped
@@ -135,25 +135,30 @@ def _refuse_foreign(given: set[str], config: ExperimentConfig) -> None:
 
 
 def _parsed(words: Sequence[str], start: ExperimentConfig) -> tuple[ExperimentConfig, RunOptions]:
-    kind = _with_algorithm(start)
-
-    # Made of names, and not written as a class: the kind is known only now.
-    Train = make_dataclass("Train", [("choice", Choice), ("experiment", kind), ("run", New)], frozen=True)
+    boxes = {"choice": (Choice, Choice(start.algorithm.name)), **_boxes("experiment", start), "run": (New, New())}
+    # Made of names, and not written as a class: which parts there are is known only now.
+    Train = make_dataclass("Train", [(name, kind) for name, (kind, _) in boxes.items()], frozen=True)
     Train.__doc__ = _TRAIN
-    shown = kind(**{f.name: getattr(start, f.name) for f in fields(start) if f.name != "algorithm"})
-    flags: Any = parse(Train, "train", words, Train(Choice(start.algorithm.name), shown, New()))
-    values = values_of(flags.experiment)
+    flags: Any = parse(Train, "train", words, Train(*(default for _, default in boxes.values())))
+    parts = [getattr(flags, name) for name in boxes if name not in ("choice", "run")]
+    values = {f.name: x for part in parts for f in fields(part) if not is_settings(type(x := getattr(part, f.name)))}
     run = RunOptions(**{f.name: getattr(flags.run, f.name) for f in fields(New)})
     return replaced(start, values), run
 
 
-def _with_algorithm(start: ExperimentConfig) -> type:
-    """`ExperimentConfig` with the algorithm's own class as a part, its flags spelt as users do."""
-    algorithm = type(start.algorithm)
-    annotated = Annotated[float, tyro.conf.arg(name="lambda")]
-    own = _derived(algorithm, {"lambda_": (annotated, start.algorithm.lambda_)})
-    default = own(**{f.name: getattr(start.algorithm, f.name) for f in fields(start.algorithm)})
-    return _derived(ExperimentConfig, {"algorithm": (own, default)})
+def _boxes(title: str, value: Any) -> dict[str, tuple[type, Any]]:
+    """Title -> class and default of each part of `value`, the parts of parts beside it, so that each has a box."""
+    changes: dict[str, tuple[Any, Any]] = {}
+    inner: dict[str, tuple[type, Any]] = {}
+    for field in fields(value):
+        part = getattr(value, field.name)
+        if is_settings(type(part)):
+            changes[field.name] = (Annotated[type(part), tyro.conf.Fixed, tyro.conf.Suppress], part)
+            inner |= _boxes(getattr(part, "name", field.name).replace("-", "_"), part)
+        elif field.name == "lambda_":
+            changes[field.name] = (Annotated[float, tyro.conf.arg(name="lambda")], part)
+    kind = _derived(type(value), changes)
+    return {title: (kind, kind(**{f.name: getattr(value, f.name) for f in fields(value)})), **inner}
 
 
 def _derived(base: type, changes: dict[str, tuple[Any, Any]]) -> type:
