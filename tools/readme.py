@@ -45,7 +45,9 @@ def quickstart():
         *lines,
         "",
         '`make train ARGS="--seed K"`, then `gpae evaluate runs/smax-2s3z-gpae-seedK --episodes 256 --json '
-        "results/quickstart/seed_K.json`; " + made_with(versions, "2 CPU cores") + ".",
+        "results/quickstart/seed_K.json`; seed 0 began with an empty cache of compiled programs, the others with its; "
+        + made_with(versions, "2 CPU cores")
+        + ".",
     ]
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
     """A request that cannot be carried out as it was made. The message names what is wrong and what would do.
 
-    It is one line whatever it is made from: names of files and values from elsewhere may hold line breaks, and codes
-    that move a terminal's cursor.
+    It is one line that can be read whatever it is made from: names of files and values from elsewhere may hold line
+    breaks, codes that move a terminal's cursor, and words without end.
     """
 
     def __init__(self, message: str):
-        super().__init__(one_line(message))
+        super().__init__(re.sub(r"(\S{300})\S+", r"\1...", one_line(message)))
 
 
 def one_line(text: str) -> str:

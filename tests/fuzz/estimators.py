@@ -1,7 +1,7 @@
 """Random shapes and extreme values for every estimator, compared with the slow loops of `tests/reference`.
 
-    python tests/fuzz/estimators.py --seconds 60 --seed 1
-    python tests/fuzz/estimators.py --seed 1 --case 17        # one case again
+    PYTHONPATH=tests python -m fuzz.estimators --seconds 60 --seed 1
+    PYTHONPATH=tests python -m fuzz.estimators --seed 1 --case 17        # one case again
 
 A case is an estimator with one shape (at times one row, one agent), one choice of names, and `DRAWS` sets of values:
 zeros, huge and tiny numbers, infinite log-ratios, episodes that all end or never do, NaN where nothing may be read.
@@ -17,14 +17,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from gpae import estimators
 from gpae.estimators.traces import own_weights

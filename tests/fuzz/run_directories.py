@@ -1,7 +1,7 @@
 """Damages run directories at random and reads them: whatever is in them, only a UserError may come of it.
 
-    python tests/fuzz/run_directories.py --seconds 60 --seed 1
-    python tests/fuzz/run_directories.py --seed 1 --case 17        # one case again
+    PYTHONPATH=tests python -m fuzz.run_directories --seconds 60 --seed 1
+    PYTHONPATH=tests python -m fuzz.run_directories --seed 1 --case 17        # one case again
 
 A case is a copy of a small run (its study beside it) with one to three damages: changed, cut or added bytes, JSON
 values of other types, missing or doubled keys, huge numbers, links, pipes, folders in place of files, renamed and
@@ -11,24 +11,20 @@ is printed with how to repeat it.
 
 from __future__ import annotations
 
-import argparse
-import collections
 import contextlib
 import json
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
-import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fuzz.driver import drive, outcome
 from gpae.errors import UserError
 from gpae.runs import directory
 from gpae.runs.checkpoint import Checkpoints
@@ -54,8 +50,6 @@ STRANGE: tuple[Any, ...] = (
     *(float("nan"), float("inf"), float("-inf"), "", "a", "1", "NaN", "\0", "\ud800", "../..", "x" * 10_000),
     *([], [[]], [None], [1, [2]], [float("nan")], {}, {"": {}}, {"a": 1}, {"a": {"b": {"c": {"d": {"step_0": 3}}}}}),
 )
-PER_CASE = 20
-"""Seconds after which a case hangs."""
 
 
 def make_run(study: Path) -> None:
@@ -287,72 +281,39 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def run_case(template: Path, folder: Path, seed: int, case: int) -> tuple[collections.Counter[str], list[str]]:
-    """Damages a copy of `template` in `folder` and reads it; returns what came of it, and the failures."""
-    chance = random.Random(f"{seed}/{case}")
+def run_case(template: Path, folder: Path, chance: random.Random) -> list[tuple[str, str]]:
+    """Damages a copy of `template` in `folder` and reads it: what came of each reading."""
     study = folder / "study"
     shutil.copytree(template, study, symlinks=True)
     for _ in range(chance.choice((1, 1, 2, 3))):
         damage(study, chance)
-    counts: collections.Counter[str] = collections.Counter()
-    failures = []
     readers, writers = list(READERS.items()), list(WRITERS.items())
     chance.shuffle(readers)
     chance.shuffle(writers)
+    found = []
     for name, act in (*readers, *writers):
-        signal.alarm(PER_CASE)
-        try:
-            act(study / "run")
-            counts["read"] += 1
-        except UserError as error:
-            counts["refused"] += 1
-            if not str(error).isprintable() or len(str(error)) > 2000:
-                failures.append(f"{name}: not one line: {str(error)[:3000]!r}")
-        except BaseException:
-            failures.append(f"{name}: {traceback.format_exc()}")
-        finally:
-            signal.alarm(0)
+        what, why = outcome(lambda act=act: act(study / "run"))
+        found.append((what, f"{name}: {why}"))
     shutil.rmtree(study)
-    return counts, failures
+    return found
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs cases until the time is over."""
-    parser = argparse.ArgumentParser(description="Damages run directories at random and reads them.")
-    parser.add_argument("--seconds", type=float, default=30, help="how long")
-    parser.add_argument("--seed", type=int, default=0, help="of all cases")
-    parser.add_argument("--case", type=int, help="this case only")
-    flags = parser.parse_args(arguments)
-
-    def hang(*_: Any) -> None:
-        raise TimeoutError(f"more than {PER_CASE} s")
-
-    before = signal.signal(signal.SIGALRM, hang)
-    found = directory.versions
+    versions = directory.versions
     made_with = {"gpae": "0", "jax": "0", "commit": None, "device_count": 1, "command": ["gpae", "train"]}
     directory.versions = lambda: dict(made_with)  # asks git each time
-    counts: collections.Counter[str] = collections.Counter()
-    failed, cases = 0, 0
     try:
         with tempfile.TemporaryDirectory() as name:
             template = Path(name) / "template"
             make_run(template)
-            end = time.monotonic() + flags.seconds
-            while time.monotonic() < end:
-                case = cases if flags.case is None else flags.case
-                outcomes, failures = run_case(template, Path(name), flags.seed, case)
-                counts += outcomes
-                cases += 1
-                failed += len(failures)
-                for failure in failures:
-                    print(f"--seed {flags.seed} --case {case}: {failure}", flush=True)
-                if flags.case is not None:
-                    break
+            return drive(
+                "Damages run directories at random and reads them.",
+                lambda chance: run_case(template, Path(name), chance),
+                arguments,
+            )
     finally:
-        signal.signal(signal.SIGALRM, before)
-        directory.versions = found
-    print(f"{cases} damaged runs: {counts['read']} times read, {counts['refused']} refused, {failed} failures")
-    return int(bool(failed) or not cases)
+        directory.versions = versions
 
 
 if __name__ == "__main__":

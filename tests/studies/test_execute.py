@@ -276,6 +276,39 @@ def test_jobs_of_a_cluster(tmp_path, monkeypatch):
     assert "made with other settings" in text.getvalue()
 
 
+@pytest.mark.slow
+def test_a_cluster_job_that_is_warned_saves_and_is_submitted_again(tmp_path):
+    """SIGUSR2, as a cluster sends it some time before a time limit: to the training, while it trains."""
+    pytest.importorskip("submitit", reason="submitit (extra `slurm`) is not installed")
+    file = tmp_path / "tiny.toml"
+    file.write_text(TINY.replace("steps = 320", "steps = 16_000"))
+    study = read_study(file, tmp_path / "runs")
+    launcher = SubmititLauncher(study.path / "slurm", cluster="local", parameters={"timeout_min": 10})
+    path, warned = study.runs[0].path, []
+
+    def warn():
+        until = time.monotonic() + 300
+        while not ((path / "metrics.jsonl").exists() and (path / "metrics.jsonl").stat().st_size):
+            if time.monotonic() > until:
+                return
+            time.sleep(0.02)
+        warned.append(int((path / ".lock").read_text()))
+        os.kill(warned[0], signal.SIGUSR2)
+
+    thread = threading.Thread(target=warn)
+    thread.start()
+    text = io.StringIO()
+    code = run_study(study, launcher, console=Console(file=text, width=200), pause=0.1)
+    thread.join()
+    log = (study.path / "logs" / "probe-team-gpae.log").read_text()
+    assert code == 0, text.getvalue() + log
+    assert warned
+    assert "stopped by SIGUSR2" in log
+    assert log.count("compiling update ...") == 2, log
+    updates = [json.loads(line)["update"] for line in (path / "metrics.jsonl").read_text().splitlines()]
+    assert updates == [u for u in range(1, 501) for _ in range(2)]
+
+
 def test_a_cluster_that_is_not_there():
     pytest.importorskip("submitit", reason="submitit (extra `slurm`) is not installed")
     with pytest.raises(UserError, match="submitit: "):

@@ -153,7 +153,7 @@ class DOP(ActorCritic):
 @algorithm("dop-clip", source="Wang et al. 2021, arXiv 2007.12322; the clip is this project's")
 @settings
 class DOPClip(DOP):
-    """Dop with the clipped surrogate of PPO."""
+    """DOP with the clipped surrogate of PPO."""
 
     clip_range: losses.ClipRange = "multiplicative"  # type: ignore[misc]
     """What `clip` is a fraction of: multiplicative, of the old ratio, or additive, of 1, as in GePPO."""

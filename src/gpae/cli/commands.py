@@ -57,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        if (clear := _of_disk(error)) is None:
+            raise
+        print(f"gpae: {clear}", file=sys.stderr)
+        return 2
     except Exception:
         # Without a device JAX fails in many ways and places, an assertion without words among them.
         if (line := _no_device()) is None:
@@ -70,6 +75,15 @@ def _degrade_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+
+
+def _of_disk(error: OSError) -> UserError | None:
+    """What to say of a disk's error that no room has translated: a name that is too long may meet any of them."""
+    if not isinstance(error.filename, str | bytes):
+        return None
+    from gpae.runs.files import disk_error
+
+    return disk_error(error, os.fsdecode(error.filename), "read")
 
 
 def _no_device() -> str | None:
