@@ -9,6 +9,7 @@ import pytest
 import gpae
 from gpae import envs
 from gpae.cli import main
+from gpae.envs import registry
 from gpae.envs.check import check, check_declared
 from gpae.envs.probes import Death, Stay, Team
 from gpae.errors import UserError
@@ -148,15 +149,22 @@ def test_ours_keep_their_promises(name):
     check(envs.make(name), steps=130)
 
 
-def test_training_begins_with_the_check(tmp_path):
-    envs.register("test/broken", lambda: DECLARED["a reward per agent"][0])
+@pytest.fixture
+def registered(monkeypatch):
+    """Registers for one test."""
+    monkeypatch.setattr(registry, "_ENVIRONMENTS", dict(registry._ENVIRONMENTS))
+    return envs.register
+
+
+def test_training_begins_with_the_check(registered, tmp_path):
+    registered("test/broken", lambda: DECLARED["a reward per agent"][0])
     config = configure("gpae", env="test/broken", num_envs=4, rollout_length=4, total_steps=16, evaluations=1)
     with pytest.raises(UserError, match=r"environment probe/stay: reward: declared one per step"):
         gpae.train(config, RunOptions(name="a", runs=tmp_path, quiet=True))
 
 
-def test_the_command(capsys):
-    envs.register("test/nan", lambda: PLAYED["an observation that is not a number"][0])
+def test_the_command(registered, capsys):
+    registered("test/nan", lambda: PLAYED["an observation that is not a number"][0])
     assert main(["check-env", "test/nan"]) == 2
     assert "observations of agent 1 at step 0" in capsys.readouterr().err
     assert main(["check-env", "probe/team", "--steps", "20", "--env-options", "num_agents=4"]) == 0

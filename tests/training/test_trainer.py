@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import gpae
+from gpae.diagnostics import pictures
 from gpae.errors import UserError
 from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import RunDirectory
+from gpae.runs.evaluations import lacking, read_evaluations
 from gpae.runs.metrics import read_metrics
 from gpae.training.config import RunOptions, as_dict
 from gpae.training.experiment import Experiment
@@ -149,12 +151,33 @@ def test_callbacks_are_told_after_everything_is_saved(tmp_path):
             steps = [line["step_count"] for line in gpae.Run(path).evaluations["seed_0"].values()]
             told.append((env_steps, steps[-1], len(scores)))
 
-        def finished(self, path, experiment, params):
-            told.append(("finished", len(gpae.Run(path).evaluations["seed_0"]["absolute_metrics"]["return"])))
+        def trained(self, path, experiment, params):
+            told.append(("trained", "absolute_metrics" in gpae.Run(path).evaluations["seed_0"]))
             return ["a.txt"]
 
+        def finished(self, path):
+            told.append(("finished", len(gpae.Run(path).evaluations["seed_0"]["absolute_metrics"]["return"])))
+
     gpae.train(CONFIG.replace(total_steps=64, evaluations=2), options(tmp_path), callbacks=[Listener()])
-    assert told == [(32, 32, 1), (64, 64, 1), ("finished", 80)]
+    assert told == [(32, 32, 1), (64, 64, 1), ("trained", False), ("finished", 80)]
+
+
+def test_a_run_killed_while_it_draws_is_not_finished_and_resuming_draws(tmp_path, monkeypatch):
+    config = CONFIG.replace(total_steps=64, evaluations=1)
+
+    def killed(path):
+        raise SystemExit(9)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pictures, "learning_curve", killed)
+        with pytest.raises(SystemExit):
+            pictures.train(config, options(tmp_path))
+    (path,) = tmp_path.iterdir()
+    assert lacking(read_evaluations(path), config.env, "gpae", [0])
+    assert not (path / "curve.png").exists()
+    pictures.train(config, options(tmp_path, resume=True))
+    assert not lacking(read_evaluations(path), config.env, "gpae", [0])
+    assert (path / "curve.png").exists()
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../../x", "a/b", "/tmp/x"])

@@ -36,13 +36,16 @@ class Pictures:
         with contextlib.suppress(UserError):  # nothing to draw before the first evaluation
             learning_curve(path)
 
-    def finished(self, path: Path, experiment: Experiment, params: Any) -> Sequence[str]:
+    def trained(self, path: Path, experiment: Experiment, params: Any) -> Sequence[str]:
         """Both pictures; the names of those that could be drawn."""
         files = [learning_curve(path).name]
         if drawable(experiment):
             replay(experiment, params.actor, path / REPLAY)
             files.append(REPLAY)
         return files
+
+    def finished(self, path: Path) -> None:
+        """Everything is drawn already."""
 
 
 def train(config: ExperimentConfig, options: RunOptions | None = None, *, callbacks: Sequence[Callback] = ()) -> Run:

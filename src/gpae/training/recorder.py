@@ -28,8 +28,16 @@ class Callback(Protocol):
         """The run has been saved and stops."""
         ...
 
-    def finished(self, path: Path, experiment: Experiment, params: Any) -> Sequence[str]:
-        """The run is complete; `params` are the last ones, of both networks. Returns names of files worth a look."""
+    def trained(self, path: Path, experiment: Experiment, params: Any) -> Sequence[str]:
+        """All is trained; `params` are the last ones, of both networks. Returns names of files worth a look.
+
+        The evaluation of the best parameters, which marks a run as finished, is written when all have returned: what a
+        kill leaves undone here is made up for when the run is resumed.
+        """
+        ...
+
+    def finished(self, path: Path) -> None:
+        """Everything is written."""
         ...
 
 
@@ -125,7 +133,7 @@ class Recorder:
         for callback in self.callbacks:
             callback.evaluated(self.directory.path, env_steps, scores)
 
-    def absolute(self, found: Sequence[Mapping[str, Sequence[float]]]) -> None:
+    def _absolute(self, found: Sequence[Mapping[str, Sequence[float]]]) -> None:
         """Writes the evaluation of the best parameters."""
         config = self.experiment.config
         for seed, evaluation in zip(self.experiment.seeds, found, strict=True):
@@ -143,13 +151,16 @@ class Recorder:
         for callback in self.callbacks:
             callback.interrupted(self.directory.path)
 
-    def finished(self, params: Any, seconds: float) -> None:
-        """Tells that the run is complete."""
+    def finished(self, params: Any, absolute: Sequence[Mapping[str, Sequence[float]]], seconds: float) -> None:
+        """Has everything drawn, then writes the evaluation of the best parameters: now the run counts as finished."""
         path, files = self.directory.path, list[str]()
         with self.progress.phase("drawing", once=False):
             for callback in self.callbacks:
-                files += callback.finished(path, self.experiment, params)
+                files += callback.trained(path, self.experiment, params)
         see = f", see {' and '.join(files)}" if files else ""
+        self._absolute(absolute)
+        for callback in self.callbacks:
+            callback.finished(path)
         self.progress.finish()
         self.line(f"done in {seconds:.0f} s: {path}{see}")
 

@@ -188,8 +188,7 @@ class _Training:
             with recorder.progress.phase("evaluating the best parameters", once=False):
                 episodes = 10 * config.evaluation.evaluation_episodes
                 absolute = experiment.evaluate(best.actor, purpose=2, episodes=episodes)
-            recorder.absolute(absolute)
-            recorder.finished(state.params, self.seconds)
+            recorder.finished(state.params, absolute, self.seconds)
 
     def _begin(self) -> tuple[Any, Any]:
         """State and best parameters of the checkpoint that is resumed, or nothing."""
