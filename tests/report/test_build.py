@@ -46,7 +46,7 @@ def test_statistics_of_each_environment(made):
     # 0.25, 0.5, 0.75, 0.75 against 0, 0.25, 0.5, 0.5: 1.5, 3, 4 and 4 of 4
     assert pair["probability"][0] == pytest.approx(12.5 / 16)
     profile = dict(zip(first["profile"]["x"], first["profile"]["methods"]["gpae (off-policy)"]["value"], strict=True))
-    assert (profile[0.2], profile[0.5], profile[0.75]) == (1.0, 0.5, 0.0)
+    assert (profile[0.2], profile[0.5], profile[0.75]) == (1.0, 0.75, 0.5)
     assert mappo["seeds"]["seed_1"] == {"final": 0.25, "absolute": 0.25}
 
 

@@ -76,8 +76,8 @@ def test_curves_and_profiles(bootstrap):
     scores = np.array([[[0.0, 0.5]], [[0.2, 0.7]], [[0.4, 0.9]], [[1.0, 1.0]]])
     curve = bootstrap.curve(scores)
     assert [point.value for point in curve] == pytest.approx([0.3, 0.8])
-    profile = bootstrap.profile(scores[..., 0], [0.0, 0.2, 0.9])
-    assert [point.value for point in profile] == [0.75, 0.5, 0.25]
+    profile = bootstrap.profile(scores[..., 0], [0.0, 0.2, 0.9, 1.0])
+    assert [point.value for point in profile] == [1.0, 0.75, 0.25, 0.25]  # the run of 100 % is seen at 100 %
     assert bootstrap.improvement(scores[..., 1], scores[..., 0]).value == pytest.approx(12.5 / 16)
 
 

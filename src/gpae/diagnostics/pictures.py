@@ -76,7 +76,7 @@ def title(experiment: Experiment) -> str:
 
 def ending(experiment: Experiment, won: bool, episode_return: float) -> str:
     """How an episode ended, in a word or two."""
-    return ("won" if won else "lost") if experiment.spec.has_wins else f"return {episode_return:.2f}"
+    return ("won" if won else "lost") if "win_rate" in experiment.measures else f"return {episode_return:.2f}"
 
 
 def replay(experiment: Experiment, actor: Any, path: Path, *, number: int = 0) -> str:

@@ -183,7 +183,7 @@ def _profiles(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figure:
     n = {entry["method"]: entry["n"] for entry in block["methods"]}
     for method, columns in block["profile"]["methods"].items():
         _line(axes, block["profile"]["x"], columns, numbers[method], f"{method}, n = {n[method]}")
-    axes.set_xlabel(f"{_called(block)} above")
+    axes.set_xlabel(f"{_called(block)} at least")
     axes.set_ylabel("fraction of runs")
     if is_rate(block["metric"]):
         axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))

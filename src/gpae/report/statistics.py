@@ -68,9 +68,9 @@ class Bootstrap:
         return self._intervals(scores, at_each)
 
     def profile(self, scores: np.ndarray, thresholds: Sequence[float]) -> list[Interval]:
-        """Fraction of the runs of scores [n, tasks] that are above each threshold."""
-        taus = np.asarray(thresholds)
-        return self._intervals(scores, lambda x: np.mean(x.reshape(-1, 1) > taus, axis=0))
+        """Fraction of the runs of scores [n, tasks] that reach each threshold, so that 1 is seen where it is reached."""
+        taus = np.asarray(thresholds) - 1e-9  # what rounding takes from a score is no miss
+        return self._intervals(scores, lambda x: np.mean(x.reshape(-1, 1) >= taus, axis=0))
 
     def improvement(self, scores: np.ndarray, other: np.ndarray) -> Interval:
         """Probability that a run of `scores` [n, tasks] beats one of `other` [m, tasks], mean over tasks."""

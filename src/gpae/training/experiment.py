@@ -43,7 +43,13 @@ class Experiment:
     @property
     def score_name(self) -> str:
         """What the best parameters are the best in: the greedy win rate, or the return where nothing is won."""
-        return "win_rate" if self.spec.has_wins else "return"
+        return next(iter(self.measures))
+
+    @property
+    def measures(self) -> dict[str, str]:
+        """What an evaluation measures: names of metrics, the score first, and the fields of `Episodes` they come from."""
+        wins = {"win_rate": "won"} if self.spec.has_wins else {}
+        return wins | {"return": "returns", "episode_length": "lengths"}
 
     # -- training --------------------------------------------------------------------------------------------------
 
@@ -125,14 +131,11 @@ class Experiment:
         for i in range(math.ceil(episodes / half)):
             played = self._episodes(actor, fold(keys, i))
             parts.append(jax.device_get(replace(played, states=None)))
-        fields = {"return": "returns", "episode_length": "lengths"}
-        if self.spec.has_wins:
-            fields = {"win_rate": "won"} | fields
         found = []
         for place, _ in enumerate(self.seeds):
             of_seed: dict[str, list[float]] = {}
             for prefix, rows in (("", slice(None, half)), ("sampled_", slice(half, None))):
-                for name, field in fields.items():
+                for name, field in self.measures.items():
                     values = np.concatenate([getattr(self.seeds.of(p, place), field)[rows] for p in parts])
                     of_seed[prefix + name] = values[:episodes].astype(float).tolist()
             found.append(of_seed)

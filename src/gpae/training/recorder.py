@@ -88,25 +88,25 @@ class Recorder:
           Seed -> names of metrics that are not finite; empty if all are.
         """
         experiment = self.experiment
+        wins = "win_rate" in experiment.measures
         rates, wrong = [], {}
         for place, seed in enumerate(experiment.seeds):
             values = {name: float(experiment.seeds.of(value, place)) for name, value in metrics.items()}
-            if values["episodes"]:
+            if not wins:
+                del values["wins"]
+            elif values["episodes"]:
                 values["train_win_rate"] = values["wins"] / values["episodes"]
                 rates.append(values["train_win_rate"])
             if not values.get("stops", 1.0):  # there was nothing to measure it at
                 values = {n: v for n, v in values.items() if not n.startswith("advantage_gap")}
-            if not experiment.spec.has_wins:
-                del values["wins"]
-                values.pop("train_win_rate", None)
             self.directory.log_metrics(update=number, env_steps=env_steps, seed=seed, seconds=seconds, metrics=values)
             finite = {n: v for n, v in values.items() if math.isfinite(v)}
             for sink in self.sinks:
                 sink.log(env_steps, seed, finite)
             if bad := sorted(set(values) - set(finite)):
                 wrong[seed] = bad
-        wins = float(np.mean(rates)) if rates and experiment.spec.has_wins else None
-        self.progress.update(env_steps * experiment.config.seeds, number, win_rate=wins)
+        rate = float(np.mean(rates)) if rates else None
+        self.progress.update(env_steps * experiment.config.seeds, number, win_rate=rate)
         return wrong
 
     def evaluation(
@@ -127,7 +127,7 @@ class Recorder:
                 sink.log(env_steps, seed, {f"evaluation/{n}": float(np.mean(v)) for n, v in evaluation.items()})
         scores = [float(np.mean(e[experiment.score_name])) for e in found]
         score = float(np.mean(scores))
-        if not experiment.spec.has_wins:
+        if experiment.score_name == "return":
             self.progress.update(env_steps * config.seeds, number, episode_return=score)
         self.line(f"{env_steps:,} steps: greedy {shown(experiment.score_name, score)}")
         for callback in self.callbacks:
