@@ -68,7 +68,7 @@ class Bootstrap:
         return self._intervals(scores, at_each)
 
     def profile(self, scores: np.ndarray, thresholds: Sequence[float]) -> list[Interval]:
-        """Fraction of the runs of scores [n, tasks] that reach each threshold, so that 1 is seen where it is reached."""
+        """Fraction of the runs of scores [n, tasks] that reach each threshold; a perfect run thus reaches 1."""
         taus = np.asarray(thresholds) - 1e-9  # what rounding takes from a score is no miss
         return self._intervals(scores, lambda x: np.mean(x.reshape(-1, 1) >= taus, axis=0))
 

@@ -47,7 +47,7 @@ class Experiment:
 
     @property
     def measures(self) -> dict[str, str]:
-        """What an evaluation measures: names of metrics, the score first, and the fields of `Episodes` they come from."""
+        """What an evaluation measures: metrics, the score first, and the fields of `Episodes` they come from."""
         wins = {"win_rate": "won"} if self.spec.has_wins else {}
         return wins | {"return": "returns", "episode_length": "lengths"}
 
