@@ -19,11 +19,26 @@ import jax
 import gpae
 from gpae.runs.versions import versions
 
+LOAD = os.getloadavg()
+"""The machine's load average over 1, 5 and 15 minutes before anything was measured."""
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the flag every benchmark has."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+class Parser(argparse.ArgumentParser):
+    """Takes the flags that every benchmark has, and pins the process before JAX counts its cores."""
+
+    def parse_args(self, *given: Any) -> Any:
+        """The arguments; from here on the process runs on the cores that were asked for."""
+        found = super().parse_args(*given)
+        if found.cores:
+            os.sched_setaffinity(0, found.cores)
+        return found
+
+
+def parser(description: str | None) -> Parser:
+    """A parser with the flags every benchmark has."""
+    made = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--out", type=Path, help="also write the JSON there")
+    made.add_argument("--cores", type=int, nargs="+", help="run on these cores only, such as 0; default: all")
     return made
 
 
@@ -48,6 +63,12 @@ def ratio(numerator: list[float], denominator: list[float]) -> float:
     return round(statistics.median(a / b for a, b in zip(numerator, denominator, strict=True)), 3)
 
 
+def quartiles(numerator: list[float], denominator: list[float]) -> list[float]:
+    """The quartiles and the median over rounds of the ratio within a round; needs two rounds at least."""
+    ratios = [a / b for a, b in zip(numerator, denominator, strict=True)]
+    return [round(x, 3) for x in statistics.quantiles(ratios, n=4, method="inclusive")]
+
+
 def median(seconds: list[float]) -> float:
     """Seconds, to a tenth of a millisecond."""
     return round(statistics.median(seconds), 4)
@@ -59,7 +80,7 @@ def peak_megabytes() -> float:
 
 
 def report(name: str, settings: Mapping[str, Any], results: Any, out: Path | None) -> None:
-    """Prints the JSON, and writes it to `out`."""
+    """Prints the JSON, and writes it to `out`. The load average says whether the machine was idle."""
     device = jax.devices()[0]
     text = json.dumps(
         {
@@ -77,6 +98,8 @@ def report(name: str, settings: Mapping[str, Any], results: Any, out: Path | Non
                 "devices": len(jax.devices()),
                 "machine": platform.machine(),
                 "cpus": len(os.sched_getaffinity(0)),
+                "cores": sorted(os.sched_getaffinity(0)),
+                "load average before": [round(x, 2) for x in LOAD],
             },
             "results": results,
         },

@@ -16,6 +16,8 @@ import optax
 from flax import linen as nn
 
 HIDDEN = 128
+CLIP, ENTROPY, LEARNING_RATE = 0.2, 0.0, 2e-3
+"""As in its mappo_rnn_smax.yaml."""
 
 
 class Recurrent(nn.Module):
@@ -48,7 +50,7 @@ def build(env, num_envs=128, length=128, epochs=4, minibatches=4):
     agents = env.agents
     actors = num_envs * len(agents)
     actor, critic = Network(env.action_space(agents[0]).n), Network(1)
-    adam = optax.chain(optax.clip_by_global_norm(0.25), optax.adam(1e-3, eps=1e-5))
+    adam = optax.chain(optax.clip_by_global_norm(0.25), optax.adam(LEARNING_RATE, eps=1e-5))
 
     def stack(by_agent):
         return jnp.stack([by_agent[a] for a in agents]).reshape(actors, -1)
@@ -121,12 +123,12 @@ def build(env, num_envs=128, length=128, epochs=4, minibatches=4):
             a = batch["advantages"]
             a = (a - a.mean()) / (a.std() + 1e-8)
             entropy = -jnp.sum(jnp.exp(log_pi) * jnp.where(batch["legal"], log_pi, 0.0), axis=-1).mean()
-            return -jnp.minimum(ratio * a, jnp.clip(ratio, 0.95, 1.05) * a).mean() - 0.01 * entropy
+            return -jnp.minimum(ratio * a, jnp.clip(ratio, 1.0 - CLIP, 1.0 + CLIP) * a).mean() - ENTROPY * entropy
 
         def value_loss(params, memory, batch):
             _, values = critic.apply(params, memory, batch["world"], batch["starts"])
             values, old = values[..., 0], batch["values"]
-            clipped = old + jnp.clip(values - old, -0.05, 0.05)
+            clipped = old + jnp.clip(values - old, -CLIP, CLIP)
             return 0.25 * jnp.maximum((values - batch["targets"]) ** 2, (clipped - batch["targets"]) ** 2).mean()
 
         def step(learner, pick):
