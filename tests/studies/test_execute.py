@@ -26,7 +26,7 @@ from gpae.training.config import as_dict, configure
 # Trains nothing, but leaves behind what training does. A file named after the run tells it what to do.
 STAND_IN = """
 import json, os, pathlib, signal, sys, time
-job = json.loads(pathlib.Path(sys.argv[1]).read_text())
+(job,) = json.loads(pathlib.Path(sys.argv[1]).read_text())["trainings"]
 path = pathlib.Path(job["run"])
 plan = path.parent.parent / "plans" / (path.name + ".json")
 plan = json.loads(plan.read_text())

@@ -106,10 +106,11 @@ def test_the_job_of_each_run_holds_its_settings(tmp_path):
     )
     for run in read(tmp_path, text).runs:
         file = tmp_path / "job.json"
-        write_job(file, config=as_dict(run.config), run=run.path, resume=False, imports=["mine.py"])
+        write_job(file, [{"config": as_dict(run.config), "run": str(run.path), "resume": False}], ["mine.py"])
         job = json.loads(file.read_text())
-        assert from_dict(job["config"]) == run.config
-        assert Path(job["run"]) == run.path
+        (training,) = job["trainings"]
+        assert from_dict(training["config"]) == run.config
+        assert Path(training["run"]) == run.path
         assert job["imports"] == ["mine.py"]
 
 
@@ -275,3 +276,23 @@ def test_a_byte_order_mark_is_accepted(tmp_path):
     (tmp_path / "study.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not text in UTF-8"):
         read_study(tmp_path / "study.toml", tmp_path / "runs")
+
+
+def test_settings_that_are_inputs_of_a_program_can_be_trained_by_one(tmp_path):
+    text = TEXT[: TEXT.index("[settings")] if "[settings" in TEXT else TEXT
+    text = "settings_at_once = 2\n" + text
+    text += """
+[settings.a]
+[settings.b]
+lambda = 0.5
+[settings.c]
+lambda = 0.7
+[settings.d]
+epochs = 1
+"""
+    study = read(tmp_path, text)
+    groups = study.groups(study.runs)
+    assert sorted(run.name for group in groups for run in group) == sorted(run.name for run in study.runs)
+    together = {tuple(run.setting for run in group) for group in groups}
+    assert together == {("a", "b"), ("c",), ("d",)}
+    assert all(len({(run.algorithm, run.config.env) for run in group}) == 1 for group in groups)

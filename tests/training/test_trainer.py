@@ -11,11 +11,9 @@ import pytest
 import gpae
 from gpae.diagnostics import pictures
 from gpae.errors import UserError
-from gpae.runs.checkpoint import Checkpoints
-from gpae.runs.directory import RunDirectory
 from gpae.runs.evaluations import lacking, read_evaluations
 from gpae.runs.metrics import read_metrics
-from gpae.training.config import RunOptions, as_dict
+from gpae.training.config import RunOptions
 from gpae.training.experiment import Experiment
 from gpae.training.recorder import Recorder
 from gpae.training.trainer import Diverged, _Training
@@ -126,12 +124,10 @@ def test_evaluations_have_keys_of_their_own():
 def test_a_mean_over_no_finished_episode_is_absent(tmp_path):
     """Trap 10."""
     experiment = Experiment(CONFIG)
-    with RunDirectory.create(tmp_path / "run", as_dict(CONFIG)) as directory:
-        with Checkpoints(directory.checkpoints) as checkpoints:
-            training = _Training(experiment, directory, checkpoints, options(tmp_path), [])
-            metrics = {"episodes": np.array([0.0, 4.0]), "wins": np.array([0.0, 1.0])}
-            training._log(metrics, Recorder(experiment, directory, options(tmp_path), [], start_steps=0))
-        first, second = read_metrics(directory.path)
+    with _Training(experiment, options(tmp_path), [], experiment.compile_update, list) as training:
+        metrics = {"episodes": np.array([0.0, 4.0]), "wins": np.array([0.0, 1.0])}
+        training._log(metrics, Recorder(experiment, training.directory, options(tmp_path), [], start_steps=0))
+    first, second = read_metrics(tmp_path / "run")
     assert "train_win_rate" not in first
     assert second["train_win_rate"] == 0.25
 

@@ -56,6 +56,14 @@ def train(config: ExperimentConfig, options: RunOptions | None = None, *, callba
     return trainer.train(config, options, callbacks=[Pictures(), *callbacks])
 
 
+def train_together(configs: Sequence[ExperimentConfig], options: Sequence[RunOptions]) -> list[Run]:
+    """Trains configurations that differ in traced settings alone in one program, and draws what came out.
+
+    Args and errors are those of `gpae.training.trainer.train_together`.
+    """
+    return trainer.train_together(configs, options, callbacks=[Pictures()])
+
+
 def drawable(experiment: Experiment) -> bool:
     """Whether the environment can be drawn."""
     return hasattr(experiment.env, "scene")

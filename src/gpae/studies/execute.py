@@ -82,7 +82,7 @@ class _Execution:
         self.study, self.launcher, self.display, self.logs, self.lock = study, launcher, display, logs, lock
         self.imports = imports
         self.waiting = [run for run in study.runs if run.state != "finished"]
-        self.jobs: dict[StudyRun, Job] = {}
+        self.jobs: dict[tuple[StudyRun, ...], Job] = {}
         self.started: dict[StudyRun, Started] = {}
         self.done: list[StudyRun] = []
         self.failed: dict[StudyRun, int] = {}
@@ -98,10 +98,10 @@ class _Execution:
         with live if console.is_terminal else contextlib.nullcontext():
             while self.jobs or (self.waiting and not self.stopped):
                 while self.waiting and not self.stopped and len(self.jobs) < self.launcher.slots:
-                    self.start(self.waiting.pop(0))
-                for run, job in list(self.jobs.items()):
+                    self.start(self.study.groups(self.waiting)[0])
+                for group, job in list(self.jobs.items()):
                     if (code := job.poll()) is not None:
-                        self.settle(run, job, code)
+                        self.settle(group, job, code)
                 if received and not self.stopped:
                     self.stop(received[0])
                 if len(received) > 1:
@@ -112,17 +112,22 @@ class _Execution:
         self.display.summary(self.stopped)
         return 128 + self.stopped if self.stopped else int(bool(self.failed))
 
-    def start(self, run: StudyRun) -> None:
-        resumed = run.state == "started"
-        file = self.study.path / "jobs" / f"{run.name}.json"
+    def start(self, group: tuple[StudyRun, ...]) -> None:
+        resumed = {run: run.state == "started" for run in group}
+        file = self.study.path / "jobs" / f"{group[0].name}.json"
         with clear_disk_errors(file):
-            write_job(file, config=as_dict(run.config), run=run.path, resume=resumed, imports=self.imports)
-        self.started[run] = Started(time.monotonic(), run.progress[0])
-        self.jobs[run] = self.launcher.start(file, self.log(run), self.lock)
-        self.say(run, "resumed" if resumed else "started")
+            trainings = [{"config": as_dict(run.config), "run": str(run.path), "resume": resumed[run]} for run in group]
+            write_job(file, trainings, self.imports)
+        for run in group:
+            self.waiting.remove(run)
+            self.started[run] = Started(time.monotonic(), run.progress[0])
+        self.jobs[group] = self.launcher.start(file, self.log(group), self.lock)
+        for run in group:
+            beside = f" beside {group[0].name}" if run is not group[0] else ""
+            self.say(run, ("resumed" if resumed[run] else "started") + beside)
 
-    def log(self, run: StudyRun) -> Path:
-        return self.logs / f"{run.name}.log"
+    def log(self, group: tuple[StudyRun, ...]) -> Path:
+        return self.logs / f"{group[0].name}.log"
 
     def say(self, run: StudyRun, text: str) -> None:
         self.display.say(f"{self.display.place(run)} {run.name}: {text}")
@@ -134,21 +139,23 @@ class _Execution:
         for job in self.jobs.values():
             job.stop(number)
 
-    def settle(self, run: StudyRun, job: Job, code: int) -> None:
-        del self.jobs[run]
-        took = duration(time.monotonic() - self.started.pop(run).began)
-        if job.memory:
-            self.record({run.name: job.memory})
-        if code == 0 and run.state == "finished":
-            self.done.append(run)
-            self.display.estimate.learn(run)
-            self.say(run, f"done in {took}")
-        elif self.stopped:
-            self.say(run, "stopped")
-        else:
-            self.failed[run] = code
-            self.say(run, f"failed after {took} (exit code {code}); end of {self.log(run)}:")
-            self.display.tail(self.log(run))
+    def settle(self, group: tuple[StudyRun, ...], job: Job, code: int) -> None:
+        del self.jobs[group]
+        for run in group:
+            took = duration(time.monotonic() - self.started.pop(run).began)
+            if job.memory:
+                self.record({run.name: job.memory})
+            # Of several in one program, one may fail alone.
+            if run.state == "finished" and (code == 0 or len(group) > 1):
+                self.done.append(run)
+                self.display.estimate.learn(run)
+                self.say(run, f"done in {took}")
+            elif self.stopped:
+                self.say(run, "stopped")
+            else:
+                self.failed[run] = code
+                self.say(run, f"failed after {took} (exit code {code}); end of {self.log(group)}:")
+                self.display.tail(self.log(group))
 
     def record(self, measured: dict[str, float] | None = None) -> None:
         """Writes down what the report has to know, besides what the runs say themselves.

@@ -6,6 +6,7 @@
     algorithms = ["gpae", "mappo"]
     seeds = 3
     seeds_at_once = 3                     # trained together, in one program; default: all
+    settings_at_once = 1                  # likewise settings that differ in traced values; default: 1
     steps = 500_000                       # of each seed
     evaluation = { times = 20, episodes = 32 }
 
@@ -46,7 +47,7 @@ from gpae.training.presets import FAMILIES, layers, names, preset
 
 _TOP = (
     *("name", "preset", "environments", "algorithms", "steps", "evaluation"),
-    *("seeds", "first_seed", "seeds_at_once"),
+    *("seeds", "first_seed", "seeds_at_once", "settings_at_once"),
     *("all", "for", "settings"),
 )
 _EVALUATION = ("times", "every", "episodes")
@@ -120,7 +121,8 @@ class _Reader:
         self.different_names(found)
         for run in found:
             self.same_as_before(run)
-        return Study(name, self.runs / name, tuple(found))
+        at_once = self.whole(data, ("settings_at_once",), 1, most=_MOST_RUNS)
+        return Study(name, self.runs / name, tuple(found), settings_at_once=at_once)
 
     def runs_of(
         self, data: Mapping[str, Any], values: Mapping[str, Any], setting: str, env: str, one: str, path: Path

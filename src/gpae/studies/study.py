@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from gpae.runs.directory import CONFIG, METRICS
 from gpae.runs.evaluations import lacking, read_evaluations
 from gpae.training.config import ExperimentConfig
+from gpae.training.together import differing
 
 DEFAULT = "default"
 """Name of the setting of a study that names none."""
@@ -67,6 +69,20 @@ class Study:
     path: Path
     """Its folder, which holds the runs'."""
     runs: tuple[StudyRun, ...]
+    settings_at_once: int = 1
+    """How many runs that differ in traced settings alone one program trains."""
+
+    def groups(self, runs: Sequence[StudyRun]) -> list[tuple[StudyRun, ...]]:
+        """`runs`, those together that one program trains; in order of the first of each."""
+        found: list[list[StudyRun]] = []
+        for run in runs:
+            for group in found:
+                if len(group) < self.settings_at_once and differing(group[0].config, run.config) is None:
+                    group.append(run)
+                    break
+            else:
+                found.append([run])
+        return [tuple(group) for group in found]
 
 
 def _last_line(file: Path) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,17 @@ from gpae.errors import UserError
 from gpae.runs.files import read_json, write_json
 
 
-def write_job(file: Path, *, config: dict[str, Any], run: Path, resume: bool, imports: Sequence[str]) -> None:
+def write_job(file: Path, trainings: Sequence[Mapping[str, Any]], imports: Sequence[str]) -> None:
     """Writes down what a child is to do.
 
     Args:
       file: of the job.
-      config: the settings, as `gpae.training.config.as_dict` gives them.
-      run: the run directory.
-      resume: whether the run has begun already.
+      trainings: of each that one program trains: "config", the settings as `gpae.training.config.as_dict` gives them;
+        "run", the run directory; "resume", whether the run has begun already.
       imports: files or modules with environments and algorithms of the user's own.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, {"config": config, "run": str(run), "resume": resume, "imports": list(imports)})
+    write_json(file, {"trainings": list(trainings), "imports": list(imports)})
 
 
 def work(file: Path) -> int:
@@ -36,14 +35,19 @@ def work(file: Path) -> int:
         job = read_json(file)
         import_user_code(job["imports"])
         # Only now: what the user has registered must be known before a configuration is read.
-        from gpae.diagnostics.pictures import train
+        from gpae.diagnostics.pictures import train_together
         from gpae.training.config import RunOptions, from_dict
         from gpae.training.trainer import Stopped
 
-        run = Path(job["run"])
-        options = RunOptions(name=run.name, runs=run.parent, resume=job["resume"])
+        runs = [Path(training["run"]) for training in job["trainings"]]
+        options = [
+            RunOptions(name=run.name, runs=run.parent, resume=training["resume"])
+            for run, training in zip(runs, job["trainings"], strict=True)
+        ]
+        if len(runs) > 1:
+            print(f"in one program: {', '.join(run.name for run in runs)}; what follows is of the first", flush=True)
         try:
-            train(from_dict(job["config"]), options)
+            train_together([from_dict(training["config"]) for training in job["trainings"]], options)
         except Stopped as stop:
             print(f"gpae: {stop}", file=sys.stderr)
             return stop.exit_code
@@ -125,7 +129,9 @@ class ClusterJob:
         from submitit.helpers import DelayedSubmission
 
         job = read_json(Path(file))
-        write_json(Path(file), job | {"resume": (Path(job["run"]) / "config.json").exists()})
+        for training in job["trainings"]:
+            training["resume"] = (Path(training["run"]) / "config.json").exists()
+        write_json(Path(file), job)
         return DelayedSubmission(ClusterJob(), file, log, folder)
 
 

@@ -25,8 +25,13 @@ from gpae.training.seeds import Seeds
 class Experiment:
     """Everything of an experiment that runs on the device."""
 
-    def __init__(self, config: ExperimentConfig):
+    def __init__(self, config: ExperimentConfig, *, twin: Experiment | None = None):
         """Makes environment and algorithm; nothing is compiled yet.
+
+        Args:
+          config: what to learn, where and how.
+          twin: an experiment that differs in traced settings alone. It begins and is evaluated alike, so that its
+            programs are used.
 
         Raises:
           UserError: settings that are wrong or do not fit together, or JAX has no device.
@@ -39,6 +44,7 @@ class Experiment:
         self.algorithm: Algorithm = config.algorithm
         self.algorithm.fits(self.spec)
         self.seeds = Seeds(config.seed, config.seeds)
+        self._twin = twin
 
     @property
     def score_name(self) -> str:
@@ -54,16 +60,19 @@ class Experiment:
     # -- training --------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _traced(self) -> Algorithm:
+    def traced(self) -> Algorithm:
         """The algorithm with its traced settings as arrays, the same for all seeds."""
         return as_arrays(self.algorithm)
 
     @property
-    def _budget(self) -> Budget:
+    def budget(self) -> Budget:
+        """How long the training is to be."""
         return Budget(updates=self.config.num_updates, gradient_steps=jnp.float32(self.config.gradient_steps))
 
     def init(self) -> Any:
         """The state before the first update."""
+        if self._twin is not None:
+            return self._twin.init()
 
         def init(key: Array) -> Any:
             return self.algorithm.init(self.env, key)
@@ -77,17 +86,22 @@ class Experiment:
         """Shapes and dtypes of the state."""
         return jax.eval_shape(self.seeds.over(lambda key: self.algorithm.init(self.env, key)), self.seeds.keys(0))
 
-    @cached_property
-    def _update(self) -> Any:
-        def updates(state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, dict[str, Array]]:
+    def updates(self, state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, dict[str, Array]]:
+        """What a call runs for all seeds: k = `updates_per_call` updates; the state, and metrics [k, ...]."""
+
+        def of_a_seed(state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, dict[str, Array]]:
             return jax.lax.scan(
                 lambda state, _: algorithm.update(self.env, state, budget),
                 state,
                 length=self.config.evaluation.updates_per_call,
             )
 
-        program = jax.jit(self.seeds.over(updates, (0, None, None)), donate_argnums=0)
-        return program.lower(self.shapes, self._traced, self._budget).compile()
+        return self.seeds.over(of_a_seed, (0, None, None))(state, algorithm, budget)
+
+    @cached_property
+    def _update(self) -> Any:
+        program = jax.jit(self.updates, donate_argnums=0)
+        return program.lower(self.shapes, self.traced, self.budget).compile()
 
     def compile_update(self) -> None:
         """Compiles `update`, which its first call does otherwise."""
@@ -95,12 +109,14 @@ class Experiment:
 
     def update(self, state: Any) -> tuple[Any, dict[str, Array]]:
         """State -> state, metrics [k, ...]: k = `updates_per_call` updates. The state is donated."""
-        return self._update(state, self._traced, self._budget)
+        return self._update(state, self.traced, self.budget)
 
     # -- evaluation ------------------------------------------------------------------------------------------------
 
     @cached_property
     def _episodes(self) -> Any:
+        if self._twin is not None:
+            return self._twin._episodes
         half = self.config.evaluation.evaluation_episodes
         greedy = jnp.arange(2 * half) < half
         program = jax.jit(
@@ -111,7 +127,7 @@ class Experiment:
     @property
     def evaluation_compiled(self) -> bool:
         """Whether the next evaluation begins at once."""
-        return "_episodes" in self.__dict__
+        return "_episodes" in (self if self._twin is None else self._twin).__dict__
 
     def evaluate(
         self, actor: Any, purpose: int, number: int = 0, episodes: int | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from gpae.training.experiment import Experiment
 from gpae.training.policy import Policy, load_policy
 from gpae.training.recorder import Callback, Recorder
 from gpae.training.signals import signals
+from gpae.training.together import Together
 
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 """Signals to save and stop at; the last is what clusters send some time before they end a job."""
@@ -94,19 +96,56 @@ def train(config: ExperimentConfig, options: RunOptions | None = None, *, callba
       Diverged: a loss or a parameter became infinite or NaN.
       Interrupted: by SIGINT, SIGTERM or SIGUSR2, after saving.
     """
-    options = options or RunOptions()
-    experiment = Experiment(config)
-    path = options.path(config)
-    if options.resume and options.overwrite:
-        raise UserError("--resume continues a run and --overwrite replaces it: choose one")
-    if options.resume:
-        check_resumable(path, config)
-        directory = RunDirectory.resume(path, as_dict(config), free=("total_steps",))
-    else:
-        directory = RunDirectory.create(path, as_dict(config), overwrite=options.overwrite)
-    with directory, Checkpoints(directory.checkpoints) as checkpoints:
-        _Training(experiment, directory, checkpoints, options, callbacks).run()
-    return Run(path)
+    return train_together([config], [options or RunOptions()], callbacks=callbacks)[0]
+
+
+def train_together(
+    configs: Sequence[ExperimentConfig], options: Sequence[RunOptions], *, callbacks: Sequence[Callback] = ()
+) -> list[Run]:
+    """Trains configurations that differ in traced settings alone, all in one program; each has a run of its own.
+
+    A training alone and the same one beside others differ in the last bits. One that diverges leaves the others alone.
+
+    Args:
+      configs: what to learn; one compiled program updates all of them.
+      options: where to keep each. The terminal shows the first.
+      callbacks: whom to tell, of all of them.
+
+    Returns:
+      The finished runs.
+
+    Raises:
+      UserError, Diverged, Interrupted: as `train`, when the others have ended too.
+    """
+    together = Together(configs)
+    caught: list[int] = []
+    with contextlib.ExitStack() as stack:
+        trainings: list[_Training] = []
+        for place, (experiment, option) in enumerate(zip(together.experiments, options, strict=True)):
+            option = option if place == 0 else replace(option, quiet=True)
+            training = _Training(experiment, option, callbacks, together.compile_update, lambda: list(caught))
+            trainings.append(stack.enter_context(training))
+        for training in trainings:
+            training.begin()
+        stopped: list[Stopped] = []
+        with signals(*_STOP) as caught:
+            while busy := {i: t for i, t in enumerate(trainings) if t.state is not None}:
+                # A kill between two that were saving leaves one behind: it catches up first.
+                least = min(training.done for training in busy.values())
+                found = together.update({i: t.state for i, t in busy.items() if t.done == least})
+                for place, (state, metrics) in found.items():
+                    try:
+                        trainings[place].learnt(state, metrics)
+                    except Stopped as stop:
+                        stopped.append(stop)
+        # Everything is saved by now: from here on a signal simply ends the program.
+        interrupted = [stop for stop in stopped if isinstance(stop, Interrupted)]
+        if not interrupted:
+            for training in trainings:
+                training.finish()
+        if stopped:
+            raise (interrupted or stopped)[0]
+    return [Run(option.path(config)) for option, config in zip(options, configs, strict=True)]
 
 
 def check_resumable(path: Path, config: ExperimentConfig) -> None:
@@ -126,22 +165,44 @@ def check_resumable(path: Path, config: ExperimentConfig) -> None:
 
 
 class _Training:
-    """One call of `train`."""
+    """One training of a call: begun, told of each of its updates, finished."""
 
     def __init__(
         self,
         experiment: Experiment,
-        directory: RunDirectory,
-        checkpoints: Checkpoints,
         options: RunOptions,
         callbacks: Sequence[Callback],
+        compile_update: Callable[[], None],
+        caught: Callable[[], list[int]],
     ):
-        self.experiment, self.directory, self.checkpoints = experiment, directory, checkpoints
-        self.options, self.callbacks = options, callbacks
+        self.experiment, self.options, self.callbacks = experiment, options, callbacks
+        self.compile_update, self.caught = compile_update, caught
         self.config = experiment.config
         self.began = time.monotonic()
         self.done = 0
         self.best_scores = [-math.inf] * self.config.seeds
+        self.state: Any = None
+        """Of the learner, while it is to be updated."""
+        self._trained: tuple[Any, Any] | None = None
+
+    def __enter__(self) -> _Training:
+        """Makes the run directory, or opens the one that is resumed."""
+        path, config = self.options.path(self.config), self.config
+        if self.options.resume and self.options.overwrite:
+            raise UserError("--resume continues a run and --overwrite replaces it: choose one")
+        if self.options.resume:
+            check_resumable(path, config)
+            self.directory = RunDirectory.resume(path, as_dict(config), free=("total_steps",))
+        else:
+            self.directory = RunDirectory.create(path, as_dict(config), overwrite=self.options.overwrite)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.directory)
+            self.checkpoints = stack.enter_context(Checkpoints(self.directory.checkpoints))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *what: Any) -> None:
+        self._stack.__exit__(*what)
 
     @property
     def steps(self) -> int:
@@ -153,42 +214,63 @@ class _Training:
         """Time since the start of the run, pauses left out."""
         return time.monotonic() - self.began
 
-    def run(self) -> None:
+    def begin(self) -> None:
+        """Reads the checkpoint or makes the first state, and compiles."""
         config, experiment = self.config, self.experiment
         state, best = self._begin()
-        recorder = Recorder(experiment, self.directory, self.options, self.callbacks, start_steps=self.steps)
-        with recorder:
-            if config.num_steps != config.total_steps:
-                recorder.line(f"{config.total_steps:,} steps asked for, {config.num_steps:,} run: whole updates")
-            if self.done < config.num_updates:
-                with recorder.progress.phase("checking environment"):
-                    check(experiment.env)
-                if state is None:
-                    with recorder.progress.phase("compiling initial state"):
-                        state = jax.block_until_ready(experiment.init())
-                    best = jax.tree.map(jnp.copy, state.params)
-                with recorder.progress.phase("compiling update"):
-                    experiment.compile_update()
-            evaluate_at, save_at = self._plan()
-            with signals(*_STOP) as received:
-                while self.done < config.num_updates:
-                    state, metrics = experiment.update(state)
-                    self._log(jax.device_get(metrics), recorder)
-                    self.directory.commit()  # now an overwritten run may go
-                    if self.done in evaluate_at:
-                        best = self._evaluate(state, best, recorder)
-                    stop = list(received)
-                    if self.done in save_at or stop:
-                        self._save(state, best)
-                    if stop:
-                        recorder.line(f"stopped and saved after update {self.done}")
-                        recorder.interrupted()
-                        raise Interrupted(stop[0], self.directory.path)
-            # Everything is saved by now: from here on a signal simply ends the program.
-            with recorder.progress.phase("evaluating the best parameters", once=False):
-                episodes = 10 * config.evaluation.evaluation_episodes
-                absolute = experiment.evaluate(best.actor, purpose=2, episodes=episodes)
-            recorder.finished(state.params, absolute, self.seconds)
+        self.recorder = recorder = self._stack.enter_context(
+            Recorder(experiment, self.directory, self.options, self.callbacks, start_steps=self.steps)
+        )
+        if config.num_steps != config.total_steps:
+            recorder.line(f"{config.total_steps:,} steps asked for, {config.num_steps:,} run: whole updates")
+        if self.done < config.num_updates:
+            with recorder.progress.phase("checking environment"):
+                check(experiment.env)
+            if state is None:
+                with recorder.progress.phase("compiling initial state"):
+                    state = jax.block_until_ready(experiment.init())
+                best = jax.tree.map(jnp.copy, state.params)
+            with recorder.progress.phase("compiling update"):
+                self.compile_update()
+        self.evaluate_at, self.save_at = self._plan()
+        self._next(state, best)
+
+    def learnt(self, state: Any, metrics: dict[str, Any]) -> None:
+        """Takes the state after a call and what was measured in it; evaluates and saves where that is due.
+
+        Raises:
+          Stopped: the training goes no further.
+        """
+        self.state = None  # nothing is left to be updated, should this raise
+        best = self.best
+        self._log(jax.device_get(metrics), self.recorder)
+        self.directory.commit()  # now an overwritten run may go
+        if self.done in self.evaluate_at:
+            best = self._evaluate(state, best, self.recorder)
+        stop = self.caught()
+        if self.done in self.save_at or stop:
+            self._save(state, best)
+        if stop:
+            self.recorder.line(f"stopped and saved after update {self.done}")
+            self.recorder.interrupted()
+            raise Interrupted(stop[0], self.directory.path)
+        self._next(state, best)
+
+    def _next(self, state: Any, best: Any) -> None:
+        self.best = best
+        if self.done < self.config.num_updates:
+            self.state = state
+        else:
+            self._trained = state, best
+
+    def finish(self) -> None:
+        """Where all is learnt: the evaluation of the best parameters, and the pictures."""
+        if self._trained is not None:
+            state, best = self._trained
+            with self.recorder.progress.phase("evaluating the best parameters", once=False):
+                episodes = 10 * self.config.evaluation.evaluation_episodes
+                absolute = self.experiment.evaluate(best.actor, purpose=2, episodes=episodes)
+            self.recorder.finished(state.params, absolute, self.seconds)
 
     def _begin(self) -> tuple[Any, Any]:
         """State and best parameters of the checkpoint that is resumed, or nothing."""
