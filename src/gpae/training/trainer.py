@@ -131,8 +131,8 @@ def train_together(
         with signals(*_STOP) as caught:
             while busy := {i: t for i, t in enumerate(trainings) if t.state is not None}:
                 # A kill between two that were saving leaves one behind: it catches up first.
-                least = min(training.done for training in busy.values())
-                found = together.update({i: t.state for i, t in busy.items() if t.done == least})
+                least = min(training.begun for training in busy.values())
+                found = together.update({i: t.state for i, t in busy.items() if t.begun == least})
                 for place, (state, metrics) in found.items():
                     try:
                         trainings[place].learnt(state, metrics)
@@ -179,10 +179,12 @@ class _Training:
         self.compile_update, self.caught = compile_update, caught
         self.config = experiment.config
         self.began = time.monotonic()
-        self.done = 0
+        self.begun = self.done = 0
+        """Updates that the device has been given, and those whose metrics are written down."""
         self.best_scores = [-math.inf] * self.config.seeds
         self.state: Any = None
         """Of the learner, while it is to be updated."""
+        self._unwritten: list[dict[str, Any]] = []
         self._trained: tuple[Any, Any] | None = None
 
     def __enter__(self) -> _Training:
@@ -243,12 +245,15 @@ class _Training:
         """
         self.state = None  # nothing is left to be updated, should this raise
         best = self.best
-        self._log(jax.device_get(metrics), self.recorder)
-        self.directory.commit()  # now an overwritten run may go
-        if self.done in self.evaluate_at:
+        self.begun += self.config.evaluation.updates_per_call
+        self._unwritten.append(metrics)
+        # Those of the call before are fetched while this one runs, unless something else has to wait for it.
+        self._write(0 if self.begun in self.evaluate_at | self.save_at else 1)
+        if self.begun in self.evaluate_at:
             best = self._evaluate(state, best, self.recorder)
-        stop = self.caught()
-        if self.done in self.save_at or stop:
+        if stop := self.caught():
+            self._write(0)
+        if self.begun in self.save_at or stop:
             self._save(state, best)
         if stop:
             self.recorder.line(f"stopped and saved after update {self.done}")
@@ -256,9 +261,15 @@ class _Training:
             raise Interrupted(stop[0], self.directory.path)
         self._next(state, best)
 
+    def _write(self, left: int) -> None:
+        """Writes what was measured down, but for the last calls."""
+        while len(self._unwritten) > left:
+            self._log(jax.device_get(self._unwritten.pop(0)), self.recorder)
+            self.directory.commit()  # now an overwritten run may go
+
     def _next(self, state: Any, best: Any) -> None:
         self.best = best
-        if self.done < self.config.num_updates:
+        if self.begun < self.config.num_updates:
             self.state = state
         else:
             self._trained = state, best
@@ -279,7 +290,8 @@ class _Training:
         if self.options.resume and self.checkpoints.latest is not None:
             shapes = self.experiment.shapes
             items, info = self.checkpoints.restore({"state": shapes, "best": shapes.params})
-            self.done, self.best_scores, lines = info["update"], info["best_scores"], info.get("lines")
+            self.begun = self.done = info["update"]
+            self.best_scores, lines = info["best_scores"], info.get("lines")
             self.began -= info["seconds"]
             state, best = items["state"], items["best"]
         self.directory.rewind(update=self.done, env_steps=self.steps, lines=lines)
