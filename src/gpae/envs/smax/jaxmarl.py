@@ -1,4 +1,4 @@
-"""SMAX, the StarCraft-like battles of JaxMARL, against its heuristic enemy.
+"""SMAX by JaxMARL's own code, to hold ours against: `--env-options backend=jaxmarl`.
 
 The physics, the reset and the enemy's policy are JaxMARL's own functions, called with the keys that its
 `HeuristicEnemySMAX.step_env` would give them. Observations are computed here, for all viewers of a team at once:
@@ -9,8 +9,6 @@ reward is not used, so XLA removes it from the compiled step.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -18,104 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gpae.envs._jaxmarl import MAP_NAME_TO_SCENARIO, HeuristicEnemySMAX, Scenario, muted
+from gpae.envs._jaxmarl import HeuristicEnemySMAX, Scenario, muted
 from gpae.envs.protocol import Discrete, EnvSpec, Outcome, Scene
-from gpae.errors import UserError, unknown_name
+from gpae.envs.smax.units import MOVES, UNIT_LETTERS, named_scenario
 from gpae.types import View
 
-UNIT_TYPES = ("marine", "marauder", "stalker", "zealot", "zergling", "hydralisk")
-"""Names of the unit types, in JaxMARL's order."""
-UNIT_LETTERS = "mMsZzh"
-"""One letter each: m marine, M marauder, s stalker, Z zealot, z zergling, h hydralisk."""
-MOVES = ("north", "east", "south", "west", "stop")
-CUSTOM = "custom:"
 
-
-def map_names() -> list[str]:
-    """JaxMARL's maps, those that were registered with its `register_scenario` included."""
-    return list(MAP_NAME_TO_SCENARIO)
-
-
-def _units(units: str | Sequence[str]) -> list[int]:
-    """Type indices of a team, given as "3m2s" or as a list of type names."""
-    if isinstance(units, str):
-        parts = re.findall(r"(\d+)([a-zA-Z])", units)
-        if not parts or "".join(n + letter for n, letter in parts) != units:
-            raise UserError(f"units {units!r}: expected counts and letters such as '3m2s'; letters {UNIT_LETTERS}")
-        letters = [(int(n), letter) for n, letter in parts]
-        if wrong := [letter for _, letter in letters if letter not in UNIT_LETTERS]:
-            known = ", ".join(f"{letter} {name}" for letter, name in zip(UNIT_LETTERS, UNIT_TYPES, strict=True))
-            raise UserError(f"units {units!r}: no unit type {wrong[0]!r}; there are {known}")
-        types = [UNIT_LETTERS.index(letter) for n, letter in letters for _ in range(n)]
-    else:
-        for unit in units:
-            if unit not in UNIT_TYPES:
-                raise unknown_name("unit type", unit, UNIT_TYPES)
-        types = [UNIT_TYPES.index(unit) for unit in units]
-    if not types:
-        raise UserError("a team needs at least one unit")
-    return types
-
-
-def scenario(allies: str | Sequence[str], enemies: str | Sequence[str]) -> Scenario:
-    """A battle of two unit lists, with the plain starting positions (allies left, enemies right).
-
-    Args:
-      allies: "3m2s" (letters of `UNIT_LETTERS`: note Z zealot, z zergling) or a list of names of `UNIT_TYPES`.
-      enemies: likewise.
-
-    Raises:
-      UserError: an unknown unit type, or an empty team.
-    """
-    ours, theirs = _units(allies), _units(enemies)
-    return Scenario(
-        unit_types=jnp.array(ours + theirs, dtype=jnp.uint8),
-        num_allies=len(ours),
-        num_enemies=len(theirs),
-        smacv2_position_generation=False,
-        smacv2_unit_type_generation=False,
-    )
-
-
-def _named_scenario(name: str) -> Scenario:
-    """The scenario of a map, or of "custom:3m2s_vs_4m1Z"."""
-    if name.startswith(CUSTOM):
-        allies, versus, enemies = name.removeprefix(CUSTOM).partition("_vs_")
-        if not versus:
-            raise UserError(f"custom scenario {name!r}: expected two unit lists, such as 'custom:3m2s_vs_4m1Z'")
-        return scenario(allies, enemies)
-    if name not in MAP_NAME_TO_SCENARIO:
-        raise unknown_name("SMAX map", name, map_names())
-    return MAP_NAME_TO_SCENARIO[name]
-
-
-class SMAX:
-    """A battle of the learning team (allies) against JaxMARL's heuristic enemy.
-
-    Args:
-      map_name: a JaxMARL map ("3m" ... "27m_vs_30m", "smacv2_5_units" ...), "custom:3m2s_vs_4m1Z", or a `Scenario`,
-        such as `scenario("3m2s", "4m1Z")` makes.
-      see_enemy_actions: whether observations show what visible enemies did last.
-      walls_cause_death: whether units die that touch the edge of the map.
-      attack_mode: whom enemies attack, "closest" or "random".
-      max_steps: an episode is cut off after `max_steps + 1` steps, as in JaxMARL.
-
-    Raises:
-      UserError: an unknown map, unit type or attack mode, or `max_steps` < 1.
-
-    Per state, with N allies, M enemies and U = N + M units:
-      observations [N, 13 (U - 1) + 10]: the other units (allies in order, then enemies) with health, relative position,
-        last movement, last attack, cooldown and type, zeros where out of sight or dead; then the agent's own health,
-        position, cooldown and type. Zeros for a dead agent.
-      state [12 U]: JaxMARL's world_state.
-      action_mask [N, 5 + M]: four moves while alive; stop always; attack on living enemies in range.
-
-    The reward is the enemies' mean loss of health (as a share) plus 1 for a win. An agent's death is no episode end:
-    `terminated` means that a whole team is dead, `won` that all enemies are and an ally is not; the time limit is a
-    truncation (`TimeoutIsTermination` makes it a termination).
-
-    Source: Rutherford et al. 2023 (arXiv 2311.10090); jaxmarl.environments.smax.
-    """
+class JaxMARLSMAX:
+    """`gpae.envs.smax.SMAX` of version 0.2 with JaxMARL's functions; the same arguments, observations and rewards."""
 
     def __init__(
         self,
@@ -126,11 +34,7 @@ class SMAX:
         attack_mode: Literal["closest", "random"] = "closest",
         max_steps: int = 100,
     ) -> None:
-        if attack_mode not in ("closest", "random"):
-            raise unknown_name("attack mode", attack_mode, ("closest", "random"))
-        if max_steps < 1:
-            raise UserError(f"max_steps must be at least 1, not {max_steps}")
-        chosen = _named_scenario(map_name) if isinstance(map_name, str) else map_name
+        chosen = named_scenario(map_name) if isinstance(map_name, str) else map_name
         with muted():
             self.jaxmarl: Any = HeuristicEnemySMAX(
                 scenario=chosen,
