@@ -8,6 +8,8 @@ Health, cooldowns, targets, rewards, ends and wins must be equal, positions and 
 
 from __future__ import annotations
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
