@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from gpae.cli.parse import Command, in_range
+from gpae.errors import UserError
 
 
 @dataclass
@@ -24,12 +25,18 @@ class Environments(Command):
         # Nothing is computed but sizes: another process may have the accelerator, or there is none.
         jax.config.update("jax_platforms", "cpu")
 
-        rows = []
+        rows, refused = [], []
         for name in envs.names():
-            spec = envs.make(name).spec
+            try:
+                spec = envs.make(name).spec
+            except UserError as error:
+                refused.append(f"{name}: {error}")
+                continue
             sizes = (spec.num_agents, spec.actions.size, spec.observation_size, spec.state_size, spec.episode_limit)
             rows.append((name, *map(str, sizes)))
         table(("environment", "agents", "actions", "observation", "state", "steps at most"), rows)
+        for line in refused:
+            print(line)
         print('A SMAX scenario of your own: smax/custom:ALLIES_vs_ENEMIES, such as "smax/custom:3m2s_vs_4m1Z".')
         return 0
 
