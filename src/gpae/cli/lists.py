@@ -21,6 +21,7 @@ class Environments(Command):
 
         from gpae import envs
         from gpae.cli.show import table
+        from gpae.envs.jaxmarl_suite import MISFITS
 
         # Nothing is computed but sizes: another process may have the accelerator, or there is none.
         jax.config.update("jax_platforms", "cpu")
@@ -37,7 +38,9 @@ class Environments(Command):
         table(("environment", "agents", "actions", "observation", "state", "steps at most"), rows)
         for line in refused:
             print(line)
+        table(("of JaxMARL, but not here", "because"), list(MISFITS.items()))
         print('A SMAX scenario of your own: smax/custom:ALLIES_vs_ENEMIES, such as "smax/custom:3m2s_vs_4m1Z".')
+        print("An environment of your own: package.module:Class, here or installed; see docs/environments.md.")
         return 0
 
 

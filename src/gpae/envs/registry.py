@@ -33,8 +33,16 @@ class Family:
 
 
 _FAMILIES = {"smax": Family("gpae.envs.smax:SMAX", "gpae.envs.smax:map_names", prefix="custom:")}
+_SUITES = {
+    "jaxmarl": ("coin_game", "hanabi", "jaxnav", "overcooked", "overcooked_v2", "switch_riddle"),
+    "jumanji": ("connector", "lbf", "rware"),
+}
+"""Suites, `gpae.envs.NAME_suite` each, and the functions there that make their environments."""
 _ENVIRONMENTS: dict[str, str | Factory] = {
+    "mpe/simple_reference": "gpae.envs.mpe:SimpleReference",
+    "mpe/simple_speaker_listener": "gpae.envs.mpe:SimpleSpeakerListener",
     "mpe/simple_spread": "gpae.envs.mpe:SimpleSpread",
+    "mpe/simple_tag": "gpae.envs.mpe:SimpleTag",
     "probe/constant": "gpae.envs.probes:Constant",
     "probe/observation": "gpae.envs.probes:Observation",
     "probe/delay": "gpae.envs.probes:Delay",
@@ -45,6 +53,7 @@ _ENVIRONMENTS: dict[str, str | Factory] = {
     "probe/death": "gpae.envs.probes:Death",
     "probe/non_monotone": "gpae.envs.probes:NonMonotone",
     "probe/two_step": "gpae.envs.probes:TwoStep",
+    **{f"{suite}/{one}": f"gpae.envs.{suite}_suite:{one}" for suite, members in _SUITES.items() for one in members},
 }
 
 
