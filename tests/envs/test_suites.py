@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gpae
 from gpae.cli import main
 from gpae.envs import check, make, names
 from gpae.envs.check import check_declared
 from gpae.envs.jaxmarl_suite import MISFITS, FromJaxMARL
 from gpae.errors import UserError
+from reference.trainings import CONFIG, options
 
 
 def played(env, steps, key=0, choose=None):
@@ -263,3 +265,12 @@ assert not {"jaxmarl", "jumanji"} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_padded_agents_go_through_the_learner(tmp_path):
+    """A speaker and a listener, who see and do different things."""
+    changes = {"env": "mpe/simple_speaker_listener", "env_options": ("max_steps=4",)}
+    run = gpae.train(CONFIG.replace(**changes, total_steps=64, window=1, evaluations=1), options(tmp_path))
+    assert np.isfinite([line["value_loss"] for line in run.metrics]).all()
+    assert np.isfinite(run.evaluations["seed_0"]["step_0"]["return"]).all()
