@@ -1,8 +1,11 @@
 """The Python of README and docs is run as it stands."""
 
 import re
+import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -50,6 +53,34 @@ def test_examples_of_the_pages(page, tmp_path, monkeypatch):
     (code,) = blocks(ROOT / "docs" / page)
     run(code, page)
     assert list((tmp_path / "runs").glob("*/curve.png"))
+
+
+def test_the_warehouse_is_short_and_keeps_its_promises(monkeypatch, capsys):
+    """Robots never share a place, boxes come to the dock only, and `check-env` finds the class by its place."""
+    folder = ROOT / "docs" / "examples"
+    assert len((folder / "warehouse.py").read_text().splitlines()) < 60
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    try:
+        assert gpae.cli.main(["check-env", "warehouse:Warehouse", "--env-options", "robots=3", "--steps", "60"]) == 0
+        assert "3 agents, 5 actions" in capsys.readouterr().out
+        env = gpae.envs.make("warehouse:Warehouse")
+    finally:
+        sys.modules.pop("warehouse", None)
+
+    def row(state, key):
+        actions = jax.random.categorical(key, jnp.where(env.observe(state).action_mask, 0.0, -1e9))
+        after, outcome = env.step(key, state, actions)
+        return after, (after, outcome)
+
+    _, (after, outcome) = jax.lax.scan(row, env.reset(jax.random.key(1)), jax.random.split(jax.random.key(2), 300))
+    places = np.asarray(after["robots"] @ jnp.array([1, env.size]))
+    assert all(len(set(row)) == 4 for row in places.tolist())
+    assert outcome.reward.sum() > 0
+    came = ~after["loaded"][1:] & after["loaded"][:-1]
+    assert (after["robots"][1:][came][:, 1] == 0).all()
+    np.testing.assert_array_equal(outcome.reward[1:], came.sum(axis=1))
 
 
 @pytest.mark.slow

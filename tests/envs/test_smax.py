@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -161,6 +162,39 @@ def test_what_a_step_draws_is_what_jax_random_draws(kind):
     assert [x.shape for x in ours] == [(8, 4, 3), (2, 3), (2, 3)]
     assert len(np.unique(ours[0])) > 90
     assert -1 / 16 <= ours[0].min() < 0 < ours[0].max() < 2 / 16
+
+
+@pytest.mark.parametrize("name", ["5m_vs_6m", "3s_vs_5z", "smacv2_5_units"])
+def test_version_0_1_equals_jaxmarl_0_1_0(name):
+    """Recorded by tests/data/smax-0.1/record.py: dead units still move, collide and push, and are pushed."""
+    with np.load(Path(__file__).parents[1] / "data" / "smax-0.1" / "battles.npz") as file:
+        kept = {key.partition("/")[2]: value for key, value in file.items() if key.startswith(f"{name}/")}
+    env = make(f"smax/{name}", version="0.1")
+
+    def row(state, now):
+        key, actions = now
+        _, key = jax.random.split(key)
+        step_key, reset_key = jax.random.split(key)
+        after, outcome = env.step(step_key, state, actions.astype(jnp.int32))
+        ended = outcome.terminated | outcome.truncated
+        following = jax.tree.map(lambda a, b: jnp.where(ended, a, b), env.reset(reset_key), after)
+        return following, (state, env.observe(state).observations, outcome.reward, ended)
+
+    keys = jax.random.split(jax.random.key(12), len(kept["actions"]))
+    program = jax.jit(lambda first: jax.lax.scan(row, first, (keys, kept["actions"]))[1], compiler_options=QUICK)
+    states, observations, reward, ended = jax.tree.map(np.asarray, program(env.reset(jax.random.key(11))))
+    np.testing.assert_allclose(np.stack([states.x, states.y], -1), kept["positions"], rtol=0, atol=1e-4)
+    for ours, theirs in ((states.health, "health"), (states.attack, "attack"), (states.types, "types")):
+        np.testing.assert_array_equal(ours, kept[theirs], err_msg=theirs)
+    np.testing.assert_allclose(states.cooldown, kept["cooldown"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(reward, kept["reward"], rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(ended, kept["done"])
+    np.testing.assert_allclose(observations[::8], kept["observations"], rtol=0, atol=1e-4)
+    # The record shows what the versions differ in: bodies that move after death, cooldowns and targets as they are.
+    dead = ~states.alive[:-1] & ~states.alive[1:]
+    moved = np.abs(np.diff(kept["positions"], axis=0)).max(-1) > 0
+    assert (dead & moved).any()
+    assert kept["observations"].max() > 1.0
 
 
 def test_what_the_enemies_see_equals_jaxmarls():

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from gpae.cli.parse import Command, in_range
+from gpae.errors import UserError
 
 
 @dataclass
@@ -20,17 +21,26 @@ class Environments(Command):
 
         from gpae import envs
         from gpae.cli.show import table
+        from gpae.envs.jaxmarl_suite import MISFITS
 
         # Nothing is computed but sizes: another process may have the accelerator, or there is none.
         jax.config.update("jax_platforms", "cpu")
 
-        rows = []
+        rows, refused = [], []
         for name in envs.names():
-            spec = envs.make(name).spec
+            try:
+                spec = envs.make(name).spec
+            except UserError as error:
+                refused.append(f"{name}: {error}")
+                continue
             sizes = (spec.num_agents, spec.actions.size, spec.observation_size, spec.state_size, spec.episode_limit)
             rows.append((name, *map(str, sizes)))
         table(("environment", "agents", "actions", "observation", "state", "steps at most"), rows)
+        for line in refused:
+            print(line)
+        table(("of JaxMARL, but not here", "because"), list(MISFITS.items()))
         print('A SMAX scenario of your own: smax/custom:ALLIES_vs_ENEMIES, such as "smax/custom:3m2s_vs_4m1Z".')
+        print("An environment of your own: package.module:Class, here or installed; see docs/environments.md.")
         return 0
 
 

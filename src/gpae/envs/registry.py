@@ -1,7 +1,8 @@
 """Environments by name: one table of where each is made. A module is imported only when one of its environments is.
 
 An entry's "module:attribute" is called with the environment's options; a family's is called with what stands behind
-the slash as well, and lists its members by "module:attribute" of another function.
+the slash as well, and lists its members by "module:attribute" of another function. Environments of the user's own are
+registered, announced by an installed package, or named by their place: see `places`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gpae.envs.protocol import Environment
+from gpae.envs.places import announced, class_at, installed, is_place
+from gpae.envs.protocol import Environment, EnvSpec
 from gpae.errors import UserError, unknown_name
 
 Factory = Callable[..., Environment]
@@ -31,8 +33,16 @@ class Family:
 
 
 _FAMILIES = {"smax": Family("gpae.envs.smax:smax", "gpae.envs.smax:map_names", prefix="custom:")}
+_SUITES = {
+    "jaxmarl": ("coin_game", "hanabi", "jaxnav", "overcooked", "overcooked_v2", "switch_riddle"),
+    "jumanji": ("connector", "lbf", "rware"),
+}
+"""Suites, `gpae.envs.NAME_suite` each, and the functions there that make their environments."""
 _ENVIRONMENTS: dict[str, str | Factory] = {
+    "mpe/simple_reference": "gpae.envs.mpe:SimpleReference",
+    "mpe/simple_speaker_listener": "gpae.envs.mpe:SimpleSpeakerListener",
     "mpe/simple_spread": "gpae.envs.mpe:SimpleSpread",
+    "mpe/simple_tag": "gpae.envs.mpe:SimpleTag",
     "probe/constant": "gpae.envs.probes:Constant",
     "probe/observation": "gpae.envs.probes:Observation",
     "probe/delay": "gpae.envs.probes:Delay",
@@ -43,6 +53,7 @@ _ENVIRONMENTS: dict[str, str | Factory] = {
     "probe/death": "gpae.envs.probes:Death",
     "probe/non_monotone": "gpae.envs.probes:NonMonotone",
     "probe/two_step": "gpae.envs.probes:TwoStep",
+    **{f"{suite}/{one}": f"gpae.envs.{suite}_suite:{one}" for suite, members in _SUITES.items() for one in members},
 }
 
 
@@ -62,6 +73,10 @@ def _factory(name: str) -> Factory:
         entry = _FAMILIES[family]
         if (entry.prefix and member.startswith(entry.prefix)) or member in _resolve(entry.members)():
             return functools.partial(_resolve(entry.factory), member)
+    if name in installed():
+        return announced(installed()[name])
+    if is_place(name):
+        return class_at(name)
     raise unknown_name("environment", name, names())
 
 
@@ -81,9 +96,12 @@ def register(name: str, factory: Factory | str) -> None:
 
 
 def names() -> list[str]:
-    """All names; "smax/custom:3m2s_vs_4m1Z" and the like (see `smax.scenario`) come on top of them."""
+    """All names, those of installed packages included.
+
+    "smax/custom:3m2s_vs_4m1Z" and the like (see `smax.scenario`) and "package.module:Class" come on top of them.
+    """
     members = [f"{family}/{m}" for family, entry in _FAMILIES.items() for m in _resolve(entry.members)()]
-    return [*members, *_ENVIRONMENTS]
+    return list(dict.fromkeys([*members, *_ENVIRONMENTS, *installed()]))
 
 
 def parameters(name: str) -> dict[str, inspect.Parameter] | None:
@@ -104,14 +122,29 @@ def make(name: str, **options: Any) -> Environment:
     """The environment of this name.
 
     Args:
-      name: one of `names()`, such as "smax/2s3z", or "smax/custom:ALLIES_vs_ENEMIES", such as "smax/custom:3m2s_vs_4m".
+      name: one of `names()`, such as "smax/2s3z", or "smax/custom:ALLIES_vs_ENEMIES", such as "smax/custom:3m2s_vs_4m",
+        or "package.module:Class", which is imported from an installed package or the working directory.
       options: the keyword arguments of the environment's class, such as `max_steps` of `smax.SMAX`.
 
     Raises:
-      UserError: an unknown name, an option that the environment does not have, or one out of its range.
+      UserError: an unknown name, an option that the environment does not have, lacks, or one out of its range, or what
+        was made is no environment.
     """
     known = parameters(name)
     for option in options:
         if known is not None and option not in known:
             raise unknown_name(f"option of {name}", option, known)
-    return _factory(name)(**options)
+    for option, parameter in (known or {}).items():
+        required = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
+        if required and option not in options:
+            raise UserError(f"{name} needs the option {option}: --env-options {option}=...")
+    return _environment(name, _factory(name)(**options))
+
+
+def _environment(name: str, made: Any) -> Environment:
+    """`made`, if it is an environment."""
+    if missing := [part for part in ("spec", "reset", "step", "observe") if not hasattr(made, part)]:
+        raise UserError(f"environment {name!r} has no {' and no '.join(missing)}")
+    if not isinstance(made.spec, EnvSpec):
+        raise UserError(f"environment {name!r}: spec must be an EnvSpec, and is a {type(made.spec).__name__}")
+    return made

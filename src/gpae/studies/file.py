@@ -33,8 +33,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpae import envs
 from gpae.algorithms import algorithm_called
+from gpae.envs.registry import parameters
 from gpae.errors import UserError, unknown_name
 from gpae.runs.directory import read_config, refuse_other_settings
 from gpae.runs.files import read_text
@@ -101,7 +101,7 @@ class _Reader:
         environments = self.names(data, ("environments",))
         algorithms = self.names(data, ("algorithms",))
         for env in environments:
-            self.checked(("environments",), env, lambda env=env: envs.make(env))
+            self.checked(("environments",), env, lambda env=env: parameters(env))
         for one in algorithms:
             self.checked(("algorithms",), one, lambda one=one: algorithm_called(one))
         self.for_algorithms(data, (), algorithms)

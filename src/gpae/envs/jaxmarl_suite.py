@@ -1,0 +1,412 @@
+"""JaxMARL's cooperative environments with discrete actions (`jaxmarl/NAME`), and the adapter for one of the user's own.
+
+Nothing of JaxMARL is imported until an environment is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import Array
+
+from gpae.envs.muted import muted
+from gpae.envs.padding import first_actions, padded
+from gpae.envs.protocol import Discrete, Environment, EnvSpec, Outcome
+from gpae.envs.ranges import at_least, between
+from gpae.errors import UserError, unknown_name
+from gpae.types import View
+
+MISFITS = {
+    "MPE_simple_v3": "one agent alone",
+    "MPE_simple_spread_v3, MPE_simple_reference_v3, MPE_simple_speaker_listener_v4": "mpe/simple_spread and so on",
+    "MPE_simple_tag_v3": "two teams; with a scripted prey: mpe/simple_tag",
+    "MPE_simple_adversary_v3, MPE_simple_crypto_v3, MPE_simple_push_v3, MPE_simple_world_comm_v3": "two teams learn",
+    "MPE_simple_facmac_*": "continuous actions",
+    "ant_4x2, halfcheetah_6x1, hopper_3x1, humanoid_9|8, walker2d_2x3": "continuous actions",
+    "HeuristicEnemySMAX": "smax/NAME",
+    "SMAX, LearnedPolicyEnemySMAX": "two teams learn",
+    "storm, storm_2p, storm_np": "each agent plays for its own payoff",
+    "JaxRobotarium_*": "of a package that JaxMARL does not bring",
+}
+"""What `jaxmarl.make` knows and has no place here, and why."""
+
+
+Kitchen = Literal["cramped_room", "asymm_advantages", "coord_ring", "forced_coord", "counter_circuit"]
+"""Layouts of `jaxmarl/overcooked`."""
+
+
+@struct.dataclass
+class Position:
+    """Where an episode is, with what JaxMARL showed there."""
+
+    inner: Any
+    """JaxMARL's state."""
+    observations: Array
+    """[N, O]."""
+    state: Array
+    """[S]: the agents' observations one after the other, without padding."""
+    step: Array
+    """[] int32: steps made."""
+
+
+class FromJaxMARL:
+    """An environment of JaxMARL's kind (`MultiAgentEnv`) in the shape of the protocol.
+
+    Args:
+      jaxmarl: the environment; every agent has a `Discrete` action space.
+      name: what it is called.
+      episode_limit: the largest number of steps an episode can have. An end before it is the episode's own
+        (`terminated`), the end there the time limit's (`truncated`). A subclass that knows better overrides `own_end`.
+      action_names: one short name per action; default: their numbers.
+      has_wins: whether `won` is overridden.
+
+    Raises:
+      UserError: an agent's actions are not discrete.
+
+    Observations are flattened to float32 and padded with zeros to the longest; an agent that has fewer actions than
+    another has those behind masked, as the environment masks them by `get_legal_moves` or `get_avail_actions`. The
+    state is all observations, one after the other, and the team's reward the mean over agents.
+    """
+
+    def __init__(
+        self,
+        jaxmarl: Any,
+        *,
+        name: str,
+        episode_limit: int,
+        action_names: tuple[str, ...] | None = None,
+        has_wins: bool = False,
+    ) -> None:
+        self.jaxmarl, self.agents = jaxmarl, list(jaxmarl.agents)
+        # JaxMARL's own print and warn while they are traced; one of the user's may have something to say.
+        self._calm = muted if type(jaxmarl).__module__.startswith("jaxmarl.") else contextlib.nullcontext
+        spaces = [jaxmarl.action_space(agent) for agent in self.agents]
+        for agent, space in zip(self.agents, spaces, strict=True):
+            if not hasattr(space, "n"):
+                kind = type(space).__name__
+                raise UserError(f"{name}: {agent} has actions {kind}, not Discrete; this adapter takes no others")
+        self._own_actions = first_actions([int(space.n) for space in spaces])
+        with self._calm():
+            seen, self._like = jax.eval_shape(jaxmarl.reset, jax.random.key(0))
+        sizes = [int(np.prod(seen[agent].shape)) for agent in self.agents]
+        size = self._own_actions.shape[1]
+        self._spec = EnvSpec(
+            name=name,
+            num_agents=len(self.agents),
+            actions=Discrete(action_names or tuple(map(str, range(size)))),
+            observation_size=max(sizes),
+            state_size=sum(sizes),
+            episode_limit=episode_limit,
+            has_wins=has_wins,
+        )
+
+    @property
+    def spec(self) -> EnvSpec:
+        """The fixed sizes."""
+        return self._spec
+
+    def reset(self, key: Array) -> Position:
+        """JaxMARL's reset."""
+        with self._calm():
+            seen, inner = self.jaxmarl.reset(key)
+        return self._position(inner, seen, jnp.int32(0))
+
+    def step(self, key: Array, state: Position, actions: Array) -> tuple[Position, Outcome]:
+        """JaxMARL's `step_env`, which does not reset."""
+        chosen = dict(zip(self.agents, actions, strict=True))
+        with self._calm():
+            seen, inner, rewards, dones, infos = self.jaxmarl.step_env(key, state.inner, chosen)
+        after = self._position(inner, seen, state.step + 1)
+        done = jnp.asarray(dones["__all__"], bool)
+        reward = self.team_reward(jnp.stack([rewards[agent] for agent in self.agents]), infos)
+        own = done & self.own_end(after, reward)
+        outcome = Outcome(
+            reward=reward.astype(jnp.float32),
+            terminated=own,
+            truncated=done & ~own,
+            won=done & self.won(after, reward),
+        )
+        return after, outcome
+
+    def observe(self, state: Position) -> View:
+        """What JaxMARL showed, and the actions that are legal; every agent is in play."""
+        own = jnp.asarray(self._own_actions)
+        legal = self.legal(state.inner)
+        mask = own if legal is None else own & (padded(legal, own.shape[1]) > 0)
+        return View(
+            observations=state.observations,
+            state=state.state,
+            action_mask=mask,
+            alive=jnp.ones(len(self.agents), bool),
+        )
+
+    # -- what an environment may know better ----------------------------------------------------------------------
+
+    def own_end(self, position: Position, reward: Array) -> Array:
+        """Whether an episode that ends here came to its own end, [] bool."""
+        return position.step < self.spec.episode_limit
+
+    def won(self, position: Position, reward: Array) -> Array:
+        """Whether an episode that ends here is won, [] bool."""
+        return jnp.bool_(False)
+
+    def team_reward(self, rewards: Array, infos: Any) -> Array:
+        """The team's reward from the agents', [N] -> []."""
+        return jnp.mean(rewards.astype(jnp.float32))
+
+    def legal(self, inner: Any) -> list[Array] | None:
+        """Per agent which of its actions are legal; None where all are."""
+        for method in ("get_legal_moves", "get_avail_actions"):
+            if hasattr(self.jaxmarl, method):
+                try:
+                    found = getattr(self.jaxmarl, method)(inner)
+                except NotImplementedError:  # what JaxMARL's base class says
+                    continue
+                return [found[agent] for agent in self.agents]
+        return None
+
+    def _position(self, inner: Any, seen: Any, step: Array) -> Position:
+        # JaxMARL's reset and step differ in types here and there (bool and int, a number and an array).
+        inner = jax.tree.map(lambda x, like: jnp.asarray(x).astype(like.dtype), inner, self._like)
+        rows = [seen[agent] for agent in self.agents]
+        return Position(
+            inner=inner,
+            observations=padded(rows, self.spec.observation_size),
+            state=jnp.concatenate([jnp.ravel(row).astype(jnp.float32) for row in rows]),
+            step=step,
+        )
+
+
+def overcooked(
+    *,
+    layout: Kitchen = "cramped_room",
+    random_reset: bool = False,
+    max_steps: int = 400,
+    shaped: float = 0.0,
+) -> Environment:
+    """Overcooked: two cooks, 20 for every soup delivered.
+
+    Args:
+      layout: the kitchen.
+      random_reset: whether all is placed anew at every start.
+      max_steps: an episode is cut off after so many steps.
+      shaped: how much of JaxMARL's reward for parts of the work (mean of both cooks) is added.
+
+    Source: Carroll et al. 2019 (arXiv 1910.05789); jaxmarl.environments.overcooked.
+    """
+    at_least("max_steps", max_steps, 1)
+    with muted():
+        from jaxmarl.environments.overcooked import Overcooked, overcooked_layouts
+
+        env = Overcooked(layout=overcooked_layouts[layout], random_reset=random_reset, max_steps=max_steps)
+    names = ("up", "down", "right", "left", "stay", "interact")
+    return _Kitchen(env, name="jaxmarl/overcooked", episode_limit=max_steps, action_names=names, shaped=shaped)
+
+
+def overcooked_v2(
+    *,
+    layout: str = "cramped_room",
+    agent_view_size: int | None = None,
+    random_reset: bool = False,
+    sample_recipe_on_delivery: bool = False,
+    negative_rewards: bool = False,
+    max_steps: int = 400,
+    shaped: float = 0.0,
+) -> Environment:
+    """OvercookedV2: recipes that must be found out, partial views.
+
+    Args:
+      layout: a name of `jaxmarl.environments.overcooked_v2.overcooked_v2_layouts`.
+      agent_view_size: how many places a cook sees in each direction; None: the whole kitchen.
+      random_reset: whether all is placed anew at every start.
+      sample_recipe_on_delivery: whether a delivery brings a new recipe.
+      negative_rewards: whether a wrong delivery costs.
+      max_steps: an episode is cut off after so many steps.
+      shaped: how much of JaxMARL's reward for parts of the work (mean of all cooks) is added.
+
+    Raises:
+      UserError: an unknown layout.
+
+    Source: Gessler et al. 2025 (arXiv 2503.17821); jaxmarl.environments.overcooked_v2.
+    """
+    at_least("max_steps", max_steps, 1)
+    if agent_view_size is not None:
+        at_least("agent_view_size", agent_view_size, 1)
+    with muted():
+        from jaxmarl.environments.overcooked_v2 import overcooked_v2_layouts
+        from jaxmarl.environments.overcooked_v2.overcooked import OvercookedV2
+
+    if layout not in overcooked_v2_layouts:
+        raise unknown_name("layout of jaxmarl/overcooked_v2", layout, overcooked_v2_layouts)
+    env = OvercookedV2(
+        layout=layout,
+        max_steps=max_steps,
+        agent_view_size=agent_view_size,
+        random_reset=random_reset,
+        sample_recipe_on_delivery=sample_recipe_on_delivery,
+        negative_rewards=negative_rewards,
+    )
+    names = ("right", "down", "left", "up", "stay", "interact")
+    return _Kitchen(env, name="jaxmarl/overcooked_v2", episode_limit=max_steps, action_names=names, shaped=shaped)
+
+
+class _Kitchen(FromJaxMARL):
+    """A kitchen closes by the clock alone."""
+
+    def __init__(self, jaxmarl: Any, *, shaped: float, **facts: Any) -> None:
+        super().__init__(jaxmarl, **facts)
+        self.shaped = shaped
+
+    def own_end(self, position: Position, reward: Array) -> Array:
+        return jnp.bool_(False)
+
+    def team_reward(self, rewards: Array, infos: Any) -> Array:
+        parts = jnp.stack([infos["shaped_reward"][agent] for agent in self.agents])
+        return super().team_reward(rewards, infos) + self.shaped * jnp.mean(parts.astype(jnp.float32))
+
+    def legal(self, inner: Any) -> None:
+        return None
+
+
+def hanabi(*, num_agents: int = 2, num_colors: int = 5, num_ranks: int = 5, max_info_tokens: int = 8) -> Environment:
+    """Hanabi: cards that all see but their holder; hints are dear. The reward is the score's growth.
+
+    Args:
+      num_agents: 2 to 5 players.
+      num_colors: of the cards, 1 to 5.
+      num_ranks: of the cards, 1 to 5; there are 3, 2, 2, 2 and 1 of them in a colour.
+      max_info_tokens: hints at the start, and at most.
+
+    Raises:
+      UserError: an option out of its range.
+
+    Who is not to move has one legal action, to wait. An episode comes to its own end always.
+
+    Source: Bard et al. 2020 (arXiv 1902.00506); jaxmarl.environments.hanabi.
+    """
+    between("num_agents", num_agents, 2, 5)
+    between("num_colors", num_colors, 1, 5)
+    between("num_ranks", num_ranks, 1, 5)
+    between("max_info_tokens", max_info_tokens, 1, 8)
+    cards = np.array([3, 2, 2, 2, 1])[:num_ranks]
+    hand = 5 if num_agents < 4 else 4
+    if num_agents * hand >= num_colors * int(cards.sum()):
+        deck = num_colors * int(cards.sum())
+        raise UserError(f"jaxmarl/hanabi: {deck} cards are too few for {num_agents} hands of {hand}")
+    with muted():
+        from jaxmarl.environments.hanabi import Hanabi
+
+        env = Hanabi(
+            num_agents=num_agents,
+            num_colors=num_colors,
+            num_ranks=num_ranks,
+            max_info_tokens=max_info_tokens,
+            num_cards_of_rank=cards,
+        )
+    # Every turn takes a card or a hint: no more cards than there are, nor hints than there were, came back or were won.
+    taken = int(env.deck_size) - num_agents * hand + num_agents + 1
+    limit = 2 * taken + max_info_tokens + num_colors
+    names = tuple(env.action_encoding.values())
+    return FromJaxMARL(env, name="jaxmarl/hanabi", episode_limit=limit, action_names=names)
+
+
+def switch_riddle(*, num_agents: int = 3) -> Environment:
+    """The riddle of prisoners and a light bulb: 1 if who says that all have been in the room is right, -1 if not.
+
+    Args:
+      num_agents: at least 3; an episode is cut off after 4 N - 6 steps.
+
+    Raises:
+      UserError: too few agents.
+
+    Source: Foerster et al. 2016 (arXiv 1605.06676); jaxmarl.environments.switch_riddle.
+    """
+    at_least("num_agents", num_agents, 3)
+    with muted():
+        from jaxmarl.environments.switch_riddle import SwitchRiddle
+
+        env = SwitchRiddle(num_agents=num_agents)
+    names = ("nothing", "switch", "tell")
+    return _Riddle(
+        env, name="jaxmarl/switch_riddle", episode_limit=4 * num_agents - 6, action_names=names, has_wins=True
+    )
+
+
+class _Riddle(FromJaxMARL):
+    """It ends of its own where somebody speaks, and that is rewarded or punished."""
+
+    def own_end(self, position: Position, reward: Array) -> Array:
+        return reward != 0
+
+    def won(self, position: Position, reward: Array) -> Array:
+        return reward > 0
+
+    def legal(self, inner: Any) -> None:
+        return None
+
+
+def coin_game(*, steps: int = 10) -> Environment:
+    """The coin game for a team: the reward is the sum of both players'.
+
+    Args:
+      steps: the game is cut off after so many; the last one, as in JaxMARL, is not rewarded.
+
+    Raises:
+      UserError: no steps.
+
+    Source: Lerer and Peysakhovich 2017 (arXiv 1707.01068); jaxmarl.environments.coin_game.
+    """
+    at_least("steps", steps, 2)
+    with muted():
+        from jaxmarl.environments.coin_game import CoinGame
+
+        env = CoinGame(num_inner_steps=steps, num_outer_steps=1, shared_rewards=True)
+    names = ("right", "left", "up", "down", "stay")
+    return _Coins(env, name="jaxmarl/coin_game", episode_limit=steps, action_names=names)
+
+
+class _Coins(FromJaxMARL):
+    def own_end(self, position: Position, reward: Array) -> Array:
+        return jnp.bool_(False)
+
+    def legal(self, inner: Any) -> None:
+        return None
+
+
+def jaxnav(*, num_agents: int = 2, max_steps: int = 500) -> Environment:
+    """Robots with a lidar that go each to its goal through a room of obstacles, in 15 discrete speeds and turns.
+
+    Args:
+      num_agents: robots.
+      max_steps: an episode is cut off after so many steps.
+
+    Raises:
+      UserError: an option out of its range.
+
+    Won where all robots reach their goals; the episode's own end is that each has arrived or crashed.
+
+    Source: Rutherford et al. 2024 (arXiv 2408.15099); jaxmarl.environments.jaxnav.
+    """
+    at_least("num_agents", num_agents, 1)
+    at_least("max_steps", max_steps, 1)
+    with muted():
+        from jaxmarl.environments.jaxnav import JaxNav
+
+        env = JaxNav(num_agents=num_agents, act_type="Discrete", max_steps=max_steps)
+    return _Robots(env, name="jaxmarl/jaxnav", episode_limit=max_steps, has_wins=True)
+
+
+class _Robots(FromJaxMARL):
+    def own_end(self, position: Position, reward: Array) -> Array:
+        return jnp.all(position.inner.goal_reached | position.inner.move_term)
+
+    def won(self, position: Position, reward: Array) -> Array:
+        return jnp.all(position.inner.goal_reached)
+
+    def legal(self, inner: Any) -> None:
+        return None
