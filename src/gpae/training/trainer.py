@@ -95,7 +95,7 @@ def train(config: ExperimentConfig, options: RunOptions | None = None, *, callba
       Interrupted: by SIGINT, SIGTERM or SIGUSR2, after saving.
     """
     options = options or RunOptions()
-    experiment = Experiment(config)
+    experiment = Experiment(config, options.devices)
     path = options.path(config)
     if options.resume and options.overwrite:
         raise UserError("--resume continues a run and --overwrite replaces it: choose one")
@@ -199,7 +199,9 @@ class _Training:
             items, info = self.checkpoints.restore({"state": shapes, "best": shapes.params})
             self.done, self.best_scores, lines = info["update"], info["best_scores"], info.get("lines")
             self.began -= info["seconds"]
-            state, best = items["state"], items["best"]
+            state = self.experiment.spread(items["state"])
+            # Best parameters lie where the state's do, so that either can be chosen.
+            best = jax.tree.map(lambda x, y: jax.device_put(x, y.sharding), items["best"], state.params)
         self.directory.rewind(update=self.done, env_steps=self.steps, lines=lines)
         if self.options.resume:
             # `total_steps` may have grown. Not before: where the checkpoint does not fit, the run stays as it was.
