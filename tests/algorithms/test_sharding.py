@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpae.algorithms import ALGORITHMS
+from gpae.algorithms import ALGORITHMS, having
 from gpae.algorithms.base import Budget
 from gpae.algorithms.sharding import grouped, mesh_of, of_group, shardings
 from gpae.envs.probes import Team
@@ -25,7 +25,8 @@ EACH = {
 
 
 def small(name):
-    algorithm = configure(name, **SMALL | EACH[name]).algorithm
+    known = {key: value for key, value in SMALL.items() if name in having(key)}
+    algorithm = configure(name, **known | EACH[name]).algorithm
     if hasattr(algorithm, "replay_sequences"):
         algorithm = configure(algorithm, replay_sequences=8, replay_segments=3).algorithm
     return algorithm
@@ -74,3 +75,13 @@ def test_groups_that_do_not_divide_the_environments_are_refused():
 
 def test_every_algorithm_is_among_these():
     assert {*EACH, "gpae-state"} == set(ALGORITHMS)  # that one has gpae's stages
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_every_algorithm_sums_what_its_groups_share(name):
+    """`vmap` refuses parameters and metrics that are not the same in every group: tracing is enough."""
+    env, algorithm = Team(), small(name)
+    state = jax.eval_shape(lambda key: algorithm.init(env, key), jax.random.key(0))
+    budget = Budget(updates=5, gradient_steps=jnp.float32(100.0))
+    following, _ = jax.eval_shape(grouped(env, GROUPS), as_arrays(algorithm), state, budget)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), following) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
