@@ -13,7 +13,6 @@ from gpae.algorithms.actor_critic import ActorCritic
 from gpae.algorithms.base import algorithm_called
 from gpae.algorithms.batch import critic_input
 from gpae.algorithms.rollout import Last
-from gpae.algorithms.sharding import shardings
 from gpae.envs import Discrete
 from gpae.envs.probes import Death, Memory, Stay, Team
 from gpae.errors import UserError
@@ -538,23 +537,6 @@ def test_seeds_trained_together_equal_each_trained_alone():
         for x, y in zip(jax.tree.leaves(together.params), jax.tree.leaves(alone.params), strict=True):
             np.testing.assert_allclose(x[seed], y, atol=1e-5)
         np.testing.assert_allclose(metrics["value_loss"][seed], alone_metrics["value_loss"], rtol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("name", "settings"), [("gpae", {}), ("gpae", {"window": 2}), ("dop", {"replay_sequences": 8})]
-)
-def test_one_device_equals_four(name, settings):
-    """Environments sharded over four devices: the same update, since every mean is a sum over a count."""
-    p = programs(TEAM, name, total_steps=400, **settings)
-    state = p.init(jax.random.key(0))
-    mesh = jax.make_mesh((4,), ("env",), axis_types=(jax.sharding.AxisType.Auto,))
-    spread = jax.device_put(state, shardings(state, mesh))
-    one, metrics = p.update(state)
-    four, four_metrics = p.update(spread)
-    assert len(four.vector.is_first.sharding.device_set) == 4
-    for x, y in zip(jax.tree.leaves(one.params), jax.tree.leaves(four.params), strict=True):
-        np.testing.assert_allclose(x, y, atol=1e-5)
-    np.testing.assert_allclose(metrics["policy_loss"], four_metrics["policy_loss"], atol=1e-5)
 
 
 def test_a_second_call_compiles_nothing_even_with_other_hyperparameters():

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gpae.algorithms import losses
+from gpae.algorithms import groups, losses
 from gpae.algorithms.batch import UpdateData
 from gpae.envs.protocol import EnvSpec
 from gpae.errors import UserError
@@ -71,5 +71,5 @@ class Intervention:
         return {
             "advantage_gap": losses.masked_mean(gap, counted),
             "advantage_gap_one_step": losses.masked_mean(gap_one_step, counted),
-            "stops": jnp.sum(counted).astype(jnp.float32),
+            "stops": groups.total(counted).astype(jnp.float32),
         }

@@ -8,13 +8,14 @@ from typing import Literal, TypeAlias
 import jax.numpy as jnp
 from jax import Array
 
+from gpae.algorithms.groups import total
 from gpae.errors import unknown_name
 
 
 def masked_mean(x: Array, mask: Array) -> Array:
     """The mean of `x` where `mask`, both [...]; 0 where nothing is selected."""
     weights = mask.astype(x.dtype)
-    return jnp.sum(jnp.where(mask, x, jnp.zeros_like(x))) / jnp.maximum(jnp.sum(weights), 1.0)
+    return total(jnp.where(mask, x, jnp.zeros_like(x))) / jnp.maximum(total(weights), 1.0)
 
 
 def normalise(x: Array, mask: Array, epsilon: float = 1e-8) -> Array:

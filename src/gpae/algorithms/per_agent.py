@@ -14,6 +14,7 @@ from gpae.algorithms import losses, replay
 from gpae.algorithms.actor_critic import ActorCritic
 from gpae.algorithms.base import Experience, Metrics
 from gpae.algorithms.batch import Batch, CriticEvaluation, CriticExperience, Evaluation, without_last
+from gpae.algorithms.groups import log_total_exp, total
 from gpae.envs.protocol import EnvSpec
 from gpae.estimators import Bootstrap, OwnWeight, Trace, gpae, importance_traces
 from gpae.estimators.traces import LOG_LIMIT
@@ -189,8 +190,8 @@ class PerAgent(ActorCritic):
             return None
         weights = others(evaluation.log_ratios)
         valued = jnp.broadcast_to(trajectory.valid[..., None], weights.shape)
-        total = jax.nn.logsumexp(weights, where=valued) - jnp.log(jnp.maximum(jnp.sum(valued), 1))
-        return {"expected_weights": jnp.exp(weights - total)}
+        mean = log_total_exp(weights, valued) - jnp.log(jnp.maximum(total(valued), 1))
+        return {"expected_weights": jnp.exp(weights - mean)}
 
     def critic_loss(self, spec: EnvSpec, params: Any, batch: Batch, carry: Any) -> tuple[Array, Metrics]:
         """The critic's squared error.
@@ -238,9 +239,9 @@ class PerAgent(ActorCritic):
         }[self.trace]
 
         def effective(log_weights: Array) -> Array:
-            one = jax.nn.logsumexp(log_weights, where=mask)
-            two = jax.nn.logsumexp(2.0 * log_weights, where=mask)
-            return jnp.exp(2.0 * one - two) / jnp.maximum(jnp.sum(mask), 1).astype(log_weights.dtype)
+            one = log_total_exp(log_weights, mask)
+            two = log_total_exp(2.0 * log_weights, mask)
+            return jnp.exp(2.0 * one - two) / jnp.maximum(total(mask), 1).astype(log_weights.dtype)
 
         return {
             "ess_own": effective(log_ratios),

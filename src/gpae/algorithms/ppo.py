@@ -14,6 +14,7 @@ from jax import Array
 from gpae.algorithms import losses
 from gpae.algorithms.base import Algorithm, Budget, Metrics, Optimisation, divides
 from gpae.algorithms.batch import Batch, LearnerState, PerNetwork
+from gpae.algorithms.groups import whole_gradient
 from gpae.algorithms.optimise import adam, descend, step_size
 from gpae.envs.protocol import EnvSpec
 from gpae.networks import Actor, CriticSizes
@@ -130,6 +131,7 @@ class PPO(Algorithm):
         for name, loss in (("actor", self.policy_loss), ("critic", self.critic_loss)):
             old = getattr(state.params, name)
             gradient, measured = jax.grad(loss, argnums=1, has_aux=True)(spec, old, batch, getattr(carry, name))
+            gradient = whole_gradient(gradient)
             params[name], optimiser[name] = descend(
                 getattr(transforms, name), gradient, getattr(state.optimiser, name), old, size
             )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from gpae.algorithms.groups import total
 from gpae.algorithms.losses import masked_mean
 from gpae.envs.protocol import Environment, Outcome
 from gpae.envs.vector import VectorState, advance, observe
@@ -95,6 +96,6 @@ def measure_rollout(newest: Trajectory) -> dict[str, Array]:
     return {
         "reward_mean": masked_mean(newest.rewards, newest.valid),
         "alive_fraction": masked_mean(alive * 1.0, executed),
-        "episodes": jnp.sum(ended).astype(jnp.float32),
-        "wins": jnp.sum(newest.won & newest.valid).astype(jnp.float32),
+        "episodes": total(ended).astype(jnp.float32),
+        "wins": total(newest.won & newest.valid).astype(jnp.float32),
     }

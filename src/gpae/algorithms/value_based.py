@@ -36,6 +36,7 @@ from jax.typing import ArrayLike
 from gpae.algorithms import losses, replay
 from gpae.algorithms.base import Algorithm, Budget, Metrics, act
 from gpae.algorithms.batch import PerNetwork
+from gpae.algorithms.groups import whole_gradient
 from gpae.algorithms.optimise import adam, descend, step_size
 from gpae.algorithms.replay import Buffer, Segment
 from gpae.algorithms.rollout import Policy, measure_rollout, unroll
@@ -230,6 +231,7 @@ class ValueBased(Algorithm):
         """One gradient step of both networks on the sequences of `segment`."""
         size = step_size(self.optimisation, state.gradient_steps, budget)
         gradient, metrics = jax.grad(self.loss, argnums=1, has_aux=True)(spec, state.params, state.target, segment)
+        gradient = whole_gradient(gradient)
         params, optimiser = descend(adam(self.optimisation), gradient, state.optimiser, state.params, size)
         metrics |= {"learning_rate": size, "gradient_norm": optax.tree.norm(gradient)}
         return replace(state, params=params, optimiser=optimiser, gradient_steps=state.gradient_steps + 1), metrics

@@ -25,7 +25,13 @@ _TRAIN = """Trains agents. Defaults are those of the preset; the flags are those
     gpae train --resume RUN continues a run with the settings that it has; --total-steps may grow."""
 _FREE = ("--help", "-h")
 _TOLD = ("quiet", "tensorboard", "wandb")
-_WITH_RESUME = ("--resume", "--total-steps", *(f"--{no}{name}" for name in _TOLD for no in ("", "no-")), *_FREE)
+_WITH_RESUME = (
+    "--resume",
+    "--total-steps",
+    "--devices",
+    *(f"--{no}{name}" for name in _TOLD for no in ("", "no-")),
+    *_FREE,
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ class New:
     """Folder of all runs."""
     overwrite: bool = False
     """Replace the run of this name."""
+    devices: int | None = None
+    """Devices that train, which must divide --groups; None: as many as there are and do."""
     quiet: bool = False
     """Print nothing."""
     tensorboard: bool = False
@@ -65,6 +73,8 @@ class Resume:
     """The run directory."""
     total_steps: int | None = None
     """More environment steps than the run was to make; None: as many as it was to make."""
+    devices: int | None = None
+    """Devices that train, which must divide the run's groups; None: as many as there are and do."""
     quiet: bool = False
     """Print nothing."""
     tensorboard: bool = False
@@ -171,7 +181,7 @@ def _resumed(words: Sequence[str], given: set[str]) -> tuple[ExperimentConfig, R
     if other := sorted(given - set(_WITH_RESUME)):
         raise UserError(
             f"{other[0]} with --resume: a run keeps its settings; only --total-steps may grow"
-            " (--quiet, --tensorboard and --wandb are free)"
+            " (--devices, --quiet, --tensorboard and --wandb are free)"
         )
     place = list(words).index("--resume") + 1 if "--resume" in words else 0
     helped = {"-h", "--help"} & set(words)
@@ -188,6 +198,7 @@ def _resumed(words: Sequence[str], given: set[str]) -> tuple[ExperimentConfig, R
         name=path.name,
         runs=path.parent,
         resume=True,
+        devices=flags.devices,
         quiet=flags.quiet,
         tensorboard=flags.tensorboard,
         wandb=flags.wandb,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from gpae.algorithms import ALGORITHMS, GPAE, Algorithm, algorithm_called, having
+from gpae.algorithms.sharding import of_group
 from gpae.errors import UserError, unknown_name
 from gpae.runs.directory import check_name
 from gpae.settings import Count, Size, between, check_ranges, flag, replaced, settings, settings_of, values_of
@@ -50,6 +51,8 @@ class ExperimentConfig:
     """How many seeds to train at once, in one program: seed, seed + 1, ..."""
     total_steps: Count = 500_000
     """Environment steps of training, rounded up to whole updates."""
+    groups: Annotated[int, between(1, 1024)] = 1
+    """Groups that environments are shared out in, each shuffled by itself; as many devices as divide it can train."""
     algorithm: Algorithm = GPAE()
     evaluation: EvaluationPlan = EvaluationPlan()
 
@@ -91,6 +94,8 @@ class ExperimentConfig:
         if self.seed + self.seeds > 2**31:
             raise UserError(f"--seed {self.seed} with --seeds {self.seeds}: seeds must be below 2147483648")
         self.algorithm.validate()
+        if self.groups > 1:
+            of_group(self.algorithm, self.groups).validate()
         return self
 
 
@@ -163,6 +168,7 @@ def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
     if version_0_1.made(values):
         values = version_0_1.translated(values, cls)
     start = ExperimentConfig(algorithm=cls())
+    values.setdefault("groups", 1)  # runs from before there were any
     keys = {setting.key for setting in settings_of(start).values()}
     if wrong := sorted(keys ^ values.keys()):
         raise UserError(f"these settings of {name} are not those of this version of gpae: {', '.join(wrong)}")
@@ -181,6 +187,8 @@ class RunOptions:
     """Continue the run of this name from its last checkpoint."""
     overwrite: bool = False
     """Replace the run of this name."""
+    devices: int | None = None
+    """Devices that train, which must divide the run's `groups`; None: as many as there are and do."""
     quiet: bool = False
     """Print nothing."""
     tensorboard: bool = False

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import jax
+from typing import Any
 
+import jax
+from jax.sharding import Mesh
+
+from gpae.algorithms.sharding import mesh_of
 from gpae.errors import UserError
 
 
@@ -27,3 +31,26 @@ def require_device() -> None:
     """Raises a UserError where JAX has no device to compute on."""
     if said := problem():
         raise UserError(said)
+
+
+def mesh(groups: int, devices: int | None = None) -> Mesh | None:
+    """The devices that share the groups of environments; None: one device trains alone.
+
+    Args:
+      groups: of environments.
+      devices: how many; None: the most that there are and that divide `groups`.
+
+    Raises:
+      UserError: there are not so many, or they do not divide `groups`.
+    """
+    there: list[Any] = jax.devices()
+    if devices is None:
+        devices = max(n for n in range(1, len(there) + 1) if groups % n == 0)
+    if not 1 <= devices <= len(there):
+        raise UserError(f"--devices {devices}: JAX finds {len(there)} of kind {there[0].platform}")
+    if groups % devices:
+        raise UserError(
+            f"--devices {devices}: devices share whole groups of environments, and this run has {groups};"
+            f" --groups {devices} would do for a new run"
+        )
+    return None if devices == 1 else mesh_of(there[:devices])

@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import NamedSharding, PartitionSpec
 
 from gpae.algorithms.base import Algorithm, Budget
+from gpae.algorithms.sharding import grouped, shardings
 from gpae.settings import as_arrays
 from gpae.training.compilation import enable_compilation_cache
 from gpae.training.config import ExperimentConfig
-from gpae.training.device import require_device
+from gpae.training.device import mesh, require_device
 from gpae.training.environment import make_environment
 from gpae.training.evaluate import Episodes, run_episodes
 from gpae.training.seeds import Seeds
@@ -25,16 +27,17 @@ from gpae.training.seeds import Seeds
 class Experiment:
     """Everything of an experiment that runs on the device."""
 
-    def __init__(self, config: ExperimentConfig, *, twin: Experiment | None = None):
+    def __init__(self, config: ExperimentConfig, devices: int | None = 1, *, twin: Experiment | None = None):
         """Makes environment and algorithm; nothing is compiled yet.
 
         Args:
           config: what to learn, where and how.
+          devices: that train, see `gpae.training.device.mesh`.
           twin: an experiment that differs in traced settings alone. It begins and is evaluated alike, so that its
             programs are used.
 
         Raises:
-          UserError: settings that are wrong or do not fit together, or JAX has no device.
+          UserError: settings that are wrong or do not fit together, or JAX has no such devices.
         """
         require_device()
         enable_compilation_cache()
@@ -45,6 +48,7 @@ class Experiment:
         self.algorithm.fits(self.spec)
         self.seeds = Seeds(config.seed, config.seeds)
         self._twin = twin
+        self.mesh = mesh(config.groups, devices)
 
     @property
     def score_name(self) -> str:
@@ -79,7 +83,20 @@ class Experiment:
 
         # One seed after the other: batched decompositions (of orthogonal weights) share XLA's threads with the program
         # that waits for them, and where there are only two all of them came to wait for ever (jaxlib 0.10.2).
-        return jax.jit(self.seeds.one_by_one(init))(self.seeds.keys(0))
+        return self.spread(jax.jit(self.seeds.one_by_one(init))(self.seeds.keys(0)))
+
+    @cached_property
+    def _shardings(self) -> Any:
+        """Of the state; None where one device trains."""
+        return None if self.mesh is None else shardings(self.shapes, self.mesh, before=int(self.seeds.count > 1))
+
+    def spread(self, state: Any) -> Any:
+        """A state, as it was begun or restored, where it belongs: shared out over the devices that train."""
+        return state if self.mesh is None else jax.device_put(state, self._shardings)
+
+    def on_one(self, params: Any) -> Any:
+        """Parameters as evaluations take them: on the first device alone."""
+        return params if self.mesh is None else jax.device_put(params, self.mesh.devices.flat[0])
 
     @cached_property
     def shapes(self) -> Any:
@@ -88,10 +105,11 @@ class Experiment:
 
     def updates(self, state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, dict[str, Array]]:
         """What a call runs for all seeds: k = `updates_per_call` updates; the state, and metrics [k, ...]."""
+        update = grouped(self.env, self.config.groups, self.mesh)
 
         def of_a_seed(state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, dict[str, Array]]:
             return jax.lax.scan(
-                lambda state, _: algorithm.update(self.env, state, budget),
+                lambda state, _: update(algorithm, state, budget),
                 state,
                 length=self.config.evaluation.updates_per_call,
             )
@@ -100,7 +118,12 @@ class Experiment:
 
     @cached_property
     def _update(self) -> Any:
-        program = jax.jit(self.updates, donate_argnums=0)
+        where: dict[str, Any] = {}
+        if self.mesh is not None:
+            everywhere = NamedSharding(self.mesh, PartitionSpec())
+            held = self._shardings
+            where = {"in_shardings": (held, everywhere, everywhere), "out_shardings": (held, everywhere)}
+        program = jax.jit(self.updates, donate_argnums=0, **where)
         return program.lower(self.shapes, self.traced, self.budget).compile()
 
     def compile_update(self) -> None:
@@ -142,6 +165,7 @@ class Experiment:
         """
         half = self.config.evaluation.evaluation_episodes
         episodes = episodes or half
+        actor = self.on_one(actor)
         keys, fold = self.seeds.keys(purpose, number), self.seeds.over(jax.random.fold_in, (0, None))
         parts = []
         for i in range(math.ceil(episodes / half)):
@@ -163,4 +187,4 @@ class Experiment:
 
     def episode(self, actor: Any, number: int = 0) -> Episodes:
         """One greedy episode of the first seed with its states, and the others that are played beside it."""
-        return jax.device_get(self.seeds.of(self._episodes(actor, self.seeds.keys(4, number))))
+        return jax.device_get(self.seeds.of(self._episodes(self.on_one(actor), self.seeds.keys(4, number))))

@@ -17,13 +17,13 @@ from gpae.training.experiment import Experiment
 class Together:
     """Experiments side by side; of one alone, it is that experiment's own program."""
 
-    def __init__(self, configs: Sequence[ExperimentConfig]):
-        """Makes the experiments; nothing is compiled yet.
+    def __init__(self, configs: Sequence[ExperimentConfig], devices: int | None = 1):
+        """Makes the experiments; nothing is compiled yet. Several train on one device.
 
         Raises:
           UserError: they differ in more than traced settings, or `Experiment` says what else is wrong.
         """
-        first = Experiment(configs[0])
+        first = Experiment(configs[0], devices)
         for config in configs[1:]:
             if (name := differing(configs[0], config)) is not None:
                 raise UserError(f"trainings in one program may not differ in {name}, which is no input of the program")

@@ -117,7 +117,7 @@ def train_together(
     Raises:
       UserError, Diverged, Interrupted: as `train`, when the others have ended too.
     """
-    together = Together(configs)
+    together = Together(configs, options[0].devices if len(configs) == 1 else 1)
     caught: list[int] = []
     with contextlib.ExitStack() as stack:
         trainings: list[_Training] = []
@@ -293,7 +293,9 @@ class _Training:
             self.begun = self.done = info["update"]
             self.best_scores, lines = info["best_scores"], info.get("lines")
             self.began -= info["seconds"]
-            state, best = items["state"], items["best"]
+            state = self.experiment.spread(items["state"])
+            # Best parameters lie where the state's do, so that either can be chosen.
+            best = jax.tree.map(lambda x, y: jax.device_put(x, y.sharding), items["best"], state.params)
         self.directory.rewind(update=self.done, env_steps=self.steps, lines=lines)
         if self.options.resume:
             # `total_steps` may have grown. Not before: where the checkpoint does not fit, the run stays as it was.
