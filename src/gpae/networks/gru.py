@@ -94,7 +94,7 @@ def recur(weights: GRUWeights, inputs: Array, is_first: Array, carry: Array) -> 
 
 
 def _scan_rows(weights: GRUWeights, inputs: Array, is_first: Array, carry: Array, keep: Callable[..., Any]) -> Any:
-    """The rows' `keep(carry after, (r, z), n, U_n h + c)`."""
+    """The rows' `keep(carry after, carry before, (r, z), n, U_n h + c)`, the carry before as after a reset."""
     size = carry.shape[-1]
     b = jnp.broadcast_to(weights.b, (len(carry), 3 * size))
     c = jnp.broadcast_to(weights.c, carry.shape)
@@ -109,7 +109,7 @@ def _scan_rows(weights: GRUWeights, inputs: Array, is_first: Array, carry: Array
         uh_n = uh[:, 2 * size :] + c
         n = jnp.tanh(wx[:, 2 * size :] + r * uh_n)
         after = n + z * (h - n)
-        return after, keep(after, gates, n, uh_n)
+        return after, keep(after, h, gates, n, uh_n)
 
     return jax.lax.scan(step, carry, (inputs, is_first))[1]
 
@@ -119,9 +119,8 @@ def _sigmoid(x: Array) -> Array:
 
 
 def _recur_forward(weights: GRUWeights, inputs: Array, is_first: Array, carry: Array) -> tuple[Array, Any]:
-    carries, gates, n, uh_n = _scan_rows(weights, inputs, is_first, carry, lambda *kept: kept)
-    before = jnp.concatenate([carry[None], carries[:-1]])
-    return carries, (weights, (inputs, is_first, before, gates, n, uh_n))
+    carries, *kept = _scan_rows(weights, inputs, is_first, carry, lambda *kept: kept)
+    return carries, (weights, (inputs, is_first, *kept))
 
 
 def _recur_backward(residuals: Any, gradient: Array) -> tuple[GRUWeights, Array, None, Array]:
@@ -132,7 +131,6 @@ def _recur_backward(residuals: Any, gradient: Array) -> tuple[GRUWeights, Array,
     def step(total_so_far: tuple[Array, GRUWeights], row: tuple[Array, Any]) -> tuple[tuple[Array, GRUWeights], Array]:
         later, total = total_so_far
         here, (x, start, h, gates, n, uh_n) = row
-        h = jnp.where(start[:, None], jnp.zeros_like(h), h)
         r, z = gates[:, :size], gates[:, size:]
         d_after = here + later
         d_n = d_after * (1.0 - z) * (1.0 - n * n)
