@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from gpae.algorithms.mappo import MAPPO
 from gpae.algorithms.optimise import adam
 from gpae.envs.protocol import EnvSpec
 from gpae.estimators import dae
-from gpae.networks import Critic, CriticInput, of_taken
+from gpae.networks import ContinuousPolicy, Critic, CriticInput, of_taken
 from gpae.settings import TracedUnit, between, settings
 from gpae.types import Targets, Trajectory
 
@@ -42,6 +42,9 @@ class DAE(MAPPO):
     """How much of the expected rewards the advantages subtract, per step of delay; 0 is mappo."""
     ensemble: Annotated[int, between(1, 1000)] = 2
     """Reward models, of which the mean is used."""
+
+    takes_continuous: ClassVar[bool] = False
+    continuous: ClassVar[ContinuousPolicy] = ContinuousPolicy()  # type: ignore[misc]
 
     def reward_model(self, spec: EnvSpec) -> Critic:
         """One network of the ensemble: the reward for every own action, given state and the others' actions."""

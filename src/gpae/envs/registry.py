@@ -43,6 +43,7 @@ _ENVIRONMENTS: dict[str, str | Factory] = {
     "probe/death": "gpae.envs.probes:Death",
     "probe/non_monotone": "gpae.envs.probes:NonMonotone",
     "probe/two_step": "gpae.envs.probes:TwoStep",
+    "probe/aim": "gpae.envs.continuous_probes:Aim",
 }
 
 
