@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gpae.exact import (
-    LinearPolicy,
     best_policy,
+    random_linear_policy,
     random_linear_quadratic_game,
     solve_linear_quadratic,
     statements,
@@ -21,9 +21,8 @@ def game():
 
 
 @pytest.fixture(scope="module")
-def policy():
-    rng = np.random.default_rng(1)
-    return LinearPolicy(0.2 * rng.normal(size=(6, 3)), rng.uniform(0.3, 0.6, size=(3, 2)))
+def policy(game):
+    return random_linear_policy(np.random.default_rng(1), game)
 
 
 def all_actions(policy, state, nodes=3):

@@ -1,4 +1,4 @@
-"""simple_spread of the multi-agent particle environments, as JaxMARL has it (discrete actions)."""
+"""simple_spread of the multi-agent particle environments, as JaxMARL has it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 from jax import Array
 
 from gpae.envs._jaxmarl import SimpleSpreadMPE, muted
-from gpae.envs.protocol import Discrete, EnvSpec, Outcome, Scene
+from gpae.envs.particles import MOVES, ActionKind, five_numbers
+from gpae.envs.protocol import Box, Discrete, EnvSpec, Outcome, Scene
 from gpae.errors import UserError
 from gpae.types import View
 
@@ -21,6 +22,7 @@ class SimpleSpread:
       num_agents: N, at least 2; there are as many landmarks.
       local_ratio: weight of an agent's own collisions in its reward, in [0, 1]; the landmarks' is 1 - local_ratio.
       max_steps: an episode is cut off after `max_steps + 1` steps, as in JaxMARL.
+      actions: "discrete", five moves; or "continuous", a force in [-1, 1]^2 (see `gpae.envs.particles`).
 
     Raises:
       UserError: an option out of its range.
@@ -35,7 +37,14 @@ class SimpleSpread:
     Source: Lowe et al. 2017 (arXiv 1706.02275); jaxmarl.environments.mpe.simple_spread.
     """
 
-    def __init__(self, *, num_agents: int = 3, local_ratio: float = 0.5, max_steps: int = 25) -> None:
+    def __init__(
+        self,
+        *,
+        num_agents: int = 3,
+        local_ratio: float = 0.5,
+        max_steps: int = 25,
+        actions: ActionKind = "discrete",
+    ) -> None:
         if num_agents < 2:
             raise UserError(f"num_agents must be at least 2, not {num_agents}")
         if not 0 <= local_ratio <= 1:
@@ -44,12 +53,16 @@ class SimpleSpread:
             raise UserError(f"max_steps must be at least 1, not {max_steps}")
         with muted():
             self.jaxmarl: Any = SimpleSpreadMPE(
-                num_agents=num_agents, num_landmarks=num_agents, local_ratio=local_ratio, max_steps=max_steps
+                num_agents=num_agents,
+                num_landmarks=num_agents,
+                local_ratio=local_ratio,
+                max_steps=max_steps,
+                action_type=actions.capitalize(),
             )
         self._spec = EnvSpec(
             name="mpe/simple_spread",
             num_agents=num_agents,
-            actions=Discrete(("stop", "west", "east", "south", "north")),
+            actions=Discrete(MOVES) if actions == "discrete" else Box(2),
             observation_size=4 + 2 * num_agents + 4 * (num_agents - 1),
             state_size=6 * num_agents,
             episode_limit=max_steps + 1,
@@ -69,6 +82,8 @@ class SimpleSpread:
     def step(self, key: Array, state: Any, actions: Array) -> tuple[Any, Outcome]:
         """JaxMARL's `step_env`."""
         env = self.jaxmarl
+        if self.spec.continuous:
+            actions = five_numbers(actions)
         _, state, rewards, dones, _ = env.step_env(key, state, dict(zip(env.agents, actions, strict=True)))
         outcome = Outcome(
             reward=jnp.mean(jnp.stack([rewards[agent] for agent in env.agents])),
@@ -85,7 +100,7 @@ class SimpleSpread:
         return View(
             observations=jnp.stack([seen[agent] for agent in env.agents]),
             state=jnp.concatenate([state.p_vel[:n].reshape(-1), state.p_pos.reshape(-1)]),
-            action_mask=jnp.ones((n, self.spec.num_actions), bool),
+            action_mask=jnp.ones((n, self.spec.actions.size), bool),
             alive=jnp.ones(n, bool),
         )
 

@@ -33,6 +33,11 @@ class Family:
 _FAMILIES = {"smax": Family("gpae.envs.smax:SMAX", "gpae.envs.smax:map_names", prefix="custom:")}
 _ENVIRONMENTS: dict[str, str | Factory] = {
     "mpe/simple_spread": "gpae.envs.mpe:SimpleSpread",
+    "mpe/simple_reference": "gpae.envs.particles:SimpleReference",
+    "mpe/simple_speaker_listener": "gpae.envs.particles:SimpleSpeakerListener",
+    "mpe/facmac_3a": "gpae.envs.particles:predators_3a",
+    "mpe/facmac_6a": "gpae.envs.particles:predators_6a",
+    "mpe/facmac_9a": "gpae.envs.particles:predators_9a",
     "probe/constant": "gpae.envs.probes:Constant",
     "probe/observation": "gpae.envs.probes:Observation",
     "probe/delay": "gpae.envs.probes:Delay",

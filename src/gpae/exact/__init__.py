@@ -24,6 +24,7 @@ from gpae.exact.linear_quadratic import (
     LinearQuadraticGame,
     LinearQuadraticSolution,
     best_policy,
+    random_linear_policy,
     random_linear_quadratic_game,
     solve_linear_quadratic,
 )
@@ -79,6 +80,7 @@ __all__ = [
     "penalty_game",
     "policy_gradient",
     "random_game",
+    "random_linear_policy",
     "random_linear_quadratic_game",
     "random_policy",
     "sample_trajectories",

@@ -124,9 +124,8 @@ def solve_linear_quadratic(game: LinearQuadraticGame, policy: LinearPolicy) -> L
     Raises:
       ValueError: they are infinite, since gamma (F + G K)' (F + G K) does not contract.
     """
-    closed = game.dynamics + game.control @ policy.gains
-    root = np.sqrt(game.discount) * closed
-    if np.abs(np.linalg.eigvals(root)).max() >= 1:
+    root = np.sqrt(game.discount) * (game.dynamics + game.control @ policy.gains)
+    if not _contracts(root):
         raise ValueError("the policy's values are infinite: its closed loop grows faster than the discount shrinks")
     cost = game.state_cost + policy.gains.T @ game.action_cost @ policy.gains
     size = len(cost)
@@ -172,6 +171,16 @@ def random_linear_quadratic_game(
         discount=0.9,
         agents=agents,
     )
+
+
+def random_linear_policy(rng: np.random.Generator, game: LinearQuadraticGame) -> LinearPolicy:
+    """Random gains, made smaller until the values are finite, and random scales."""
+    width = game.control.shape[1]
+    gains = 0.2 * rng.normal(size=(width, len(game.dynamics)))
+    scales = rng.uniform(0.3, 0.6, size=(game.agents, width // game.agents))
+    while not _contracts(game.dynamics + game.control @ gains):
+        gains = gains / 2
+    return LinearPolicy(gains, scales)
 
 
 def linear_quadratic_arguments(
@@ -223,6 +232,10 @@ def linear_quadratic_arguments(
         "truncated": ends,
         "log_ratios": log_ratios[:-1],
     }
+
+
+def _contracts(matrix: Floats) -> bool:
+    return bool(np.abs(np.linalg.eigvals(matrix)).max() < 1)
 
 
 def _positive(rng: np.random.Generator, size: int) -> Floats:

@@ -22,8 +22,8 @@ from gpae.estimators import BOOTSTRAPS, Bootstrap, OwnWeight, Trace
 from gpae.exact.cases import CORRECTED, EXACT, Case, make_case
 from gpae.exact.games import Floats, random_game
 from gpae.exact.linear_quadratic import (
-    LinearPolicy,
     linear_quadratic_arguments,
+    random_linear_policy,
     random_linear_quadratic_game,
     solve_linear_quadratic,
 )
@@ -226,7 +226,7 @@ def linear_quadratic_tested(rng: np.random.Generator, pairs: int = 6, environmen
     scores: list[float] = []
     for _ in range(pairs):
         game = random_linear_quadratic_game(rng)
-        policy = LinearPolicy(0.2 * rng.normal(size=(6, 3)), rng.uniform(0.3, 0.6, size=(3, 2)))
+        policy = random_linear_policy(rng, game)
         moved = replace(policy, gains=policy.gains + 0.05 * rng.normal(size=(6, 3)), scales=1.1 * policy.scales)
         solution = solve_linear_quadratic(game, policy)
         state = rng.normal(size=3)
