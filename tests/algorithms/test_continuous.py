@@ -19,7 +19,7 @@ from gpae.training.config import configure
 from gpae.training.evaluate import run_episodes
 from reference.stages import Programs
 
-TAKE = ["gpae", "gpae-state", "mappo", "ippo", "coma"]
+TAKE = ["gpae", "gpae-state", "mappo", "ippo", "coma", "dae"]
 TINY = {"num_envs": 4, "rollout_length": 4, "hidden_size": 4, "embedding_size": 4, "epochs": 1, "minibatches": 1}
 BASE = {
     "num_envs": 32,
@@ -49,8 +49,8 @@ def test_every_algorithm_takes_continuous_actions_or_says_that_it_does_not(algor
     chosen = algorithm_called(algorithm)()
     if algorithm in TAKE:
         chosen.fits(Aim().spec)
-        (state, _), _ = traced(algorithm, **({"window": 2} if algorithm == "gpae" else {}))
-        assert state.window.segments.trajectory.actions.shape[1:] == (4, 2 if algorithm == "gpae" else 4, 3, 1)
+        (state, _), _ = traced(algorithm, window=2)
+        assert state.window.segments.trajectory.actions.shape == (1, 4, 2, 3, 1)
         return
     with pytest.raises(UserError, match=f"{algorithm} needs discrete actions, .* probe/aim .*: gpae, gpae-state"):
         chosen.fits(Aim().spec)
@@ -85,7 +85,9 @@ def test_fresh_experience_has_ratio_one_and_values_of_its_own_slots(settings):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("algorithm", "settings"), [("gpae", {"window": 2, "trace": "dt"}), ("gpae", OTHER), ("mappo", {})], ids=str
+    ("algorithm", "settings"),
+    [("gpae", OTHER | {"window": 2, "normalise_actions": False}), ("dae", {"ensemble": 1})],
+    ids=str,
 )
 def test_the_team_learns_to_aim(algorithm, settings):
     """Everybody within 0.1 of its target; by chance one episode in sixty."""

@@ -48,6 +48,6 @@ def test_what_takes_no_continuous_actions_says_so_in_one_line(capsys, tmp_path):
     words = ["train", "--env", "probe/aim", "--runs", str(tmp_path), "--algorithm"]
     assert main([*words, "qmix"]) == 2
     assert "qmix needs discrete actions, and those of probe/aim are continuous" in capsys.readouterr().err
-    assert main([*words, "dae", "--squash"]) == 2
+    assert main([*words, "dop", "--squash"]) == 2
     assert "belongs to gpae" in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.iterdir()) == []

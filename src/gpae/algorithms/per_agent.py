@@ -114,16 +114,20 @@ class PerAgent(ActorCritic):
 
     def critic(self, spec: EnvSpec) -> Critic:
         """The network."""
-        actions, box = spec.actions, RealActions()
-        if isinstance(actions, Box):
-            box = RealActions(actions.low, actions.high, self.continuous.normalise_actions)
         return Critic(
             shown=self.shown,
             num_agents=spec.num_agents,
             sizes=self.networks,
             expected=self.following == "expected",
-            box=box,
+            box=self.real_actions(spec),
         )
+
+    def real_actions(self, spec: EnvSpec) -> RealActions:
+        """How continuous actions, where there are any, are shown to critics."""
+        actions = spec.actions
+        if not isinstance(actions, Box):
+            return RealActions()
+        return RealActions(actions.low, actions.high, self.continuous.normalise_actions)
 
     def criticise(self, spec: EnvSpec, params: Any, inputs: CriticInput, is_first: Array, carry: Any) -> CriticOutput:
         """The critic over rows [L, C, ...]."""
