@@ -27,7 +27,8 @@ class View:
     state: Array
     """[S] float32, for a centralised critic."""
     action_mask: Array
-    """The legal actions, [N, A] bool; every agent, in play or not, has at least one."""
+    """The legal actions, [N, A] bool; every agent, in play or not, has at least one. Where actions are continuous, the
+    components that the agent has, [N, D] bool."""
     alive: Array
     """[N] bool: the agent is in play."""
 
@@ -49,7 +50,7 @@ class Trajectory:
     view: View
     """What was seen before each action, leaves [T, E, ...]."""
     actions: Array
-    """The actions taken, [T, E, N] int32."""
+    """The actions taken, [T, E, N] int32; [T, E, N, D] float32 where they are continuous."""
     log_probs: Array
     """log mu of the actions taken, [T, E, N]."""
     forced: Array

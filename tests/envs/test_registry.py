@@ -25,11 +25,11 @@ def test_every_environment_is_as_its_spec_says():
         spec = env.spec
         assert isinstance(env, Environment)
         assert spec.name == name
-        assert len(spec.action_names) == spec.num_actions
+        assert len(spec.action_names) == (0 if spec.continuous else spec.num_actions)
         view = jax.eval_shape(lambda key, env=env: env.observe(env.reset(key)), jax.random.key(0))
         assert view.observations.shape == (spec.num_agents, spec.observation_size)
         assert view.state.shape == (spec.state_size,)
-        assert view.action_mask.shape == (spec.num_agents, spec.num_actions)
+        assert view.action_mask.shape == (spec.num_agents, spec.actions.size)
         assert view.alive.shape == (spec.num_agents,)
         assert view.observations.dtype == view.state.dtype == jnp.float32
         assert view.action_mask.dtype == view.alive.dtype == jnp.bool_

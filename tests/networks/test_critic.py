@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from gpae.networks import Critic, CriticInput, CriticSizes, Shown
+from gpae.networks import Critic, CriticInput, CriticSizes, RealActions, Shown
 from gpae.networks import critic as critics
 from gpae.networks.layers import ORTHOGONAL, finish
 from gpae.types import View
@@ -78,24 +78,41 @@ def naive_modules():
         features: int
         layer_norm: bool
         own_slot: bool = True
+        box: RealActions = RealActions()
 
         @nn.compact
         def __call__(self, actions, probs):
             *batch, n, a = probs.shape
+            norm = self.layer_norm
+            if actions.ndim == probs.ndim:
+                norm, d = norm and self.box.normalise, actions.shape[-1]
+                middle, half = (self.box.low + self.box.high) / 2, (self.box.high - self.box.low) / 2
+                taken = jnp.concatenate([(actions - middle) / half, jnp.zeros((*batch, n, a - d))], axis=-1)
+                probs = jnp.concatenate([(probs[..., :d] - middle) / half, probs[..., d:] / half], axis=-1)
+            else:
+                taken = jax.nn.one_hot(actions, a)
             probs = probs if self.own_slot else jnp.zeros_like(probs)
-            others = jnp.broadcast_to(jax.nn.one_hot(actions, a)[..., None, :, :], (*batch, n, n, a))
+            others = jnp.broadcast_to(taken[..., None, :, :], (*batch, n, n, a))
             own = jnp.eye(n, dtype=bool)[:, :, None]
             x = jnp.where(own, probs[..., None, :, :], others).reshape(*batch, n, n * a)
-            return finish(_NormedDense(n * a, self.features, self.layer_norm)(x), self.layer_norm)
+            return finish(_NormedDense(n * a, self.features, norm)(x), self.layer_norm)
 
     return StateEmbedding, JointActionEmbedding
 
 
-def build(shown, outputs=1, **sizes):
+def real(shown):
+    """Actions of three numbers far from 0, and own slots that show a mean, or a mean and a scale."""
+    x = inputs()
+    slots = shown if shown.shape[-1] == 3 else jnp.concatenate([shown[..., :3], jnp.exp(shown[..., 3:])], axis=-1)
+    return x.replace(actions=4 + 3 * jax.random.normal(jax.random.key(5), (T, E, N, 3)), own_slot=slots)
+
+
+def build(shown, outputs=1, example=None, normalise=False, **sizes):
     chosen = CriticSizes(hidden_size=H, embedding_size=M, **sizes)
-    critic = Critic(shown=shown, num_agents=N, sizes=chosen, outputs=outputs)
+    box = RealActions(-3.0, 5.0, normalise)
+    critic = Critic(shown=shown, num_agents=N, sizes=chosen, outputs=outputs, box=box)
     carry = critic.initial_carry(E)
-    params = jax.jit(critic.init)(jax.random.key(1), inputs(), IS_FIRST, carry)
+    params = jax.jit(critic.init)(jax.random.key(1), inputs() if example is None else example, IS_FIRST, carry)
     # Parameters as training leaves them: no scale is 1, no shift is 0.
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(2), len(leaves))
@@ -116,17 +133,38 @@ def build(shown, outputs=1, **sizes):
     ids=str,
 )
 def test_equals_the_naive_critic_and_so_do_its_gradients(options, monkeypatch):
-    critic, params, carry = build(**options)
+    check_against_the_naive_one(
+        options, lambda x: inputs(probs=jax.nn.softmax(x)), jnp.log(inputs().own_slot), monkeypatch
+    )
 
-    def loss(params, logits):
-        values = critic.apply(params, inputs(probs=jax.nn.softmax(logits)), IS_FIRST, carry).values
+
+@pytest.mark.parametrize(
+    ("options", "width"),
+    [
+        ({"shown": "joint_action"}, 3),
+        ({"shown": "joint_action", "normalise": True}, 3),
+        ({"shown": "joint_action", "normalise": True}, 6),
+        ({"shown": "joint_action", "layer_norm": False}, 6),
+        ({"shown": "others_actions", "normalise": True}, 3),
+    ],
+    ids=str,
+)
+def test_equals_the_naive_critic_where_actions_are_real_numbers(options, width, monkeypatch):
+    shown = 2 * jax.random.normal(jax.random.key(6), (T, E, N, width)) - 1
+    check_against_the_naive_one(options, real, shown, monkeypatch)
+
+
+def check_against_the_naive_one(options, make, shown, monkeypatch):
+    critic, params, carry = build(example=make(shown), **options)
+
+    def loss(params, shown):
+        values = critic.apply(params, make(shown), IS_FIRST, carry).values
         return jnp.sum(jnp.sin(jnp.arange(values.size)).reshape(values.shape) * values), values
 
     def evaluate():
         # A new function each time: the modules that it finds are not those of the last trace.
-        return jax.jit(jax.value_and_grad(lambda *x: loss(*x), argnums=(0, 1), has_aux=True))(params, logits)
+        return jax.jit(jax.value_and_grad(lambda *x: loss(*x), argnums=(0, 1), has_aux=True))(params, shown)
 
-    logits = jnp.log(inputs().own_slot)
     (_, values), gradients = evaluate()
     state_embedding, joint_embedding = naive_modules()
     monkeypatch.setattr(critics, "StateEmbedding", state_embedding)

@@ -110,12 +110,16 @@ class ActorCritic(PPO):
             actor=actor.initial_carry(num_envs, spec.num_agents), critic=self.initial_critic_carry(spec, num_envs)
         )
         view = jax.tree.map(lambda x: x[None], observe(env, vector))
-        inputs = CriticInput(
-            view=view,
-            actions=jnp.zeros(view.alive.shape, jnp.int32),
-            own_slot=view.action_mask.astype(jnp.float32),
-        )
         is_first = vector.is_first[None]
+
+        def shown() -> tuple[Array, Array]:
+            """Actions and own slots like those that the critic will be shown."""
+            seen = (view.observations, view.action_mask, is_first, carry.actor)
+            (pi, _), _ = actor.init_with_output(actor_key, *seen)
+            return pi.mode(), pi.own_slot
+
+        actions, own_slot = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(shown))
+        inputs = CriticInput(view=view, actions=actions, own_slot=own_slot)
         params = PerNetwork(
             actor=actor.init(actor_key, view.observations, view.action_mask, is_first, carry.actor),
             critic=self.init_critic(spec, critic_key, inputs, is_first, carry.critic),
@@ -215,7 +219,8 @@ class ActorCritic(PPO):
         )
         # One draw of noise per environment serves all its rows: of these, only few are not executed.
         drawn = pi.sample_rows(key)
-        taken = jnp.where(trajectory.valid[..., None], trajectory.actions, drawn[:-1])
+        executed = trajectory.valid.reshape(*trajectory.valid.shape, *[1] * (drawn.ndim - 2))
+        taken = jnp.where(executed, trajectory.actions, drawn[:-1])
         actions = jnp.concatenate([taken, drawn[-1:]])
         log_probs = pi.log_prob(actions)[:-1]
         log_ratios = jnp.where(trajectory.valid[..., None], log_probs - trajectory.log_probs, 0.0)

@@ -106,6 +106,8 @@ class Algorithm(ABC):
     source: ClassVar[str] = ""
     sees: ClassVar[str] = ""
     """What its critic (of a value-based method, its mixer) is shown, in a few words."""
+    takes_continuous: ClassVar[bool] = False
+    """Whether it learns continuous actions too."""
 
     # -- settings --------------------------------------------------------------------------------------------------
 
@@ -133,7 +135,11 @@ class Algorithm(ABC):
         Raises:
           UserError: it cannot.
         """
-        _ = spec.discrete
+        if spec.continuous and not self.takes_continuous:
+            able = ", ".join(name for name, cls in ALGORITHMS.items() if cls.takes_continuous)
+            raise UserError(
+                f"{self.name} needs discrete actions, and those of {spec.name} are continuous; these take them: {able}"
+            )
 
     def idle(self) -> dict[str, str]:
         """Settings that do nothing beside the others' present values, each with the reason."""

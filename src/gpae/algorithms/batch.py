@@ -76,9 +76,9 @@ class Evaluation:
     """Experience as the parameters at the start of the update see it: pi_old and the critic. W rows."""
 
     actions: Array
-    """[W, E, N]: the actions taken; where a row's action was not executed, one drawn from pi_old."""
+    """[W, E, N], or [W, E, N, D]: the actions taken; where a row's action was not executed, one drawn from pi_old."""
     own_slot: Array
-    """What a critic of the joint action is shown of pi_old, [W, E, N, A]: its probabilities."""
+    """What a critic of the joint action is shown of pi_old, [W, E, N, A]: its probabilities, or mean."""
     log_probs: Array
     """log pi_old of the actions, [W, E, N]."""
     log_ratios: Array

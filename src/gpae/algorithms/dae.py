@@ -13,6 +13,7 @@ from jax import Array
 from gpae.algorithms import losses
 from gpae.algorithms.base import Metrics, algorithm
 from gpae.algorithms.batch import Batch, CriticEvaluation, CriticExperience, Evaluation
+from gpae.algorithms.losses import LOG_RATIO_LIMIT
 from gpae.algorithms.mappo import MAPPO
 from gpae.algorithms.optimise import adam
 from gpae.envs.protocol import EnvSpec
@@ -35,6 +36,9 @@ class DAE(MAPPO):
     Parameters and carries are {"value": those of MAPPO's critic, "rewards": those of the ensemble}; each half has
     gradient clipping of its own, so that beta = 0 is MAPPO.
 
+    Over continuous actions there is no sum: the models are shown the mean in the own slot, as gpae's critic is, and
+    learn rbar^i itself, from rewards weighted by the own ratio.
+
     Source: Li, Xie and Lu 2022 (ICML, PMLR 162:13066-13085) and its released code.
     """
 
@@ -44,7 +48,12 @@ class DAE(MAPPO):
     """Reward models, of which the mean is used."""
 
     def reward_model(self, spec: EnvSpec) -> Critic:
-        """One network of the ensemble: the reward for every own action, given state and the others' actions."""
+        """One network of the ensemble: the reward for every own action, given state and the others' actions.
+
+        Of continuous actions it is the mean over the own policy.
+        """
+        if spec.continuous:
+            return Critic("joint_action", spec.num_agents, self.networks, box=self.real_actions(spec))
         return Critic(shown="others_actions", num_agents=spec.num_agents, sizes=self.networks, outputs=spec.num_actions)
 
     def init_critic(self, spec: EnvSpec, key: Array, inputs: CriticInput, is_first: Array, carry: Any) -> Any:
@@ -64,7 +73,10 @@ class DAE(MAPPO):
     def predicted(
         self, spec: EnvSpec, params: Any, inputs: CriticInput, is_first: Array, carry: Any
     ) -> tuple[Array, Any]:
-        """The reward by every model for every own action, [ensemble, L, C, N, A], and the carry after each row."""
+        """The reward by every model for every own action, [ensemble, L, C, N, A], and the carry after each row.
+
+        Of continuous actions it is the mean over the own policy, [ensemble, L, C, N].
+        """
 
         def one(params: Any, carry: Any) -> tuple[Array, Any]:
             outputs: Any = self.reward_model(spec).apply(params, inputs, is_first, carry)
@@ -85,13 +97,16 @@ class DAE(MAPPO):
 
     def targets(self, trajectory: Trajectory, evaluation: Evaluation) -> Targets:
         """Difference advantages, and critic targets, [W, E, N]."""
+        expected = evaluation.critic.extras["rewards"]
+        if expected.ndim > evaluation.log_probs.ndim:  # one for each own action
+            expected = jnp.sum(evaluation.own_slot * expected, axis=-1)
         return dae(
             trajectory.rewards,
             evaluation.critic.values,
             evaluation.critic.next_values,
             trajectory.terminated,
             trajectory.truncated,
-            jnp.sum(evaluation.own_slot * evaluation.critic.extras["rewards"], axis=-1),
+            expected,
             gamma=self.gamma,
             lambda_=self.lambda_,
             beta=self.beta,
@@ -102,15 +117,22 @@ class DAE(MAPPO):
         )
 
     def samples(self, trajectory: Trajectory, evaluation: Evaluation) -> Any:
-        """What the reward models are to predict, [W, E, N]."""
-        return {"rewards": jnp.broadcast_to(trajectory.rewards[..., None], evaluation.critic.values.shape)}
+        """What the reward models are to predict, [W, E, N]; of continuous actions the samples' weights too."""
+        found = {"rewards": jnp.broadcast_to(trajectory.rewards[..., None], evaluation.critic.values.shape)}
+        if evaluation.actions.ndim > evaluation.log_probs.ndim:
+            found["reward_weights"] = jnp.exp(jnp.clip(evaluation.log_ratios, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
+        return found
 
     def critic_loss(self, spec: EnvSpec, params: Any, batch: Batch, carry: Any) -> tuple[Array, Metrics]:
         """The critic's squared error, and that of every reward model for the action taken."""
         loss, metrics = super().critic_loss(spec, params["value"], batch, carry["value"])
         found, _ = self.predicted(spec, params["rewards"], batch.inputs, batch.trajectory.is_first, carry["rewards"])
         actions, rewards = batch.evaluation.actions, batch.extras["rewards"]
-        errors = jax.vmap(lambda x: 0.5 * jnp.square(of_taken(x, actions) - rewards))(found)
+        if actions.ndim == rewards.ndim:
+            errors = jax.vmap(lambda x: 0.5 * jnp.square(of_taken(x, actions) - rewards))(found)
+        else:
+            weights = batch.extras["reward_weights"]
+            errors = jax.vmap(lambda x: 0.5 * weights * jnp.square(x - rewards))(found)
         each = jax.vmap(lambda x: losses.masked_mean(x, batch.value_mask))(errors)
         return loss + each.sum(), metrics | {"reward_loss": each.mean()}
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 from gpae.algorithms.base import algorithm
 from gpae.algorithms.per_agent import PerAgent
 from gpae.estimators import Bootstrap, Trace
-from gpae.networks import Shown
+from gpae.networks import Shown, ShownContinuousPolicy
 from gpae.settings import settings
 
 
@@ -24,6 +24,7 @@ class GPAE(PerAgent):
     bootstrap: Bootstrap = "sampled"
     """What follows a step: the value of the others' actions as sampled, weighted by their ratios, resampled from their
     current policies, or an expected value of its own."""
+    continuous: ShownContinuousPolicy = ShownContinuousPolicy()
 
     shown: ClassVar[Shown] = "joint_action"
 
@@ -37,6 +38,8 @@ class GPAE(PerAgent):
         found = super().idle()
         if self.experience.window == 1 and self.bootstrap == "weighted":
             found["bootstrap"] = "experience is on-policy (--window 1): all ratios are 1, as with sampled"
+        if self.continuous.normalise_actions and not self.networks.layer_norm:
+            found["normalise_actions"] = "--no-layer-norm: there is no LayerNorm anywhere"
         return found
 
 

@@ -15,11 +15,21 @@ from gpae.algorithms.actor_critic import ActorCritic
 from gpae.algorithms.base import Experience, Metrics
 from gpae.algorithms.batch import Batch, CriticEvaluation, CriticExperience, Evaluation, without_last
 from gpae.algorithms.groups import log_total_exp, total
-from gpae.envs.protocol import EnvSpec
+from gpae.envs.protocol import Box, EnvSpec
+from gpae.errors import UserError
 from gpae.estimators import Bootstrap, OwnWeight, Trace, gpae, importance_traces
 from gpae.estimators.traces import LOG_LIMIT
-from gpae.networks import Critic, CriticInput, CriticOutput, Shown
-from gpae.settings import TRACED, Size, at_least, settings
+from gpae.networks import (
+    Actor,
+    ContinuousActor,
+    ContinuousPolicy,
+    Critic,
+    CriticInput,
+    CriticOutput,
+    RealActions,
+    Shown,
+)
+from gpae.settings import TRACED, Size, at_least, flag, settings, values_of
 from gpae.types import Targets, Trajectory
 
 Cap = Annotated[float, at_least(1), TRACED]
@@ -58,7 +68,9 @@ class PerAgent(ActorCritic):
     actor_weight: Literal["own", "own-others"] = "own"
     """Weight of a sample in the policy's loss: the agent's own ratio, or own-others, times min(eta, the others')."""
     experience: WindowedExperience = WindowedExperience()
+    continuous: ContinuousPolicy = ContinuousPolicy()
 
+    takes_continuous: ClassVar[bool] = True
     shown: ClassVar[Shown]
     """What the critic is shown (`gpae.networks.critic`)."""
     joint_ratio: ClassVar[bool] = False
@@ -81,6 +93,24 @@ class PerAgent(ActorCritic):
             found["own_cap"] = f"neither --trace {self.trace} nor --own-weight truncated uses it"
         return found
 
+    def fits(self, spec: EnvSpec) -> None:
+        """See `Algorithm.fits`; what only continuous actions have is refused where there are none."""
+        super().fits(spec)
+        if self.takes_continuous and not spec.continuous:
+            usual = values_of(type(self.continuous)())
+            for name, value in values_of(self.continuous).items():
+                if value != usual[name]:
+                    raise UserError(f"{flag(name)} {value}: only continuous actions have it, and {spec.name} has none")
+
+    def actor(self, spec: EnvSpec) -> Actor:
+        """The network that acts."""
+        if not isinstance(spec.actions, Box):
+            return super().actor(spec)
+        box = spec.actions
+        return ContinuousActor(
+            num_actions=box.size, sizes=self.networks, low=box.low, high=box.high, policy=self.continuous
+        )
+
     # -- the critic ------------------------------------------------------------------------------------------------
 
     def critic(self, spec: EnvSpec) -> Critic:
@@ -90,7 +120,15 @@ class PerAgent(ActorCritic):
             num_agents=spec.num_agents,
             sizes=self.networks,
             expected=self.following == "expected",
+            box=self.real_actions(spec),
         )
+
+    def real_actions(self, spec: EnvSpec) -> RealActions:
+        """How continuous actions, where there are any, are shown to critics."""
+        actions = spec.actions
+        if not isinstance(actions, Box):
+            return RealActions()
+        return RealActions(actions.low, actions.high, self.continuous.normalise_actions)
 
     def criticise(self, spec: EnvSpec, params: Any, inputs: CriticInput, is_first: Array, carry: Any) -> CriticOutput:
         """The critic over rows [L, C, ...]."""

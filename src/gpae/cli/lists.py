@@ -73,9 +73,10 @@ class CheckEnvironment(Command):
         with patience(f"playing {self.steps} steps, twice"):
             envs.check(env, steps=self.steps, seed=self.seed)
         spec = env.spec
+        actions = f"actions of {spec.actions.size} numbers" if spec.continuous else f"{spec.actions.size} actions"
         print(
-            f"{spec.name} keeps its promises over {self.steps} steps: {spec.num_agents} agents, {spec.num_actions}"
-            f" actions, {spec.observation_size} observed numbers, {spec.state_size} of the state"
+            f"{spec.name} keeps its promises over {self.steps} steps: {spec.num_agents} agents, {actions},"
+            f" {spec.observation_size} observed numbers, {spec.state_size} of the state"
         )
         return 0
 

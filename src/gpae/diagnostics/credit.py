@@ -29,7 +29,7 @@ class CreditedEpisode:
     values: Any
     """[L, N]."""
     actions: Any
-    """[L, N] int."""
+    """[L, N] int; [L, N, D] where they are continuous."""
     alive: Any
     """Before each step and after the last one, [L + 1, N] bool."""
     rewards: Any

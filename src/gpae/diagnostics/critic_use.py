@@ -69,7 +69,7 @@ def critic_use(
             return losses.masked_mean(jnp.square(values - targets), counted)
 
         def shuffled(key: Array) -> tuple[Array, Array, Array]:
-            together = evaluation.actions.reshape(-1, spec.num_agents)
+            together = evaluation.actions.reshape(-1, *evaluation.actions.shape[2:])
             moved = jax.random.permutation(key, together).reshape(evaluation.actions.shape)
             moved_inputs = replace(inputs, actions=moved)
             values = algorithm.branch(spec, params.critic, moved_inputs, trajectory.is_first, before)

@@ -44,7 +44,7 @@ def draw_credit(
       path: the PNG to write.
       title: written above.
       outcome: how it ended, such as "won".
-      action_names: one short name per action.
+      action_names: one short name per action; none where actions are continuous, which are not written.
       labels: one short name per agent.
 
     Returns:
@@ -94,7 +94,7 @@ def _figure(
     for agent, strip in enumerate(strips):
         alive = lived[:, agent]
         _bars(strip, differences[:, agent], 1.0 if alike else top)
-        if not compact:
+        if action_names and not compact:
             _write_actions(strip, episode.actions[:, agent], alive, action_names)
         strip.set_ylabel(labels[agent], rotation=0, ha="right", va="center", fontweight="bold", fontsize=8)
         if compact or alike or agent:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gpae.envs.protocol import Environment, EnvSpec, Outcome
+from gpae.envs.protocol import Box, Environment, EnvSpec, Outcome
 from gpae.envs.vector import advance, begin, observe
 from gpae.errors import UserError
 from gpae.types import View
@@ -44,8 +44,9 @@ def check_declared(env: Environment) -> None:
         value = getattr(spec, name)
         if type(value) is not int or value < (0 if name == "state_size" else 1):
             _refuse(spec, f"spec.{name} must be a whole number of at least 1, and is {value!r}")
-    size = spec.num_actions
-    key, actions = jax.random.key(0), jnp.zeros(spec.num_agents, jnp.int32)
+    size = spec.actions.size
+    key = jax.random.key(0)
+    actions = jnp.zeros((spec.num_agents, size)) if spec.continuous else jnp.zeros(spec.num_agents, jnp.int32)
     state = jax.eval_shape(env.reset, key)
     view = jax.eval_shape(env.observe, state)
     if not isinstance(view, View):
@@ -88,8 +89,7 @@ def check_played(env: Environment, *, steps: int = 2, seed: int = 0) -> None:
     def row(vector: Any, key: Array) -> tuple[Any, Any]:
         step_key, action_key = jax.random.split(key)
         view = observe(env, vector)
-        logits = jnp.where(view.action_mask, 0.0, -1e9)
-        actions = jax.random.categorical(action_key, logits).astype(jnp.int32)
+        actions = _any_actions(spec, action_key, view.action_mask)
         following, outcome, valid = advance(env, step_key, vector, actions)
         return following, (view, outcome, vector.is_first, valid)
 
@@ -115,6 +115,16 @@ def check_played(env: Environment, *, steps: int = 2, seed: int = 0) -> None:
                 _refuse(spec, f"{name}{jax.tree_util.keystr(path)} differs between two plays with the same keys")
 
 
+def _any_actions(spec: EnvSpec, key: Array, mask: Array) -> Array:
+    """Legal actions, drawn evenly; where they are continuous, from a box of twice the width, as a policy may."""
+    if isinstance(spec.actions, Box):
+        low, high = spec.actions.low, spec.actions.high
+        middle, width = (low + high) / 2, high - low
+        drawn = jax.random.uniform(key, mask.shape, minval=middle - width, maxval=middle + width)
+        return jnp.where(mask, drawn, jnp.zeros_like(drawn))
+    return jax.random.categorical(key, jnp.where(mask, 0.0, -1e9)).astype(jnp.int32)
+
+
 def _look(spec: EnvSpec, t: int, view: View) -> None:
     for name, values in (("observations", view.observations), ("state", view.state)):
         if not np.isfinite(values).all():
@@ -123,10 +133,10 @@ def _look(spec: EnvSpec, t: int, view: View) -> None:
             value = values[(*agent, place)]
             _refuse(spec, f"{name}{whose} at step {t} must be finite, and is {value} at index {place}")
     if not (legal := view.action_mask.any(-1)).all():
-        agent = int(np.argmin(legal))
+        agent, what = int(np.argmin(legal)), "component" if spec.continuous else "legal action"
         _refuse(
             spec,
-            f"action_mask of agent {agent} at step {t} has no legal action; every agent needs one, in play or not",
+            f"action_mask of agent {agent} at step {t} has no {what}; every agent needs one, in play or not",
         )
 
 

@@ -6,6 +6,7 @@ last state of an episode can always be observed; `gpae.envs.vector.advance` adds
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
@@ -33,12 +34,18 @@ class Discrete:
 
 @dataclass(frozen=True)
 class Box:
-    """Actions that are vectors of real numbers. Announced: no learner takes them yet."""
+    """Actions that are vectors of real numbers. What lies outside the bounds may be sent, and is the environment's to
+    clip; agents that have fewer components than others leave some out in `View.action_mask`.
+    """
 
     size: int
     """D."""
     low: float = -1.0
     high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise UserError(f"a box of actions needs finite bounds, low < high, not {self.low} and {self.high}")
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class EnvSpec:
           UserError: the actions are continuous.
         """
         if not isinstance(self.actions, Discrete):
-            raise UserError(f"{self.name} has continuous actions, which no algorithm of this version can learn")
+            raise UserError(f"{self.name} has continuous actions: they are not counted")
         return self.actions
 
     @property
@@ -78,8 +85,13 @@ class EnvSpec:
 
     @property
     def action_names(self) -> tuple[str, ...]:
-        """A short names. Raises UserError where actions are continuous."""
-        return self.discrete.names
+        """A short names; none where actions are continuous."""
+        return self.actions.names if isinstance(self.actions, Discrete) else ()
+
+    @property
+    def continuous(self) -> bool:
+        """Whether actions are vectors."""
+        return isinstance(self.actions, Box)
 
 
 @struct.dataclass
@@ -118,7 +130,7 @@ class Scene:
 
 @runtime_checkable
 class Environment(Protocol):
-    """A cooperative environment with discrete actions."""
+    """A cooperative environment."""
 
     @property
     def spec(self) -> EnvSpec:
@@ -130,7 +142,10 @@ class Environment(Protocol):
         ...
 
     def step(self, key: Array, state: Any, actions: Array) -> tuple[Any, Outcome]:
-        """The state after the team's `actions` ([N] int32), never reset, and what the step brought."""
+        """The state after the team's `actions`, never reset, and what the step brought.
+
+        Actions are [N] int32, or [N, D] float32, which may lie outside the box.
+        """
         ...
 
     def observe(self, state: Any) -> View:

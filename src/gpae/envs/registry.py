@@ -39,10 +39,13 @@ _SUITES = {
 }
 """Suites, `gpae.envs.NAME_suite` each, and the functions there that make their environments."""
 _ENVIRONMENTS: dict[str, str | Factory] = {
-    "mpe/simple_reference": "gpae.envs.mpe:SimpleReference",
-    "mpe/simple_speaker_listener": "gpae.envs.mpe:SimpleSpeakerListener",
     "mpe/simple_spread": "gpae.envs.mpe:SimpleSpread",
-    "mpe/simple_tag": "gpae.envs.mpe:SimpleTag",
+    "mpe/simple_tag": "gpae.envs.tag:SimpleTag",
+    "mpe/simple_reference": "gpae.envs.particles:SimpleReference",
+    "mpe/simple_speaker_listener": "gpae.envs.particles:SimpleSpeakerListener",
+    "mpe/facmac_3a": "gpae.envs.particles:predators_3a",
+    "mpe/facmac_6a": "gpae.envs.particles:predators_6a",
+    "mpe/facmac_9a": "gpae.envs.particles:predators_9a",
     "probe/constant": "gpae.envs.probes:Constant",
     "probe/observation": "gpae.envs.probes:Observation",
     "probe/delay": "gpae.envs.probes:Delay",
@@ -54,6 +57,7 @@ _ENVIRONMENTS: dict[str, str | Factory] = {
     "probe/non_monotone": "gpae.envs.probes:NonMonotone",
     "probe/two_step": "gpae.envs.probes:TwoStep",
     **{f"{suite}/{one}": f"gpae.envs.{suite}_suite:{one}" for suite, members in _SUITES.items() for one in members},
+    "probe/aim": "gpae.envs.continuous_probes:Aim",
 }
 
 

@@ -62,7 +62,7 @@ def advance(env: Environment, key: Array, vector: VectorState, actions: Array) -
       env: any environment.
       key: one key, for all E.
       vector: where the environments are.
-      actions: [E, N] int32; not executed where `vector.over`.
+      actions: [E, N] int32, or [E, N, D] float32; not executed where `vector.over`.
 
     Returns:
       vector: the next row.

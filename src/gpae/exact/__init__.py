@@ -1,5 +1,6 @@
-"""Finite team games solved exactly, and the estimators as maps on tables: what the estimators are proved against.
+"""Team games solved exactly, finite ones and linear-quadratic ones, and the estimators as maps on tables.
 
+What the estimators are proved against.
 NumPy in float64 throughout; only `gpae.exact.statements` calls `gpae.estimators`, to compare. `gpae.exact.verify.run`
 checks everything and writes the report (`gpae verify`).
 """
@@ -17,6 +18,15 @@ from gpae.exact.games import (
     random_policy,
     two_step_game,
     uniform_policy,
+)
+from gpae.exact.linear_quadratic import (
+    LinearPolicy,
+    LinearQuadraticGame,
+    LinearQuadraticSolution,
+    best_policy,
+    random_linear_policy,
+    random_linear_quadratic_game,
+    solve_linear_quadratic,
 )
 from gpae.exact.operators import (
     Form,
@@ -46,11 +56,15 @@ from gpae.exact.trajectories import (
 __all__ = [
     "GAMES",
     "Form",
+    "LinearPolicy",
+    "LinearQuadraticGame",
+    "LinearQuadraticSolution",
     "Operator",
     "Rollout",
     "Solution",
     "TeamGame",
     "advantage_variance",
+    "best_policy",
     "climbing_game",
     "discounted_states",
     "draw_actions",
@@ -66,10 +80,13 @@ __all__ = [
     "penalty_game",
     "policy_gradient",
     "random_game",
+    "random_linear_policy",
+    "random_linear_quadratic_game",
     "random_policy",
     "sample_trajectories",
     "score_average",
     "solve",
+    "solve_linear_quadratic",
     "stationary_states",
     "surrogate_gradient",
     "two_step_game",

@@ -1,6 +1,7 @@
 """The statements that the estimators rest on, each checked on finite games that are solved exactly.
 
-1 to 4 are about the operators of `gpae.exact.operators`; 5 says that `gpae.estimators` has those operators as its mean.
+1 to 4 are about the operators of `gpae.exact.operators`; 5 says that `gpae.estimators` has those operators as its mean;
+6 is about real-valued actions.
 The derivations are in `docs/theory.md`; the theorems are those of Kim et al. 2026 (arXiv 2603.02654).
 """
 
@@ -19,7 +20,13 @@ import numpy as np
 from gpae import estimators
 from gpae.estimators import BOOTSTRAPS, Bootstrap, OwnWeight, Trace
 from gpae.exact.cases import CORRECTED, EXACT, Case, make_case
-from gpae.exact.games import Floats, TeamGame, random_game
+from gpae.exact.games import Floats, random_game
+from gpae.exact.linear_quadratic import (
+    linear_quadratic_arguments,
+    random_linear_policy,
+    random_linear_quadratic_game,
+    solve_linear_quadratic,
+)
 from gpae.exact.operators import TRACES, Form, expected_advantage, operator
 from gpae.exact.solve import discounted_states, joint, policy_gradient, score_average, solve
 from gpae.exact.trajectories import (
@@ -178,7 +185,7 @@ def sample_estimators_enumerated(rng: np.random.Generator, steps: int = 3) -> St
             arguments = estimator_arguments(game, rollout, case.policy, case.behaviour, tables, bootstrap, draws)
             chunks = _chunks(arguments)
             for form in _sampled_forms(bootstrap):
-                row = _first_row(game, chunks, len(weights), form)
+                row = _first_row(game.discount, chunks, len(weights), form)
                 for agent in range(2):
                     errors.append(_distance_from_operator(case, agent, tables[agent], form, rollout, weights, row))
     claim = f"gpae.estimators over all trajectories of {steps} steps: the mean is the {steps}-step operator"
@@ -199,7 +206,7 @@ def sample_estimators_tested(rng: np.random.Generator, steps: int = 3, environme
         pairs = rollout.states[0] * 8 + rollout.actions[0]
         for trace in BIASED_TRACES:
             form = Form(trace=trace, bootstrap=bootstrap)
-            advantages, _ = _first_row(game, chunks, environments, form)
+            advantages, _ = _first_row(game.discount, chunks, environments, form)
             for agent in range(3):
                 mean = expected_advantage(game, case.policy, case.behaviour, agent, tables[agent], form, steps)
                 for pair in range(mean.size):
@@ -209,6 +216,35 @@ def sample_estimators_tested(rng: np.random.Generator, steps: int = 3, environme
     allowed = NormalDist().inv_cdf(1 - FALSE_ALARMS / (2 * len(scores)))
     claim = f"gpae.estimators, bounded, sampled: z-test over all (s, a), false alarms in {FALSE_ALARMS:g} of all runs"
     return Statement("5b", claim, len(scores), max(scores), allowed)
+
+
+def linear_quadratic_tested(rng: np.random.Generator, pairs: int = 6, environments: int = 20_000) -> Statement:
+    """A z-test of sampled advantages at some (s, a) of games of real numbers, against the analytic A^i.
+
+    On-policy by the paper's form; off-policy by the corrected ones, whose mean is A^i where the critic is EQ^i.
+    """
+    scores: list[float] = []
+    for _ in range(pairs):
+        game = random_linear_quadratic_game(rng)
+        policy = random_linear_policy(rng, game)
+        moved = replace(policy, gains=policy.gains + 0.05 * rng.normal(size=(6, 3)), scales=1.1 * policy.scales)
+        solution = solve_linear_quadratic(game, policy)
+        state = rng.normal(size=3)
+        action = policy.draw(state, rng)
+        exact = solution.advantages(state, action)
+        for bootstrap in BOOTSTRAPS:
+            behaviour, form = (policy, Form()) if bootstrap == "sampled" else (moved, CORRECTED)
+            arguments = linear_quadratic_arguments(
+                solution, behaviour, state, action, bootstrap, rng, steps=4, environments=environments
+            )
+            sample, _ = _first_row(game.discount, _chunks(arguments), environments, form)
+            error = sample.std(0, ddof=1) / math.sqrt(environments)
+            scores += (np.abs(sample.mean(0) - exact) / error).tolist()
+    allowed = NormalDist().inv_cdf(1 - FALSE_ALARMS / (2 * len(scores)))
+    claim = (
+        f"real actions, linear-quadratic games, on- and off-policy: z-test against A^i, false alarms {FALSE_ALARMS:g}"
+    )
+    return Statement("6", claim, len(scores), max(scores), allowed)
 
 
 def _sampled_forms(bootstrap: Bootstrap) -> list[Form]:
@@ -225,11 +261,11 @@ def _chunks(arguments: dict[str, Any]) -> list[dict[str, Any]]:
     return [{name: x[:, pick] for name, x in floats.items()} for pick in picks]
 
 
-def _first_row(game: TeamGame, chunks: list[dict[str, Any]], environments: int, form: Form) -> tuple[Floats, Floats]:
+def _first_row(discount: float, chunks: list[dict[str, Any]], environments: int, form: Form) -> tuple[Floats, Floats]:
     """What the sample estimator says of row 0: advantages and critic targets, [E, N]."""
     per_decision = form.trace == "per-decision"
     options = {
-        "gamma": game.discount,
+        "gamma": discount,
         "lambda_": form.lambda_,
         "trace": "others" if per_decision else form.trace,
         "eta": math.inf if per_decision else form.eta,

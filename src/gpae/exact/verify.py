@@ -21,6 +21,7 @@ from gpae.exact.statements import (
     Statement,
     corrected_contraction,
     corrected_fixed_point,
+    linear_quadratic_tested,
     off_policy_bounds,
     on_policy_contraction,
     on_policy_policy_gradient,
@@ -145,6 +146,7 @@ def examine(games: int, seed: int) -> Report:
             corrected_contraction(cases),
             sample_estimators_enumerated(rng),
             sample_estimators_tested(rng),
+            linear_quadratic_tested(np.random.default_rng([seed, 6])),
         ],
         tables=[
             named_table(cases[: len(GAMES)]),

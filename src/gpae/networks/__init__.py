@@ -1,28 +1,34 @@
 """Networks: recurrent actor and critics with parameters shared between agents, and the policies they make."""
 
-from gpae.networks.actor import Actor, QNetwork
+from gpae.networks.actor import Actor, ContinuousActor, QNetwork
 from gpae.networks.critic import Critic, CriticInput, CriticOutput, Shown
 from gpae.networks.decomposed import DecomposedCritic, DecomposedOutput
-from gpae.networks.distributions import Categorical, Distribution, of_taken
+from gpae.networks.distributions import Categorical, DiagonalNormal, Distribution, of_taken
+from gpae.networks.embeddings import RealActions
 from gpae.networks.mixers import IdentityMixer, Mixer, MonotoneMixer, SumMixer
-from gpae.networks.sizes import CriticSizes, NetworkSizes
+from gpae.networks.sizes import ContinuousPolicy, CriticSizes, NetworkSizes, ShownContinuousPolicy
 
 __all__ = [
     "Actor",
     "Categorical",
+    "ContinuousActor",
+    "ContinuousPolicy",
     "Critic",
     "CriticInput",
     "CriticOutput",
     "CriticSizes",
     "DecomposedCritic",
     "DecomposedOutput",
+    "DiagonalNormal",
     "Distribution",
     "IdentityMixer",
     "Mixer",
     "MonotoneMixer",
     "NetworkSizes",
     "QNetwork",
+    "RealActions",
     "Shown",
+    "ShownContinuousPolicy",
     "SumMixer",
     "of_taken",
 ]

@@ -6,9 +6,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from gpae.networks.distributions import Categorical, epsilon_greedy, masked
+from gpae.networks.distributions import Categorical, DiagonalNormal, Distribution, epsilon_greedy, masked
 from gpae.networks.layers import Carry, Core, Dense, Torso
-from gpae.networks.sizes import NetworkSizes
+from gpae.networks.sizes import ContinuousPolicy, NetworkSizes
+
+LOG_SCALES = (-5.0, 2.0)
+"""Between what the logarithm of a continuous policy's scale is kept."""
 
 
 class Actor(nn.Module):
@@ -21,12 +24,12 @@ class Actor(nn.Module):
 
     def __call__(
         self, observations: Array, action_mask: Array, is_first: Array, carry: Carry
-    ) -> tuple[Categorical, Carry]:
+    ) -> tuple[Distribution, Carry]:
         """The policy of every row, [T, E, N], and the carry after every row.
 
         Args:
           observations: [T, E, N, O].
-          action_mask: [T, E, N, A] bool, the legal actions.
+          action_mask: [T, E, N, A] bool, the legal actions, or components that the agent has.
           is_first: [T, E] bool, rows that begin an episode.
           carry: [E, N, H], the carry before the first row.
         """
@@ -45,11 +48,55 @@ class Actor(nn.Module):
         x = Torso(sizes.hidden_size, sizes.actor_layers, sizes.layer_norm)(x)
         x, carries = Core(sizes.hidden_size, sizes.recurrent, sizes.layer_norm)(x, is_first, carry)
         x = Torso(sizes.hidden_size, sizes.head_layers, sizes.layer_norm)(x)
-        return Dense(self.num_actions, kernel_init=nn.initializers.orthogonal(self.head_scale))(x), carries
+        return Dense(self.outputs, kernel_init=nn.initializers.orthogonal(self.head_scale))(x), carries
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the last layer makes."""
+        return self.num_actions
 
     def initial_carry(self, *batch: int) -> Carry:
         """The carry at the start of an episode; `batch` is (E, N)."""
         return Core(self.sizes.hidden_size, self.sizes.recurrent, parent=None).initial_carry(*batch)
+
+
+class ContinuousActor(Actor):
+    """pi^i(. | tau^i) over vectors of D = `num_actions` numbers, with the actor's layers: a diagonal normal."""
+
+    low: float = -1.0
+    high: float = 1.0
+    policy: ContinuousPolicy = ContinuousPolicy()
+
+    def __call__(
+        self, observations: Array, action_mask: Array, is_first: Array, carry: Carry
+    ) -> tuple[DiagonalNormal, Carry]:
+        """The policy of every row, [T, E, N], and the carry after every row; see `Actor`."""
+        numbers, carries = self.logits(observations, is_first, carry)
+        mean, log_scale = jnp.split(numbers, 2, axis=-1)
+        policy = DiagonalNormal(
+            mean=mean,
+            log_scale=jnp.clip(log_scale, *LOG_SCALES),
+            mask=action_mask,
+            low=self.low,
+            high=self.high,
+            squashed=self.policy.squash,
+            show_scale=self.policy.show_scale,
+        )
+        return policy, carries
+
+    @nn.compact
+    def logits(self, observations: Array, is_first: Array, carry: Carry) -> tuple[Array, Carry]:
+        """Means and logarithms of scales, [T, E, N, 2 D], and the carry after every row, [T, E, N, H]."""
+        numbers, carries = super().logits(observations, is_first, carry)
+        if self.policy.action_scale == "free":
+            free = self.param("log_scale", nn.initializers.zeros_init(), (self.num_actions,))
+            numbers = jnp.concatenate([numbers, jnp.broadcast_to(free, numbers.shape)], axis=-1)
+        return numbers, carries
+
+    @property
+    def outputs(self) -> int:
+        """D means, and D scales where they depend on what the agent has seen."""
+        return self.num_actions * (2 if self.policy.action_scale == "state" else 1)
 
 
 class QNetwork(Actor):

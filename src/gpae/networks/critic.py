@@ -1,6 +1,7 @@
 r"""Critics: one network with parameters shared between agents, told apart by what it is shown.
 
     "joint_action"     EQ^i(s, a^-i): state, and the joint action with agent i's slot holding its policy's probabilities
+                       (of a continuous action its mean)
     "others_actions"   state, and the joint action with agent i's slot empty: for a value Q^i(s, a^-i, .) per own action
     "state"            V^i(s): the state
     "observation"      V^i(tau^i): what agent i sees
@@ -17,7 +18,7 @@ from flax import linen as nn
 from flax import struct
 from jax import Array
 
-from gpae.networks.embeddings import JointActionEmbedding, StateEmbedding
+from gpae.networks.embeddings import JointActionEmbedding, RealActions, StateEmbedding
 from gpae.networks.layers import Carry, Core, Dense, Torso
 from gpae.networks.sizes import CriticSizes
 from gpae.types import View
@@ -33,10 +34,10 @@ class CriticInput:
     view: View
     """Leaves [T, E, ...]."""
     actions: Array
-    """The actions taken, [T, E, N] int32."""
+    """The actions taken, [T, E, N] int32; [T, E, N, D] float32 where they are continuous."""
     own_slot: Array
     """What stands in an agent's own slot of the joint action: the probabilities of the policy at the start of the
-    update, [T, E, N, A]."""
+    update, [T, E, N, A]; of continuous actions the mean [T, E, N, D], or mean and scale [T, E, N, 2 D]."""
 
 
 class CriticOutput(NamedTuple):
@@ -61,6 +62,9 @@ class Critic(nn.Module):
     expected: bool = False
     """Also learn the mean of EQ^i over the others' policies, by a head on the embedding of the state. The head has no
     memory: the state tells all that the others' policies and the future depend on but their histories."""
+
+    box: RealActions = RealActions()
+    """How continuous actions are shown."""
 
     @nn.compact
     def __call__(self, inputs: CriticInput, is_first: Array, carry: Carry) -> CriticOutput:
@@ -88,7 +92,7 @@ class Critic(nn.Module):
             expected = jnp.broadcast_to(head, (*head.shape[:-1], self.num_agents))
         if self.shown in ("joint_action", "others_actions"):
             own_slot = self.shown == "joint_action"
-            embedded = JointActionEmbedding(sizes.embedding_size, layer_norm, own_slot)
+            embedded = JointActionEmbedding(sizes.embedding_size, layer_norm, own_slot, self.box)
             joint = embedded(inputs.actions, inputs.own_slot)
             x = jnp.concatenate([jnp.broadcast_to(x, joint.shape), joint], axis=-1)
         x = Torso(hidden, sizes.critic_layers, layer_norm)(x)

@@ -12,12 +12,20 @@ folds in, since every slot sums to one: with n = N A inputs
     mean(x_i) = 1 / A        var(x_i) = (N - 1 + sum_a pi^i(a)^2) / n - mean^2
     W (g (x_i - mean) / sd + b) = [ (W g) x_i - mean (W g) 1 ] / sd + W b
 
+A continuous action is a slot of real numbers, the mean of pi^i in its own, and W x_i = sum_j W_j a_j + W_i (m_i - a_i)
+just so. Such slots do not sum to one: with a_j' the slots less the mean c over all of them, and m_i' likewise,
+
+    d_i = sum (m_i' - a_i') / n
+    mean(x_i) = c + d_i        var(x_i) = [ sum_j sum a_j'^2 + sum (m_i'^2 - a_i'^2) ] / n - d_i^2
+
 An empty slot is one with pi^i = 0; the mean is then (N - 1) / n. The state half of the input, [s, one-hot i], has the
 same mean and variance for all agents, and its product with the kernel differs only by the row of i; it is computed once
 per state. All of it equals the plain network (`tests/networks`).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,6 +89,22 @@ class StateEmbedding(nn.Module):
         return finish(x, self.layer_norm)
 
 
+class RealActions(NamedTuple):
+    """How continuous actions are shown to a critic: in units of half the width of their box, around its centre."""
+
+    low: float = -1.0
+    high: float = 1.0
+    normalise: bool = False
+    """LayerNorm on the joint action. It hides its mean and its spread; one-hot actions have always the same."""
+
+    def scaled(self, actions: Array, shown: Array) -> tuple[Array, Array]:
+        """The slots [..., N, K] of actions [..., N, D], filled with zeros, and the own ones: a mean, then a scale."""
+        centre, half = 0.5 * (self.low + self.high), 0.5 * (self.high - self.low)
+        size, width = actions.shape[-1], shown.shape[-1]
+        taken = jnp.pad((actions - centre) / half, [(0, 0)] * (actions.ndim - 1) + [(0, width - size)])
+        return taken, jnp.concatenate([shown[..., :size] - centre, shown[..., size:]], axis=-1) / half
+
+
 class JointActionEmbedding(nn.Module):
     """LayerNorm and dense of the joint action with the policy in the agent's own slot, [T, E, N, H], in O(N)."""
 
@@ -88,22 +112,45 @@ class JointActionEmbedding(nn.Module):
     layer_norm: bool
     own_slot: bool = True
     """Whether the agent's own slot holds its policy; else it is empty."""
+    box: RealActions = RealActions()
+    """How continuous actions are shown."""
 
     @nn.compact
-    def __call__(self, actions: Array, probs: Array) -> Array:
-        """[T, E, N, H] from actions [T, E, N] and probabilities [T, E, N, A]."""
-        *_, num_agents, num_actions = probs.shape
-        inputs = num_agents * num_actions
-        dense = _NormedDense(inputs, self.features, self.layer_norm)
+    def __call__(self, actions: Array, shown: Array) -> Array:
+        """[T, E, N, H] from actions and what own slots show: [T, E, N] and probabilities [T, E, N, A]; or [T, E, N, D]
+        and mean, or mean and scale, [T, E, N, D or 2 D], where the others' slots have no scale.
+        """
+        *_, num_agents, size = shown.shape
+        inputs = num_agents * size
+        real = actions.ndim == shown.ndim
+        norm = self.layer_norm and (self.box.normalise or not real)
+        dense = _NormedDense(inputs, self.features, norm)
+        if real:
+            taken, shown = self.box.scaled(actions, shown)
+        else:
+            # The look-up W_j[a_j] as a product with the one-hot action: its gradient is a product too, not a scatter.
+            taken = jax.nn.one_hot(actions, size, dtype=shown.dtype)
         if not self.own_slot:
-            probs = jnp.zeros_like(probs)
-        mean = 1.0 / num_actions if self.own_slot else (num_agents - 1) / inputs
-        variance = (num_agents - 1 + jnp.square(probs).sum(-1)) / inputs - mean**2
+            shown = jnp.zeros_like(shown)
+        mean: Array | float
+        if real:
+            mean, variance = _moments(taken, shown)
+        else:
+            mean = 1.0 / size if self.own_slot else (num_agents - 1) / inputs
+            variance = (num_agents - 1 + jnp.square(shown).sum(-1)) / inputs - mean**2
         kernel, constant, inverse = dense.parts(mean, variance)
-        slots = kernel.reshape(num_agents, num_actions, self.features)
-        # The look-up W_j[a_j] as a product with the one-hot action: its gradient is a product too, not a scatter.
-        one_hot = jax.nn.one_hot(actions, num_actions, dtype=probs.dtype)
-        joint = one_hot.reshape(*one_hot.shape[:-2], inputs) @ kernel
-        own = jnp.einsum("...na,nah->...nh", probs - one_hot, slots)
+        slots = kernel.reshape(num_agents, size, self.features)
+        joint = taken.reshape(*taken.shape[:-2], inputs) @ kernel
+        own = jnp.einsum("...na,nah->...nh", shown - taken, slots)
         x = (joint[..., None, :] + own) * inverse[..., None] + constant
         return finish(x, self.layer_norm)
+
+
+def _moments(taken: Array, shown: Array) -> tuple[Array, Array]:
+    """Mean and variance, [..., N], of all slots `taken` [..., N, K] with the own one as in `shown` [..., N, K]."""
+    inputs = taken.shape[-1] * taken.shape[-2]
+    common = taken.mean((-2, -1), keepdims=True)
+    taken, shown = taken - common, shown - common  # centred before they are squared
+    shift = (shown - taken).sum(-1) / inputs
+    squares = jnp.square(taken).sum((-2, -1))[..., None] + (jnp.square(shown) - jnp.square(taken)).sum(-1)
+    return common[..., 0] + shift, jnp.maximum(squares / inputs - jnp.square(shift), 0.0)

@@ -1,6 +1,8 @@
-"""The sizes of networks, as settings."""
+"""The sizes of networks, and the form of policies over continuous actions, as settings."""
 
 from __future__ import annotations
+
+from typing import ClassVar, Literal
 
 from gpae.settings import Layers, Size, settings
 
@@ -33,3 +35,28 @@ class CriticSizes(NetworkSizes):
     """Dense layers of the critic before its memory, after its embeddings."""
     critic_identity: bool = True
     """Show the critic the agent's index. Without it a state critic is evaluated once per state."""
+
+
+@settings
+class ContinuousPolicy:
+    """Policies over continuous actions."""
+
+    action_scale: Literal["free", "state"] = "free"
+    """Standard deviation of the actions: free, learnt and everywhere the same; state, from what the agent has seen."""
+    squash: bool = False
+    """Squash actions into their bounds, by tanh. Without it what lies outside is the environment's to clip."""
+
+    show_scale: ClassVar[bool] = False
+    """Whether the critic is shown the standard deviation of an agent's own actions."""
+    normalise_actions: ClassVar[bool] = False
+    """Whether a LayerNorm stands before them."""
+
+
+@settings
+class ShownContinuousPolicy(ContinuousPolicy):
+    """Policies over continuous actions."""
+
+    show_scale: bool = False  # type: ignore[misc]
+    """Show the critic, in an agent's own slot, the standard deviation of its actions beside their mean."""
+    normalise_actions: bool = False  # type: ignore[misc]
+    """LayerNorm on the joint action, as in the code that was released with the paper: it hides its mean and spread."""

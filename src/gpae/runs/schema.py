@@ -227,4 +227,7 @@ def notes(content: Any, file: str | Path, *, complete: bool = False) -> dict[str
     if value := info.get("action_names"):
         for action_name in value.elements():
             action_name.text()
+    if value := info.get("bounds"):
+        for bound in value.elements():
+            bound.number()
     return content

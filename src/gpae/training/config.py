@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from gpae.algorithms import ALGORITHMS, GPAE, Algorithm, algorithm_called, having
 from gpae.algorithms.sharding import of_group
 from gpae.errors import UserError, unknown_name
+from gpae.networks import ShownContinuousPolicy
 from gpae.runs.directory import check_name
 from gpae.settings import Count, Size, between, check_ranges, flag, replaced, settings, settings_of, values_of
 from gpae.training import version_0_1
@@ -154,6 +155,10 @@ def as_dict(config: ExperimentConfig) -> dict[str, Any]:
     return {"env": plain.pop("env"), "algorithm": config.algorithm.name, **plain}
 
 
+_LATER = ("groups", *settings_of(ShownContinuousPolicy))
+"""Settings that the first runs do not have: groups, and those of continuous actions. Their defaults are what those did."""
+
+
 def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
     """The inverse of `as_dict`; settings of version 0.1 are translated.
 
@@ -168,8 +173,9 @@ def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
     if version_0_1.made(values):
         values = version_0_1.translated(values, cls)
     start = ExperimentConfig(algorithm=cls())
-    values.setdefault("groups", 1)  # runs from before there were any
-    keys = {setting.key for setting in settings_of(start).values()}
+    known = settings_of(start)
+    keys = {setting.key for setting in known.values()}
+    values = {name: known[name].default for name in _LATER if name in known} | values
     if wrong := sorted(keys ^ values.keys()):
         raise UserError(f"these settings of {name} are not those of this version of gpae: {', '.join(wrong)}")
     return start.replace(**values)

@@ -61,7 +61,8 @@ def run_episodes(env: Environment, algorithm: Algorithm, params: Any, key: Array
         policy_key, env_key = jax.random.split(jax.random.fold_in(key, row))
         view = jax.vmap(env.observe)(state)
         carry, pi = algorithm.act(spec, params, carry, view, jnp.zeros(num_envs, bool))
-        actions = jnp.where(greedy[:, None], pi.mode(), pi.sample(policy_key))
+        mode = pi.mode()
+        actions = jnp.where(greedy.reshape(-1, *[1] * (mode.ndim - 1)), mode, pi.sample(policy_key))
         state, outcome = jax.vmap(env.step)(jax.random.split(env_key, num_envs), state, actions)
         episodes = Episodes(
             returns=episodes.returns + jnp.where(over, 0.0, outcome.reward),

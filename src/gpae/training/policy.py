@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gpae.envs.protocol import Discrete, EnvSpec
+from gpae.envs.protocol import Box, Discrete, EnvSpec
 from gpae.errors import UserError
 from gpae.networks import Actor
 from gpae.runs.checkpoint import Checkpoints
@@ -28,11 +28,25 @@ class Sizes:
     num_agents: int
     """N."""
     num_actions: int
-    """A."""
+    """A, or D where actions are continuous."""
     observation_size: int
     """O."""
     action_names: tuple[str, ...] | None = None
-    """A short names; None where the run does not say, as those of gpae 0.1."""
+    """A short names; None where the run does not say, as those of gpae 0.1, or actions are continuous."""
+    bounds: tuple[float, float] | None = None
+    """Low and high of continuous actions; None where they are discrete."""
+
+
+def described(spec: EnvSpec) -> dict[str, Any]:
+    """What a checkpoint says of its environment, for `load_policy`."""
+    sizes = {
+        "num_agents": spec.num_agents,
+        "num_actions": spec.actions.size,
+        "observation_size": spec.observation_size,
+    }
+    if isinstance(spec.actions, Box):
+        return {"sizes": sizes, "bounds": [spec.actions.low, spec.actions.high]}
+    return {"sizes": sizes, "action_names": list(spec.action_names)}
 
 
 class Policy:
@@ -41,6 +55,8 @@ class Policy:
     carry = policy.initial_carry()
     action, carry = policy(observation, carry, action_mask)              # the most probable action
     action, carry = policy(observation, carry, action_mask, key)         # one drawn at random
+
+    Continuous actions come as arrays [D], and need no mask: policy(observation, carry).
     """
 
     def __init__(self, actor: Actor, params: Any, sizes: Sizes, *, agent: int | None = None):
@@ -72,7 +88,7 @@ class Policy:
 
     @property
     def num_actions(self) -> int:
-        """A, the length of an action mask."""
+        """A, the length of an action mask; D, that of an action, where actions are continuous."""
         return self._sizes.num_actions
 
     @property
@@ -82,24 +98,29 @@ class Policy:
 
     @property
     def action_names(self) -> tuple[str, ...] | None:
-        """A short names; None where the run does not say, as those of gpae 0.1."""
+        """A short names; None where the run does not say, as those of gpae 0.1, or actions are continuous."""
         return self._sizes.action_names
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The environment's bounds of continuous actions, which a policy that is not squashed may leave; else None."""
+        return self._sizes.bounds
 
     def initial_carry(self) -> Any:
         """What is remembered at the start of an episode."""
         return self._actor.initial_carry(1, 1)
 
-    def __call__(self, observation: Any, carry: Any, action_mask: Any, key: Array | None = None) -> tuple[int, Any]:
+    def __call__(self, observation: Any, carry: Any, action_mask: Any = None, key: Array | None = None) -> Any:
         """Acts for one step.
 
         Args:
           observation: [O], finite.
           carry: of the step before, or `initial_carry()`.
-          action_mask: the legal actions, [A] bool, at least one.
+          action_mask: the legal actions, [A] bool, at least one; the components that the agent has, [D], if not all.
           key: to draw the action; None takes the most probable one.
 
         Returns:
-          The action, and the carry for the next step.
+          The action (int, or [D] float32), and the carry for the next step.
 
         Raises:
           UserError: the observation, the mask or the carry is not what the policy was trained with.
@@ -110,7 +131,7 @@ class Policy:
                 "carry is not this policy's: begin with initial_carry(), and pass on what each step returns"
             )
         action, carry = _act(self._actor, self._params, np.concatenate([seen, self._index]), mask, carry, key)
-        return int(action), carry
+        return int(action) if self.bounds is None else np.asarray(action), carry
 
     def _observation(self, observation: Any) -> np.ndarray:
         seen = _numbers("observation", observation)
@@ -122,6 +143,10 @@ class Policy:
         return seen
 
     def _mask(self, action_mask: Any) -> np.ndarray:
+        if action_mask is None:
+            if self.bounds is None:
+                raise UserError("action_mask is needed: say which actions are legal")
+            return np.ones(self.num_actions, bool)
         mask = _numbers("action_mask", action_mask)
         if mask.shape != (self.num_actions,):
             raise UserError(f"action_mask has shape {list(mask.shape)}; this policy has [{self.num_actions}] actions")
@@ -175,8 +200,12 @@ def load_policy(path: str | Path, *, best: bool = False, seed: int | None = None
     item = "best_actor" if best else "actor"
     with Checkpoints(Path(path) / "checkpoints", read_only=True) as checkpoints:
         info = checkpoints.info()
-        names = info.get("action_names")
-        sizes = Sizes(**info["sizes"], action_names=None if names is None else tuple(names))
+        names, bounds = info.get("action_names"), info.get("bounds")
+        sizes = Sizes(
+            **info["sizes"],
+            action_names=None if names is None else tuple(names),
+            bounds=None if bounds is None else tuple(bounds),
+        )
         actor = config.algorithm.actor(_spec(sizes))
         items, _ = checkpoints.restore({item: _template(actor, config.seeds, sizes)})
     params = items[item]
@@ -190,7 +219,9 @@ def _spec(sizes: Sizes) -> EnvSpec:
     return EnvSpec(
         name="",
         num_agents=sizes.num_agents,
-        actions=Discrete(sizes.action_names or tuple(map(str, range(sizes.num_actions)))),
+        actions=Discrete(sizes.action_names or tuple(map(str, range(sizes.num_actions))))
+        if sizes.bounds is None
+        else Box(sizes.num_actions, *sizes.bounds),
         observation_size=sizes.observation_size,
         state_size=0,
         episode_limit=1,

@@ -24,7 +24,7 @@ from gpae.runs.metrics import read_metrics
 from gpae.training import version_0_1
 from gpae.training.config import ExperimentConfig, RunOptions, as_dict, from_dict
 from gpae.training.experiment import Experiment
-from gpae.training.policy import Policy, load_policy
+from gpae.training.policy import Policy, described, load_policy
 from gpae.training.recorder import Callback, Recorder
 from gpae.training.signals import signals
 from gpae.training.together import Together
@@ -343,7 +343,6 @@ class _Training:
     def _save(self, state: Any, best: Any) -> None:
         if self.checkpoints.latest == self.done:
             return
-        spec = self.experiment.spec
         self.directory.sync()
         info = {
             "update": self.done,
@@ -351,9 +350,7 @@ class _Training:
             "lines": self.directory.lines,
             "seconds": self.seconds,
             "best_scores": self.best_scores,
-            "sizes": {name: getattr(spec, name) for name in ("num_agents", "num_actions", "observation_size")},
-            "action_names": list(spec.action_names),
-        }
+        } | described(self.experiment.spec)
         params = state.params
         items = {"state": state, "params": params, "best": best, "actor": params.actor, "best_actor": best.actor}
         self.checkpoints.save(self.done, items, info)
