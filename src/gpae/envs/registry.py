@@ -30,7 +30,10 @@ class Family:
     """What names of the user's own making begin with, behind the slash."""
 
 
-_FAMILIES = {"smax": Family("gpae.envs.smax:SMAX", "gpae.envs.smax:map_names", prefix="custom:")}
+_FAMILIES = {
+    "smax": Family("gpae.envs.smax:SMAX", "gpae.envs.smax:map_names", prefix="custom:"),
+    "teamwork": Family("gpae.envs.teamwork:teamwork", "gpae.envs.teamwork:names"),
+}
 _ENVIRONMENTS: dict[str, str | Factory] = {
     "mpe/simple_spread": "gpae.envs.mpe:SimpleSpread",
     "probe/constant": "gpae.envs.probes:Constant",
