@@ -124,9 +124,9 @@ def coefficients(
     first = np.eye(1, rows)[0]
     if estimator == "action-values":
         return fit * first, 0 * first, 0 * first
-    far = (gamma * (0.0 if estimator == "one-step" else lambda_)) ** np.arange(rows)
+    far: Floats = np.power(gamma * (0.0 if estimator == "one-step" else lambda_), np.arange(rows), dtype=np.float64)
     known = {"state": 0.0}.get(estimator, fit)
-    others = (1 - known) * far
+    others: Floats = (1 - known) * far
     if estimator in ("others", "one-step"):
         # The actions taken bootstrap: what the baseline removes from step l comes back through the value before it.
         others[1:] += known * gamma * far[:-1]
