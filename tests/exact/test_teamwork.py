@@ -12,6 +12,7 @@ from gpae.exact.teamwork import (
     Team,
     advantage_variance,
     coefficients,
+    error_growth,
     gradient,
     moments,
     predicted_steps,
@@ -89,7 +90,7 @@ def test_values_are_means_over_the_tasks_to_come():
         assert mean == pytest.approx(v(cues, 0))
 
 
-def sampled(team, estimator, p, *, lambda_, fit, episodes=20_000, alike=False):
+def sampled(team, estimator, p, *, lambda_, fit, error=0.0, episodes=20_000):
     """Advantages [T, E, N] by the library's estimators on critics that know `fit` of the others' effect; and x."""
     rng = np.random.default_rng(0)
     n, rows = team.agents, team.length
@@ -99,6 +100,8 @@ def sampled(team, estimator, p, *, lambda_, fit, episodes=20_000, alike=False):
     left = np.array([sum(team.gamma**m for m in range(rows - t)) for t in range(rows)]) * n * p * scale
     v = np.broadcast_to(left[:, None, None], x.shape)
     eq = v + scale * (fit if estimator != "state" else 0.0) * (x.sum(-1, keepdims=True) - x)
+    if estimator != "state":
+        eq = eq + error * rng.normal(size=x.shape)
     following = v if estimator == "others-expected" else eq
     following = np.concatenate([following[1:], np.zeros_like(v[:1])])
     ends = np.zeros((rows, episodes), bool)
@@ -114,19 +117,21 @@ def sampled(team, estimator, p, *, lambda_, fit, episodes=20_000, alike=False):
 
 
 @pytest.mark.parametrize("estimator", ["state", "others", "others-expected", "one-step"])
-@pytest.mark.parametrize(("fit", "lambda_", "noise"), [(1.0, 0.95, 0.0), (0.6, 0.5, 0.3)])
-def test_the_law_of_signal_and_noise_is_what_sampling_finds(estimator, fit, lambda_, noise):
+@pytest.mark.parametrize(
+    ("fit", "lambda_", "noise", "error"), [(1.0, 0.95, 0.0, 0.0), (0.6, 0.5, 0.3, 0.0), (1.0, 0.8, 0.0, 0.1)]
+)
+def test_the_law_of_signal_and_noise_is_what_sampling_finds(estimator, fit, lambda_, noise, error):
     """Mean and variance of the gradient, tasks of one's own and alike, and the variance of the advantage."""
     p = 0.3
     for alike in (False, True):
         team = Team(agents=6, length=4, cues=1, alike=alike, noise=noise, gamma=0.9)
-        advantages, x = sampled(team, estimator, p, lambda_=lambda_, fit=fit)
+        advantages, x = sampled(team, estimator, p, lambda_=lambda_, fit=fit, error=error)
         terms = (x[0] * advantages[0]).sum(-1) if alike else x[0, :, 2] * advantages[0, :, 2]
-        law = gradient(team, estimator, p, lambda_=lambda_, fit=fit)
+        law = gradient(team, estimator, p, lambda_=lambda_, fit=fit, error=error)
         episodes = len(terms)
         assert terms.mean() == pytest.approx(law.signal, abs=4 * (law.variance / episodes) ** 0.5)
         assert terms.var() == pytest.approx(law.variance, rel=0.05)
-        variance = advantage_variance(team, estimator, p, lambda_=lambda_, fit=fit)
+        variance = advantage_variance(team, estimator, p, lambda_=lambda_, fit=fit, error=error)
         assert advantages[0, :, 2].var() == pytest.approx(variance, rel=0.05)
 
 
@@ -141,6 +146,18 @@ def test_an_exact_critic_gains_a_factor_of_n_only_where_the_bootstrap_is_expecte
     # Without a next step the two are one, and exact.
     last = {e: advantage_variance(team, e, 0.25, lambda_=0.95, rows=1) for e in variance}
     assert last["others"] == last["others-expected"] == pytest.approx(last["state"] / 64)
+
+
+def test_errors_of_the_critic_grow_under_an_expected_bootstrap_alone():
+    """Over eight steps at lambda .95: the published bootstrap forgets most of an error, the expected one adds to it."""
+    growth = {
+        (e, lambda_): error_growth(e, 8, gamma=0.99, lambda_=lambda_)
+        for e in ("others", "others-expected")
+        for lambda_ in (0.0, 0.5, 0.95)
+    }
+    assert growth["others", 0.95] < 0.15 < growth["others", 0.0] <= 1
+    assert growth["others-expected", 0.0] == 0
+    assert growth["others-expected", 0.5] < 1 < 2 < growth["others-expected", 0.95]
 
 
 def test_sharing_a_policy_hides_the_noise_of_the_others():

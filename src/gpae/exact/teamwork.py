@@ -133,6 +133,31 @@ def coefficients(
     return far, others, far
 
 
+def error_coefficients(estimator: Estimator, rows: int, *, gamma: float, lambda_: float) -> Floats:
+    """How an error of the critic at step l, drawn anew for each joint action, comes into the present advantage, [rows].
+
+    With the actions taken as bootstrap the same error stands behind one step and before the next, and all but
+    gamma (1 - lambda) of it cancels. An expected bootstrap has no such luck: what it takes from the others' noise it
+    gives back in the critic's errors. Of "state" there is no error that depends on actions.
+    """
+    first = np.eye(1, rows)[0]
+    if estimator == "state":
+        return 0 * first
+    if estimator in ("one-step", "others"):
+        lambda_ = 0.0 if estimator == "one-step" else lambda_
+        far = np.power(gamma * lambda_, np.arange(rows), dtype=np.float64)
+        return np.concatenate([first[:1], gamma * (1 - lambda_) * far[:-1]])
+    return first if estimator == "action-values" else np.power(gamma * lambda_, np.arange(rows), dtype=np.float64)
+
+
+def error_growth(estimator: Estimator, rows: int, *, gamma: float, lambda_: float) -> float:
+    """Error of a critic's targets over the error of the critic that made them (standard deviations).
+
+    Above 1, a critic that fits its targets one by one gets worse from update to update, without end.
+    """
+    return float(np.sqrt(np.sum(error_coefficients(estimator, rows, gamma=gamma, lambda_=lambda_)[1:] ** 2)))
+
+
 @dataclass(frozen=True)
 class Gradient:
     """Mean and variance, over rollouts, of one sample of the gradient in the logit of the right action."""
@@ -167,7 +192,7 @@ def gradient(
       p: probability that an agent is right.
       lambda_: as in GAE.
       fit: see `coefficients`.
-      error: standard deviation of a further error of the baseline, independent of all actions.
+      error: standard deviation of the critic's error, drawn anew for each joint action, in units of the reward.
       rows: steps that are left; None: all L.
 
     Raises:
@@ -177,25 +202,34 @@ def gradient(
         raise ValueError("the law of the gradient is for teams without interaction")
     n, rows = team.agents, rows or team.length
     u, w, e = coefficients(estimator, rows, gamma=team.gamma, lambda_=lambda_, fit=fit)
+    errors = error_coefficients(estimator, rows, gamma=team.gamma, lambda_=lambda_)
     c = team.gamma**team.delay / (n * team.length)
     s2, m4 = moments(p)
     group = max(n / team.cues, 1.0) if team.alike else 1.0
     later = s2 * c**2 * (np.sum(u[1:] ** 2) + (n - 1) * np.sum(w[1:] ** 2))
-    noise = later + (team.noise / team.length) ** 2 * np.sum(e**2) + error**2
+    noise = later + (team.noise / team.length) ** 2 * np.sum(e**2) + error**2 * np.sum(errors**2)
     own = group * u[0] ** 2 * (m4 - s2**2)
     others = w[0] ** 2 * s2**2 * group * (2 * (group - 1) + (n - group))
     return Gradient(signal=group * c * u[0] * s2, variance=c**2 * (own + others) + group * s2 * noise)
 
 
 def advantage_variance(
-    team: Team, estimator: Estimator, p: float, *, lambda_: float, fit: float = 1.0, rows: int | None = None
+    team: Team,
+    estimator: Estimator,
+    p: float,
+    *,
+    lambda_: float,
+    fit: float = 1.0,
+    error: float = 0.0,
+    rows: int | None = None,
 ) -> float:
     """Variance of one agent's advantage, `rows` steps before the end (None: all L)."""
-    n = team.agents
-    u, w, e = coefficients(estimator, rows or team.length, gamma=team.gamma, lambda_=lambda_, fit=fit)
+    n, rows = team.agents, rows or team.length
+    u, w, e = coefficients(estimator, rows, gamma=team.gamma, lambda_=lambda_, fit=fit)
+    errors = error_coefficients(estimator, rows, gamma=team.gamma, lambda_=lambda_)
     c = team.gamma**team.delay / (n * team.length)
     s2, _ = moments(p)
-    noise = (team.noise / team.length) ** 2 * np.sum(e**2)
+    noise = (team.noise / team.length) ** 2 * np.sum(e**2) + error**2 * np.sum(errors**2)
     return float(c**2 * s2 * (np.sum(u**2) + (n - 1) * np.sum(w**2)) + noise)
 
 
@@ -215,6 +249,7 @@ def predicted_steps(
     batch: int,
     speed: float,
     fit: float = 1.0,
+    error: float = 0.0,
     goal: float = 0.9,
     most: int = 10_000_000,
 ) -> float:
@@ -231,13 +266,15 @@ def predicted_steps(
       batch: environment steps of an update.
       speed: logits per update without noise.
       fit: see `coefficients`.
+      error: see `gradient`.
       goal: of the optimum.
       most: the answer is infinite beyond.
     """
     logit, steps, end = -log(team.actions - 1), 0, log(goal / (1 - goal))
     share = 1.0 if team.alike else 1.0 / team.cues
     while logit < end:
-        r = gradient(team, estimator, 1 / (1 + exp(-logit)), lambda_=lambda_, fit=fit).ratio(batch * share)
+        law = gradient(team, estimator, 1 / (1 + exp(-logit)), lambda_=lambda_, fit=fit, error=error)
+        r = law.ratio(batch * share)
         logit += speed * (1.0 if r == float("inf") else r / sqrt(1 + r * r))
         steps += batch
         if steps > most:
