@@ -32,7 +32,10 @@ class Family:
     """What names of the user's own making begin with, behind the slash."""
 
 
-_FAMILIES = {"smax": Family("gpae.envs.smax:smax", "gpae.envs.smax:map_names", prefix="custom:")}
+_FAMILIES = {
+    "smax": Family("gpae.envs.smax:smax", "gpae.envs.smax:map_names", prefix="custom:"),
+    "teamwork": Family("gpae.envs.teamwork:teamwork", "gpae.envs.teamwork:names"),
+}
 _SUITES = {
     "jaxmarl": ("coin_game", "hanabi", "jaxnav", "overcooked", "overcooked_v2", "switch_riddle"),
     "jumanji": ("connector", "lbf", "rware"),

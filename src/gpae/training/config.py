@@ -156,7 +156,7 @@ def as_dict(config: ExperimentConfig) -> dict[str, Any]:
 
 
 _LATER = ("groups", *settings_of(ShownContinuousPolicy))
-"""Settings that the first runs do not have: groups, and those of continuous actions. Their defaults are what those did."""
+"""Settings that the first runs do not have: groups, and those of continuous actions. Defaults are what those did."""
 
 
 def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:

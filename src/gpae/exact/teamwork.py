@@ -1,0 +1,282 @@
+r"""Teams whose reward is the mean of what each achieves: exact values, and the signal-to-noise ratio of every gradient.
+
+The environment is `gpae.envs.teamwork`; docs/credit-ladder.md derives what stands here. Agent i is right, h^i = 1, with
+probability p^i; x^i = h^i - p^i. One number per policy is enough for a law: all p equal, no interaction, on-policy.
+
+    advantage of agent i at step 0 = c (x^i_0 + sum_{l>0} u_l x^i_l + sum_l w_l sum_{j != i} x^j_l) + reward noise
+
+with c = gamma^delay / (N L). What an estimator leaves of the others is in w, of the agent's own future in u.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, log, sqrt
+from typing import Literal, get_args
+
+import numpy as np
+
+from gpae.errors import unknown_name
+from gpae.exact.games import Floats
+
+Estimator = Literal["state", "others", "others-expected", "one-step", "action-values"]
+"""Whose gradient:
+
+    state             V(s) for all: MAPPO, and IPPO where observations tell as much of the value
+    others            EQ^i(s, a^-i), the actions taken bootstrap: GPAE as published
+    others-expected   EQ^i(s, a^-i) before, V(s) after a step: GPAE with the expected bootstrap
+    one-step          others with lambda 0: COMA in the form of the paper
+    action-values     Q^i(s, a^-i, .) alone, no reward at all: COMA of 2018
+"""
+
+
+def worth(achieved: Floats, interaction: float = 0.0) -> Floats:
+    """f(h) = mean_i h^i (1 - k + k h^(i+1)); `achieved` [..., N], probabilities of being right give its mean."""
+    return np.mean(achieved * (1 - interaction + interaction * np.roll(achieved, -1, axis=-1)), axis=-1)
+
+
+@dataclass(frozen=True)
+class Team:
+    """What the values depend on."""
+
+    agents: int = 8
+    """N."""
+    length: int = 8
+    """L, steps at which a task is done."""
+    cues: int = 2
+    """Tasks of an agent."""
+    actions: int = 4
+    """A."""
+    alike: bool = False
+    """Whether all agents have the same tasks, and a policy for each that all share."""
+    noise: float = 0.0
+    """Standard deviation of the reward's noise, in units of f / L."""
+    delay: int = 0
+    """Steps from an action to its reward."""
+    interaction: float = 0.0
+    """k, the share of an achievement that needs the neighbour's."""
+    gamma: float = 0.99
+    """Discount."""
+
+
+def pending_value(team: Team, pending: Floats) -> float:
+    """What is done and not paid yet, [N, delay], the oldest last: the oldest is paid by the step that comes."""
+    delays = np.arange(team.delay)[::-1]
+    return float(team.gamma**delays @ worth(np.moveaxis(pending, -1, 0), team.interaction)) / team.length
+
+
+def values(
+    team: Team, right: Floats, cues: np.ndarray, achieved: Floats, time: int, pending: Floats
+) -> tuple[float, float, Floats, Floats]:
+    """Q, V, EQ^i and A^i in closed form, at one of the L steps.
+
+    f is linear in every h^i, so a mean over independent agents is f of their means.
+
+    Args:
+      team: its options.
+      right: probability of being right, [N, cues].
+      cues: present tasks, [N].
+      achieved: h of the actions taken, [N], each 0 or 1.
+      time: steps made, below L.
+      pending: not paid yet, [N, delay].
+
+    Returns:
+      Q(s, a), V(s), EQ^i(s, a^-i) [N], A^i(s, a) [N].
+    """
+    k, agents = team.interaction, np.arange(team.agents)
+    left = team.gamma ** np.arange(1, team.length - time)
+    later = pending_value(team, pending) + team.gamma**team.delay / team.length * left.sum() * worth(right.mean(1), k)
+    now = right[agents, cues]
+    scale = team.gamma**team.delay / team.length
+
+    def value(h: Floats) -> Floats:
+        return later + scale * worth(h, k)
+
+    own_out = np.where(np.eye(team.agents, dtype=bool), now, achieved)  # row i: h^i replaced by its mean
+    q, eq = value(achieved), value(own_out)
+    return float(q), float(value(now)), eq, q - eq
+
+
+# -- signal and noise ----------------------------------------------------------------------------------------------
+
+
+def coefficients(
+    estimator: Estimator, rows: int, *, gamma: float, lambda_: float, fit: float = 1.0
+) -> tuple[Floats, Floats, Floats]:
+    """What an estimator's advantage is made of, over `rows` steps, the present one first.
+
+    Args:
+      estimator: which.
+      rows: steps that are left, at least 1.
+      gamma: discount.
+      lambda_: as in GAE.
+      fit: rho, how much of the others' effect the critic knows: 1 exact, 0 no better than V(s). Of "action-values" that
+        of the own effect as well.
+
+    Returns:
+      u: coefficient of the agent's own x_l; w: of each other's x_l; e: of the reward's noise. Each [rows].
+
+    Raises:
+      UserError: an unknown estimator.
+    """
+    if estimator not in get_args(Estimator):
+        raise unknown_name("estimator", estimator, get_args(Estimator))
+    first = np.eye(1, rows)[0]
+    if estimator == "action-values":
+        return fit * first, 0 * first, 0 * first
+    far: Floats = np.power(gamma * (0.0 if estimator == "one-step" else lambda_), np.arange(rows), dtype=np.float64)
+    known = {"state": 0.0}.get(estimator, fit)
+    others: Floats = (1 - known) * far
+    if estimator in ("others", "one-step"):
+        # The actions taken bootstrap: what the baseline removes from step l comes back through the value before it.
+        others[1:] += known * gamma * far[:-1]
+    return far, others, far
+
+
+def error_coefficients(estimator: Estimator, rows: int, *, gamma: float, lambda_: float) -> Floats:
+    """How an error of the critic at step l, drawn anew for each joint action, comes into the present advantage, [rows].
+
+    With the actions taken as bootstrap the same error stands behind one step and before the next, and all but
+    gamma (1 - lambda) of it cancels. An expected bootstrap has no such luck: what it takes from the others' noise it
+    gives back in the critic's errors. Of "state" there is no error that depends on actions.
+    """
+    first = np.eye(1, rows)[0]
+    if estimator == "state":
+        return 0 * first
+    if estimator in ("one-step", "others"):
+        lambda_ = 0.0 if estimator == "one-step" else lambda_
+        far = np.power(gamma * lambda_, np.arange(rows), dtype=np.float64)
+        return np.concatenate([first[:1], gamma * (1 - lambda_) * far[:-1]])
+    return first if estimator == "action-values" else np.power(gamma * lambda_, np.arange(rows), dtype=np.float64)
+
+
+def error_growth(estimator: Estimator, rows: int, *, gamma: float, lambda_: float) -> float:
+    """Error of a critic's targets over the error of the critic that made them (standard deviations).
+
+    Above 1, a critic that fits its targets one by one gets worse from update to update, without end.
+    """
+    return float(np.sqrt(np.sum(error_coefficients(estimator, rows, gamma=gamma, lambda_=lambda_)[1:] ** 2)))
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Mean and variance, over rollouts, of one sample of the gradient in the logit of the right action."""
+
+    signal: float
+    """Mean."""
+    variance: float
+    """Variance."""
+
+    def ratio(self, samples: float) -> float:
+        """Signal over standard deviation of the mean of so many independent samples; infinite without noise."""
+        return abs(self.signal) * sqrt(samples / self.variance) if self.variance > 0 else float("inf")
+
+
+def gradient(
+    team: Team,
+    estimator: Estimator,
+    p: float,
+    *,
+    lambda_: float,
+    fit: float = 1.0,
+    error: float = 0.0,
+    rows: int | None = None,
+) -> Gradient:
+    """Mean and variance of sum_i x^i_0 A^i_0, over the agents that share the logit.
+
+    Where tasks are alike these are the N / cues agents with the same task, otherwise the agent alone.
+
+    Args:
+      team: its options; without interaction.
+      estimator: see `Estimator`.
+      p: probability that an agent is right.
+      lambda_: as in GAE.
+      fit: see `coefficients`.
+      error: standard deviation of the critic's error, drawn anew for each joint action, in units of the reward.
+      rows: steps that are left; None: all L.
+
+    Raises:
+      ValueError: interaction, for which this is no law.
+    """
+    if team.interaction:
+        raise ValueError("the law of the gradient is for teams without interaction")
+    n, rows = team.agents, rows or team.length
+    u, w, e = coefficients(estimator, rows, gamma=team.gamma, lambda_=lambda_, fit=fit)
+    errors = error_coefficients(estimator, rows, gamma=team.gamma, lambda_=lambda_)
+    c = team.gamma**team.delay / (n * team.length)
+    s2, m4 = moments(p)
+    group = max(n / team.cues, 1.0) if team.alike else 1.0
+    later = s2 * c**2 * (np.sum(u[1:] ** 2) + (n - 1) * np.sum(w[1:] ** 2))
+    noise = later + (team.noise / team.length) ** 2 * np.sum(e**2) + error**2 * np.sum(errors**2)
+    own = group * u[0] ** 2 * (m4 - s2**2)
+    others = w[0] ** 2 * s2**2 * group * (2 * (group - 1) + (n - group))
+    return Gradient(signal=group * c * u[0] * s2, variance=c**2 * (own + others) + group * s2 * noise)
+
+
+def advantage_variance(
+    team: Team,
+    estimator: Estimator,
+    p: float,
+    *,
+    lambda_: float,
+    fit: float = 1.0,
+    error: float = 0.0,
+    rows: int | None = None,
+) -> float:
+    """Variance of one agent's advantage, `rows` steps before the end (None: all L)."""
+    n, rows = team.agents, rows or team.length
+    u, w, e = coefficients(estimator, rows, gamma=team.gamma, lambda_=lambda_, fit=fit)
+    errors = error_coefficients(estimator, rows, gamma=team.gamma, lambda_=lambda_)
+    c = team.gamma**team.delay / (n * team.length)
+    s2, _ = moments(p)
+    noise = (team.noise / team.length) ** 2 * np.sum(e**2) + error**2 * np.sum(errors**2)
+    return float(c**2 * s2 * (np.sum(u**2) + (n - 1) * np.sum(w**2)) + noise)
+
+
+def moments(p: float) -> tuple[float, float]:
+    """Second and fourth moment of x = h - p."""
+    return p * (1 - p), p * (1 - p) * ((1 - p) ** 3 + p**3)
+
+
+# -- from gradients to steps ---------------------------------------------------------------------------------------
+
+
+def predicted_steps(
+    team: Team,
+    estimator: Estimator,
+    *,
+    lambda_: float,
+    batch: int,
+    speed: float,
+    fit: float = 1.0,
+    error: float = 0.0,
+    goal: float = 0.9,
+    most: int = 10_000_000,
+) -> float:
+    r"""Environment steps until an agent is right with probability `goal`, from even play.
+
+    Adam divides a gradient by its root mean square, so an update moves a logit by `speed` r / sqrt(1 + r^2), where r is
+    the signal-to-noise ratio of the batch's gradient: all of it where r is large, in proportion to r where it is small.
+    The law knows nothing of networks, of clipping, or of what a critic has yet to learn: `speed` is fitted to one cell.
+
+    Args:
+      team: its options.
+      estimator: see `Estimator`.
+      lambda_: as in GAE.
+      batch: environment steps of an update.
+      speed: logits per update without noise.
+      fit: see `coefficients`.
+      error: see `gradient`.
+      goal: of the optimum.
+      most: the answer is infinite beyond.
+    """
+    logit, steps, end = -log(team.actions - 1), 0, log(goal / (1 - goal))
+    share = 1.0 if team.alike else 1.0 / team.cues
+    while logit < end:
+        law = gradient(team, estimator, 1 / (1 + exp(-logit)), lambda_=lambda_, fit=fit, error=error)
+        r = law.ratio(batch * share)
+        logit += speed * (1.0 if r == float("inf") else r / sqrt(1 + r * r))
+        steps += batch
+        if steps > most:
+            return float("inf")
+    return float(steps)

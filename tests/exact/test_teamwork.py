@@ -1,0 +1,188 @@
+"""Closed forms of teams: values against enumeration, the law of the gradient against the estimators, sampled."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from gpae.errors import UserError
+from gpae.estimators import gae, gpae
+from gpae.exact import TeamGame, solve
+from gpae.exact.teamwork import (
+    Team,
+    advantage_variance,
+    coefficients,
+    error_growth,
+    gradient,
+    moments,
+    predicted_steps,
+    values,
+    worth,
+)
+
+
+def as_game(team, right, cues, actions=2):
+    """The team with one task each as a finite game whose states are time and what is pending; action 0 is right."""
+    rows = team.length + team.delay
+    pending = list(itertools.product((0.0, 1.0), repeat=team.agents * team.delay))
+    states = [(t, line) for t in range(rows) for line in pending] + ["end"]
+    number = {state: s for s, state in enumerate(states)}
+    joint = list(itertools.product(range(actions), repeat=team.agents))
+    rewards = np.zeros((len(states), len(joint)))
+    transitions = np.zeros((len(states), len(joint), len(states)))
+    transitions[-1, :, -1] = 1
+    for s, state in enumerate(states[:-1]):
+        time, line = state
+        for j, choice in enumerate(joint):
+            done = (np.array(choice) == 0) * float(time < team.length)
+            whole = np.concatenate([done[:, None], np.reshape(line, (team.agents, team.delay))], axis=1)
+            rewards[s, j] = worth(whole[:, -1], team.interaction) / team.length
+            after = (time + 1, tuple(whole[:, : team.delay].reshape(-1)))
+            transitions[s, j, number["end" if time + 1 == rows else after]] = 1
+    start = np.eye(len(states))[0]
+    ends = np.arange(len(states)) == len(states) - 1
+    game = TeamGame("team", team.agents, actions, transitions, rewards, team.gamma, start, ends)
+    now = right[np.arange(team.agents), cues]
+    policy = np.tile(np.stack([now, 1 - now], axis=-1)[:, None], (1, len(states), 1))
+    return game, policy, number, joint
+
+
+@pytest.mark.parametrize(
+    ("agents", "delay", "interaction"), [(2, 0, 0.7), (3, 0, 0.0), (3, 1, 0.4), (2, 2, 1.0), (4, 0, 0.5)]
+)
+def test_values_are_those_of_the_game_solved_by_enumeration(agents, delay, interaction):
+    team = Team(agents=agents, length=3, cues=1, delay=delay, interaction=interaction, gamma=0.9)
+    rng = np.random.default_rng(agents)
+    right = rng.uniform(0.2, 0.9, (agents, 1))
+    cues = np.zeros(agents, int)
+    game, policy, number, joint = as_game(team, right, cues)
+    exact = solve(game, policy)
+    for (time, line), s in [(k, s) for k, s in number.items() if k != "end"]:
+        if time >= team.length:
+            continue
+        for j, choice in enumerate(joint):
+            q, v, eq, advantages = values(
+                team, right, cues, (np.array(choice) == 0) * 1.0, time, np.reshape(line, (agents, delay))
+            )
+            assert q == pytest.approx(exact.q[s, j])
+            assert v == pytest.approx(exact.v[s])
+            np.testing.assert_allclose(advantages, exact.advantages[:, s, j], atol=1e-12)
+            np.testing.assert_allclose(eq, exact.q[s, j] - exact.advantages[:, s, j], atol=1e-12)
+
+
+def test_values_are_means_over_the_tasks_to_come():
+    """With several tasks: V is the mean of Q over actions, and Q the reward and V's mean over the next tasks."""
+    team = Team(agents=2, length=2, cues=2, interaction=0.6, gamma=0.8)
+    right = np.array([[0.3, 0.9], [0.5, 0.2]])
+    nothing = np.zeros((2, 0))
+
+    def v(cues, time):
+        return values(team, right, np.array(cues), np.zeros(2), time, nothing)[1]
+
+    following = np.mean([v(cues, 1) for cues in itertools.product(range(2), repeat=2)])
+    for cues in itertools.product(range(2), repeat=2):
+        now = right[np.arange(2), list(cues)]
+        mean = 0.0
+        for h in itertools.product((0.0, 1.0), repeat=2):
+            q = values(team, right, np.array(cues), np.array(h), 0, nothing)[0]
+            assert q == pytest.approx(worth(np.array(h), 0.6) / 2 + 0.8 * following)
+            mean += q * np.prod(np.where(h, now, 1 - now))
+        assert mean == pytest.approx(v(cues, 0))
+
+
+def sampled(team, estimator, p, *, lambda_, fit, error=0.0, episodes=20_000):
+    """Advantages [T, E, N] by the library's estimators on critics that know `fit` of the others' effect; and x."""
+    rng = np.random.default_rng(0)
+    n, rows = team.agents, team.length
+    x = (rng.random((rows, episodes, n)) < p) - p
+    scale = 1 / (n * rows)
+    rewards = scale * (x + p).sum(-1) + team.noise / rows * rng.normal(size=(rows, episodes))
+    left = np.array([sum(team.gamma**m for m in range(rows - t)) for t in range(rows)]) * n * p * scale
+    v = np.broadcast_to(left[:, None, None], x.shape)
+    eq = v + scale * (fit if estimator != "state" else 0.0) * (x.sum(-1, keepdims=True) - x)
+    if estimator != "state":
+        eq = eq + error * rng.normal(size=x.shape)
+    following = v if estimator == "others-expected" else eq
+    following = np.concatenate([following[1:], np.zeros_like(v[:1])])
+    ends = np.zeros((rows, episodes), bool)
+    ends[-1] = True
+    arrays = [np.asarray(a, np.float32) for a in (rewards, eq, following)]
+    flags = (ends, np.zeros_like(ends))
+    settings = {"gamma": team.gamma, "lambda_": 0.0 if estimator == "one-step" else lambda_}
+    if estimator == "state":
+        found = gae(np.repeat(arrays[0][..., None], n, axis=-1), *arrays[1:], *flags, **settings)
+    else:
+        found = gpae(*arrays, *flags, np.zeros_like(arrays[1]), trace="none", **settings)
+    return np.asarray(found.advantages, np.float64), x
+
+
+@pytest.mark.parametrize("estimator", ["state", "others", "others-expected", "one-step"])
+@pytest.mark.parametrize(
+    ("fit", "lambda_", "noise", "error"), [(1.0, 0.95, 0.0, 0.0), (0.6, 0.5, 0.3, 0.0), (1.0, 0.8, 0.0, 0.1)]
+)
+def test_the_law_of_signal_and_noise_is_what_sampling_finds(estimator, fit, lambda_, noise, error):
+    """Mean and variance of the gradient, tasks of one's own and alike, and the variance of the advantage."""
+    p = 0.3
+    for alike in (False, True):
+        team = Team(agents=6, length=4, cues=1, alike=alike, noise=noise, gamma=0.9)
+        advantages, x = sampled(team, estimator, p, lambda_=lambda_, fit=fit, error=error)
+        terms = (x[0] * advantages[0]).sum(-1) if alike else x[0, :, 2] * advantages[0, :, 2]
+        law = gradient(team, estimator, p, lambda_=lambda_, fit=fit, error=error)
+        episodes = len(terms)
+        assert terms.mean() == pytest.approx(law.signal, abs=4 * (law.variance / episodes) ** 0.5)
+        assert terms.var() == pytest.approx(law.variance, rel=0.05)
+        variance = advantage_variance(team, estimator, p, lambda_=lambda_, fit=fit, error=error)
+        assert advantages[0, :, 2].var() == pytest.approx(variance, rel=0.05)
+
+
+def test_an_exact_critic_gains_a_factor_of_n_only_where_the_bootstrap_is_expected():
+    """The actions taken at the next step bring back what the baseline has removed, gamma^2 of it."""
+    team = Team(agents=64, length=200, cues=1, gamma=0.99)
+    variance = {e: advantage_variance(team, e, 0.25, lambda_=0.95) for e in ("state", "others", "others-expected")}
+    assert variance["state"] / variance["others-expected"] == pytest.approx(64)
+    far = (0.99 * 0.95) ** 2
+    own, others = 1 / (1 - far), 63 * 0.99**2 / (1 - far)
+    assert variance["others"] / variance["others-expected"] == pytest.approx((own + others) / own, rel=1e-6)
+    # Without a next step the two are one, and exact.
+    last = {e: advantage_variance(team, e, 0.25, lambda_=0.95, rows=1) for e in variance}
+    assert last["others"] == last["others-expected"] == pytest.approx(last["state"] / 64)
+
+
+def test_errors_of_the_critic_grow_under_an_expected_bootstrap_alone():
+    """Over eight steps at lambda .95: the published bootstrap forgets most of an error, the expected one adds to it."""
+    growth = {
+        (e, lambda_): error_growth(e, 8, gamma=0.99, lambda_=lambda_)
+        for e in ("others", "others-expected")
+        for lambda_ in (0.0, 0.5, 0.95)
+    }
+    assert growth["others", 0.95] < 0.15 < growth["others", 0.0] <= 1
+    assert growth["others-expected", 0.0] == 0
+    assert growth["others-expected", 0.5] < 1 < 2 < growth["others-expected", 0.95]
+
+
+def test_sharing_a_policy_hides_the_noise_of_the_others():
+    """Tasks of one's own: MAPPO's ratio falls as 1 / sqrt(N). Alike: it does not fall."""
+    ratios = {}
+    for alike in (False, True):
+        for n in (8, 128):
+            team = Team(agents=n, length=1, cues=1, alike=alike)
+            ratios[alike, n] = gradient(team, "state", 0.5, lambda_=1.0).ratio(1)
+    assert ratios[False, 8] / ratios[False, 128] == pytest.approx(4, rel=0.08)
+    assert ratios[True, 8] / ratios[True, 128] == pytest.approx(1, rel=0.08)
+
+
+def test_predicted_steps_follow_the_ratio():
+    team = Team(agents=32)
+    steps = {
+        e: predicted_steps(team, e, lambda_=0.95, batch=128, speed=0.1) for e in ("state", "others", "others-expected")
+    }
+    assert steps["others-expected"] < steps["others"] <= steps["state"] < float("inf")
+    assert predicted_steps(team, "state", lambda_=0.95, batch=128, speed=0.1, most=256) == float("inf")
+
+
+def test_what_has_no_law_is_refused():
+    with pytest.raises(UserError, match="did you mean 'others'"):
+        coefficients("other", 3, gamma=0.9, lambda_=0.9)
+    with pytest.raises(ValueError, match="interaction"):
+        gradient(Team(interaction=0.5), "state", 0.5, lambda_=0.9)
+    assert moments(0.5) == (0.25, 0.0625)
