@@ -138,7 +138,7 @@ def test_a_study_s_child_trains_in_it_and_the_run_resumes(own):
     """The child is another process, which knows the name alone; so does the run directory."""
     config = CONFIG.replace(env="own.grid:Grid", env_options=("length=3",))
     run = own / "runs" / "grid"
-    write_job(own / "job.json", config=as_dict(config), run=run, resume=False, imports=[])
+    write_job(own / "job.json", [{"config": as_dict(config), "run": str(run), "resume": False}], [])
     child = [sys.executable, "-m", "gpae.studies.worker", str(own / "job.json")]
     done = subprocess.run(child, capture_output=True, text=True, check=False, env=os.environ)
     assert done.returncode == 0, done.stderr

@@ -197,7 +197,7 @@ def test_a_wire_s_own_board_is_told_from_the_others(jumanji):
         ("jaxmarl/switch_riddle", {"num_agents": 2}, "num_agents must be at least 3"),
         ("jaxmarl/coin_game", {"steps": 1}, "steps must be at least 2"),
         ("mpe/simple_tag", {"num_hunters": 0}, "num_hunters must be at least 1"),
-        ("mpe/simple_reference", {"local_ratio": 2.0}, r"local_ratio must lie in \[0, 1\]"),
+        ("mpe/simple_reference", {"max_steps": 0}, "max_steps must be at least 1"),
     ],
 )
 def test_options_out_of_range_are_one_line(name, options, words):

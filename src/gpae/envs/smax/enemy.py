@@ -14,7 +14,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jax import Array
 
-from gpae.envs.smax.units import ATTACK_RANGE, FIRST_ATTACK, MAP_SIZE, SIGHT_RANGE, State, of_type
+from gpae.envs.smax.units import ATTACK_RANGE, FIRST_ATTACK, MAP_SIZE, SIGHT_RANGE, State, length, of_type
 
 AttackMode = Literal["closest", "random"]
 
@@ -40,10 +40,10 @@ def enemy_actions(state: State, num_allies: int, whither: Array, whom: Array, mo
     # They count the allies from the last to the first; all that follows is [N, M, E].
     others_x, others_y, there = (v[:num_allies][::-1] for v in (state.x, state.y, state.alive))
     x, y = others_x[:, None] - own_x, others_y[:, None] - own_y
-    visible = (jnp.sqrt(y * y + x * x) < sight) & there[:, None] & alive
+    visible = (length(x, y) < sight) & there[:, None] & alive
     # Observations are in units of the sight: the way there and back is rounded.
     x, y = (jnp.where(visible, v / sight * sight, 0.0) for v in (x, y))
-    distance = jnp.sqrt(y * y + x * x)
+    distance = length(x, y)
     close = visible & (distance < reach)
 
     def at(values: Array, number: Array) -> Array:

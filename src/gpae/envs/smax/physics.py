@@ -26,13 +26,14 @@ from gpae.envs.smax.units import (
     SECONDS,
     VELOCITY,
     State,
+    length,
     of_type,
 )
 
 # JaxMARL turns diagonal vectors by 45 degrees; a fused multiplication and addition leaves the rounding of a square.
 _DIAGONAL = np.float32(1.0) / np.sqrt(np.float32(2.0))
 _STEP = _DIAGONAL * _DIAGONAL + _DIAGONAL * _DIAGONAL
-_REST = np.float32(np.float64(_DIAGONAL) ** 2 - np.float64(_DIAGONAL * _DIAGONAL))
+_REST = np.float32(np.float64(_DIAGONAL * _DIAGONAL) - np.float64(_DIAGONAL) ** 2)
 # North, east, south, west.
 MOVE_X = np.array([_REST, _STEP, -_REST, -_STEP], np.float32)
 MOVE_Y = np.array([_STEP, _REST, -_STEP, -_REST], np.float32)
@@ -61,9 +62,11 @@ def push_apart(x: Array, y: Array, radius: Array, solid: Array) -> tuple[Array, 
     def from_one(other: Array, pushed: tuple[Array, Array]) -> tuple[Array, Array]:
         row = partial(jax.lax.dynamic_slice_in_dim, start_index=other, slice_size=1)
         away_x, away_y = x - row(x), y - row(y)
-        distance = jnp.sqrt(away_y * away_y + away_x * away_x) + 1e-6  # of a unit to itself too: it is not pushed
+        distance = length(away_x, away_y) + 1e-6  # of a unit to itself too: it is not pushed
         overlap = jnp.maximum((radius + row(radius)) / distance - 1.0, 0.0) * (weight * row(weight))
-        return pushed[0] + away_x * overlap, pushed[1] + away_y * overlap
+        # Products are rounded before they are added, as JaxMARL's are: a compiler may not fuse through `clip`.
+        push_x, push_y = (jnp.clip(away * overlap, -MAP_SIZE, MAP_SIZE) for away in (away_x, away_y))
+        return pushed[0] + push_x, pushed[1] + push_y
 
     zero = jnp.zeros_like(x)
     push_x, push_y = jax.lax.fori_loop(0, len(x), from_one, (zero, zero))
@@ -107,7 +110,7 @@ def battle(
     def tick(now: tuple[Array, ...], noise: Array) -> tuple[tuple[Array, ...], None]:
         x, y, alive, health, cooldown = now
         away_x, away_y = x - there(x), y - there(y)
-        near = jnp.sqrt(away_y * away_y + away_x * away_x) < reach
+        near = length(away_x, away_y) < reach
         fires = near & alive & there(alive) & ~none & (cooldown <= 0.0)
         health = jnp.maximum(health - damage(target, jnp.where(fires, harm, 0.0), num_allies), 0.0)
         cooldown = cooldown + jnp.where(fires, pause + noise - cooldown, -SECONDS)

@@ -79,6 +79,11 @@ def of_type(table: np.ndarray, types: Array) -> Array:
     return found
 
 
+def length(x: Array, y: Array) -> Array:
+    """Of vectors. Squares are rounded before they are added, as JaxMARL's: compilers do not fuse through `maximum`."""
+    return jnp.sqrt(jnp.maximum(x * x, 0.0) + jnp.maximum(y * y, 0.0))
+
+
 def map_names() -> list[str]:
     """JaxMARL's maps, those that were registered with its `register_scenario` included."""
     return list(MAP_NAME_TO_SCENARIO)

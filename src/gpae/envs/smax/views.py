@@ -16,6 +16,7 @@ from gpae.envs.smax.units import (
     SIGHT_RANGE,
     UNIT_TYPES,
     State,
+    length,
     of_type,
 )
 
@@ -78,6 +79,6 @@ def legal_actions(state: State, num_allies: int) -> Array:
     alive = state.alive[:num_allies, None]
     away_x, away_y = (p[num_allies:] - p[:num_allies, None] for p in (state.x, state.y))
     reach = of_type(ATTACK_RANGE, state.types[:num_allies])[:, None]
-    close = (jnp.sqrt(away_y * away_y + away_x * away_x) < reach) & state.alive[num_allies:]
+    close = (length(away_x, away_y) < reach) & state.alive[num_allies:]
     moves = jnp.broadcast_to(alive, (num_allies, FIRST_ATTACK - 1))
     return jnp.concatenate([moves, jnp.ones((num_allies, 1), bool), close & alive], axis=1)
