@@ -38,7 +38,7 @@ def measure(name, algorithm, updates, networks):
     """Median seconds of an update and of its parts, and the peak memory, of one algorithm in this process."""
     env = make(name)
     if algorithm == "jaxmarl":
-        state, update = jaxmarl_mappo.build(env.jaxmarl)
+        state, update = jaxmarl_mappo.build(make(name, backend="jaxmarl").jaxmarl)
         arguments, calls = (state,), {}
     else:
         config = preset(networks, algorithm).replace(

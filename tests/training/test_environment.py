@@ -45,7 +45,7 @@ def test_environment_options_reach_the_environment():
     spec = make_environment(CONFIG.replace(env="probe/delay", env_options=("length=7", "num_agents=4"))).spec
     assert (spec.episode_limit, spec.num_agents) == (7, 4)
     env = make_environment(CONFIG.replace(env="smax/3m", env_options=("walls_cause_death=no", "max_steps=12")))
-    assert env.jaxmarl._env.walls_cause_death is False
+    assert env.walls_cause_death is False
     assert env.spec.episode_limit == 13
 
 
