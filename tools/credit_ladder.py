@@ -151,7 +151,7 @@ def draw(found):
             draw_size(right, runs, sizes[-1], label, style)
         left.set(xscale="log", yscale="log", xlabel="agents", ylabel=f"environment steps to {GOAL:.0%} of the optimum")
         left.set_xticks(sizes, [str(n) for n in sizes])
-        left.minorticks_off()
+        left.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         left.set_title("solid: median of the seeds; dotted: law, critics without error", loc="left", fontsize=9)
         right.set(yscale="log", xlabel="probability of being right", ylabel="standard deviation of the advantage")
         right.set_title(f"{sizes[-1]} agents; dotted: law, critics without error", loc="left", fontsize=9)

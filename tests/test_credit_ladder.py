@@ -1,0 +1,65 @@
+"""tools/credit_ladder.py: laws, steps and table from what is gathered of a study."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+spec = importlib.util.spec_from_file_location("credit_ladder", Path(__file__).parents[1] / "tools" / "credit_ladder.py")
+ladder = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(ladder)
+
+
+def run(algorithm, agents, steps_to, setting="on-policy", **settings):
+    config = {
+        "algorithm": algorithm,
+        "env": f"teamwork/{agents}",
+        "env_options": ["cues=1", "length=4"],
+        "gamma": 0.99,
+        "lambda": 0.95,
+        "num_envs": 8,
+        "rollout_length": 8,
+        "bootstrap": "sampled",
+        **settings,
+    }
+    return {
+        "run": f"teamwork-{agents}-{algorithm}-{setting}",
+        "setting": setting,
+        "config": config,
+        "curve": [0.4, 0.92],
+        "steps": [640, 1280],
+        "steps_to": steps_to,
+        "advantage_rms": [0.1, 0.05],
+    }
+
+
+def test_the_law_of_a_run_is_that_of_its_options_and_bootstrap():
+    team = ladder.team_of(run("gpae", 8, [])["config"])
+    assert (team.agents, team.cues, team.length, team.actions, team.alike) == (8, 1, 4, 4, False)
+    assert ladder.law_of(run("gpae", 8, [])["config"]) == "others"
+    assert ladder.law_of(run("gpae", 8, [], bootstrap="expected")["config"]) == "others-expected"
+    assert ladder.law_of(run("vdn", 8, [])["config"]) is None
+
+
+def test_seeds_that_never_got_there_are_infinitely_late_and_the_table_counts_them():
+    assert ladder.middle([640, None, 1280]) == 1280
+    assert ladder.middle([640, None, None]) is None
+    table = ladder.table([run("mappo", 2, [640, 640]), run("mappo", 8, [None, None, 640])])
+    assert table[0] == "| method | N = 2 | N = 8 |"
+    assert table[2] == "| mappo (on-policy) | 640 | not reached (1 of 3) |"
+
+
+def test_the_fitted_speed_gives_the_smallest_teams_steps_and_the_figure_is_drawn(tmp_path, monkeypatch):
+    found = [
+        run("mappo", 2, [1920, 1920]),
+        run("mappo", 8, [2560, 2560]),
+        run("gpae", 8, [1280, 1280], setting="expected", bootstrap="expected"),
+        run("vdn", 8, [None, None]),
+    ]
+    lines = ladder.by_method(found, ("on-policy", "expected"))
+    assert list(lines) == ["mappo", "gpae (expected)", "vdn"]
+    speed = ladder.fitted(lines, [2, 8])
+    assert ladder.predictions(found[0]["config"], [2], speed)[0] == pytest.approx(1920, abs=64)
+    monkeypatch.setattr(ladder, "PICTURE", tmp_path / "ladder.png")
+    ladder.draw(found)
+    assert (tmp_path / "ladder.png").read_bytes().startswith(b"\x89PNG")
