@@ -45,6 +45,11 @@ def test_statistics_of_each_environment(made):
     (pair,) = first["improvement"]
     # 0.25, 0.5, 0.75, 0.75 against 0, 0.25, 0.5, 0.5: 1.5, 3, 4 and 4 of 4
     assert pair["probability"][0] == pytest.approx(12.5 / 16)
+    # In quarters 1, 2, 3, 3 and 0, 1, 2, 2: of the 70 share-outs of four and four, the second half is at most 5 in 11:
+    # 0 1 1 2 (three ways), 0 1 1 3 (two), 0 1 2 2 (six).
+    assert pair["difference"] == pytest.approx(0.25)
+    assert pair["p"] == pair["p_holm"] == pytest.approx(22 / 70, abs=1e-6)
+    assert (pair["p_smallest"], pair["exact"]) == (pytest.approx(2 / 70, abs=1e-6), True)
     profile = dict(zip(first["profile"]["x"], first["profile"]["methods"]["gpae (off-policy)"]["value"], strict=True))
     assert (profile[0.2], profile[0.5], profile[0.75]) == (1.0, 0.75, 0.5)
     assert mappo["seeds"]["seed_1"] == {"final": 0.25, "absolute": 0.25}
@@ -62,7 +67,7 @@ def test_statistics_over_environments(made):
 
 def test_what_to_beware_of_is_said(made):
     _, said, report = made
-    assert any("fewer than 5 seeds, which is too few" in text for text in report["remarks"])
+    assert any("fewer than 10 seeds, which is too few" in text for text in report["remarks"])
     assert report["differences"] == [
         "smax/3m: seeds differ: 0, 1, 2, 3 (gpae (off-policy)); 0, 1, 2 (mappo (off-policy))",
         "smax/3m: seeds trained at once differ: 4 (gpae (off-policy)); 3 (mappo (off-policy)); a seed alone and the"
@@ -77,6 +82,8 @@ def test_tables(made):
     assert "| gpae (off-policy) | 4 (too few) | 62.5 [" in text
     assert "not reached (0 of 4 seeds)" in text
     assert "| gpae (off-policy) | mappo (off-policy) | 4 and 4 (too few) | 0.78 [" in text
+    assert "| +25.0 | 0.31 | 0.31 |" in text
+    assert "exact; p (Holm): corrected for the one comparison of this table." in text
     assert "JaxMARL before 0.2.0" in text
     assert "elapsed" not in text
     tex = (folder / "tables.tex").read_text()
@@ -97,6 +104,17 @@ def test_tables(made):
     }
     assert "| smax/3m | gpae (off-policy) | 4 | 1 | 100 | 328 | 500 |" in (folder / "timing.md").read_text()
     assert report["timing"][0]["seconds_to"]["0.5"]["median"] == 100.0
+
+
+def test_few_seeds_cannot_tell_a_difference_from_chance_and_that_is_said(tmp_path):
+    for algorithm, rates in (("gpae", [[1.0]] * 3), ("mappo", [[0.0]] * 3)):
+        config = configure(algorithm, total_steps=8192, evaluation_episodes=8)
+        write_run(tmp_path / algorithm, config, rates, [1.0] * 3)
+    write_report([tmp_path], resamples=20)
+    page = (tmp_path / "report" / "report.html").read_text()
+    words = "the smallest p that can come out is 0.1, and after the correction 0.1: no difference, however large"
+    assert words in page
+    assert words in (tmp_path / "report" / "tables.md").read_text()
 
 
 def test_figures(made):

@@ -11,6 +11,7 @@ import numpy as np
 
 from gpae.report.differences import differences, settings_that_differ
 from gpae.report.load import Result
+from gpae.report.permutation import DRAWS, holm, permutation_test, smallest_corrected
 from gpae.report.published import CAUTION, published
 from gpae.report.scores import is_rate
 from gpae.report.statistics import FEW, Bootstrap, Interval, first_reached, median_reached
@@ -41,6 +42,8 @@ def build(
             "resamples": bootstrap.resamples,
             "seed": bootstrap.seed,
             "rliable": importlib.metadata.version("rliable"),
+            "test": "two-sided permutation tests of means, Holm's correction over the pairs of each table",
+            "draws": DRAWS,
         },
         "remarks": remarks,
         "differences": differences(results),
@@ -175,10 +178,24 @@ def _unit(scores: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _improvements(scores: dict[str, np.ndarray], bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Every pair of methods: how probable it is that one is better, and that their difference is chance."""
     names = list(scores)
     pairs = [(x, y) for i, x in enumerate(names) for y in names[i + 1 :]]
+    tests = {(x, y): permutation_test(scores[x], scores[y], bootstrap.seed) for x, y in pairs}
+    corrected = holm({pair: test.p for pair, test in tests.items()})
     return [
-        {"method": x, "over": y, "probability": _triple(bootstrap.improvement(scores[x], scores[y]))} for x, y in pairs
+        {
+            "method": x,
+            "over": y,
+            "probability": _triple(bootstrap.improvement(scores[x], scores[y])),
+            "difference": number(tests[x, y].difference),
+            "p": number(tests[x, y].p),
+            "p_holm": number(corrected[x, y]),
+            "p_smallest": number(tests[x, y].smallest),
+            "p_holm_smallest": number(smallest_corrected(list(tests.values()))),
+            "exact": tests[x, y].exact,
+        }
+        for x, y in pairs
     ]
 
 

@@ -122,7 +122,8 @@ class _Page:
         if block["improvement"]:
             what = f"Probability of improvement, by the {block['compared_by']} metric"
             parts.append(f"<details{' open' if len(block['improvement']) <= 6 else ''}><summary>{what}</summary>")
-            parts.append(self.table(tables.improvement_table(block), what) + "</details>")
+            said = f'<p class="soft">{_e(tables.tested(block, self.report["statistics"]["draws"]))}</p>'
+            parts.append(f"{self.table(tables.improvement_table(block), what)}{said}</details>")
         if block["env"] in self.replays:
             method, run, film = self.replays[block["env"]]
             source = "data:image/gif;base64," + base64.b64encode(film).decode()

@@ -13,6 +13,9 @@ KINDS = ("final", "absolute")
 REACHED = (0.5, 0.8, 0.9)
 """Win rates whose first reaching is told."""
 
+LEVEL = 0.05
+"""What p-values are held against where they cannot come below it."""
+
 Table = tuple[list[str], list[list[str]]]
 """Header and rows."""
 
@@ -74,13 +77,42 @@ def shown_reached(found: Mapping[str, Any], form: str) -> str:
 
 
 def improvement_table(block: Mapping[str, Any]) -> Table:
-    """Header and rows: method, other, n of both, probability."""
+    """Header and rows: method, other, n of both, probability, difference of means, p-values."""
     entry = {e["method"]: e for e in block["methods"]}
+    rate = is_rate(block["metric"])
     rows = []
     for e in block["improvement"]:
         seeds = _seeds(entry[e["method"]], entry[e["over"]])
-        rows.append([e["method"], e["over"], seeds, "{:.2f} [{:.2f}, {:.2f}]".format(*e["probability"])])
-    return ["method", "over", "seeds", "probability of improvement"], rows
+        difference = f"{100 * e['difference']:+.1f}" if rate else f"{e['difference']:+.4g}"
+        probability = "{:.2f} [{:.2f}, {:.2f}]".format(*e["probability"])
+        rows.append([e["method"], e["over"], seeds, probability, difference, shown_p(e["p"]), shown_p(e["p_holm"])])
+    header = ["method", "over", "seeds", "probability of improvement"]
+    return [*header, f"difference of means{', points' if rate else ''}", "p", "p (Holm)"], rows
+
+
+def shown_p(p: float) -> str:
+    """A p-value, as far as its digits mean anything."""
+    return f"{p:.2g}" if p >= 0.001 else "< 0.001"
+
+
+def tested(block: Mapping[str, Any], draws: int) -> str:
+    """What the p-values of a block's pairs are, and how small they can become at all."""
+    pairs = block["improvement"]
+    exact = [e["exact"] for e in pairs]
+    how = f"exact for {sum(exact)} of {len(exact)} pairs, from {draws:,} draws for the others"
+    how = "exact" if all(exact) else how if any(exact) else f"from {draws:,} draws"
+    within = ", runs changing sides within each environment" if block["env"] is None else ""
+    text = (
+        f"p: two-sided permutation tests of the difference of means, {how}{within}; p (Holm): corrected for "
+        f"{'the one comparison' if len(pairs) == 1 else f'all {len(pairs)} comparisons'} of this table."
+    )
+    least, corrected = min(e["p_smallest"] for e in pairs), pairs[0]["p_holm_smallest"]
+    if corrected > LEVEL:
+        text += (
+            f" With so few seeds the smallest p that can come out is {shown_p(least)}, and after the correction "
+            f"{shown_p(corrected)}: no difference, however large, can be told from chance at {LEVEL:g} here."
+        )
+    return text
 
 
 def published_table(entry: Mapping[str, Any]) -> Table:
@@ -153,6 +185,7 @@ def markdown(report: Mapping[str, Any]) -> str:
             parts += ["Median over seeds of the first evaluation at or above a win rate:", _markdown_table(steps)]
         if block["improvement"]:
             parts += [f"By the {block['compared_by']} metric:", _markdown_table(improvement_table(block))]
+            parts.append(tested(block, report["statistics"]["draws"]))
     for entry in report["published"]:
         parts += [f"## {entry['env']}: ours and published", entry["caution"], _markdown_table(published_table(entry))]
     if report["settings"]:
