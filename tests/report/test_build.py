@@ -117,6 +117,88 @@ def test_few_seeds_cannot_tell_a_difference_from_chance_and_that_is_said(tmp_pat
     assert words in (tmp_path / "report" / "tables.md").read_text()
 
 
+def test_each_seed_is_shown(made):
+    folder, _, report = made
+    gpae = report["environments"][0]["methods"][0]
+    assert gpae["seed_curves"]["seed_1"] == [0.25, 0.5]
+    page = (folder / "report.html").read_text()
+    assert page.count('<polyline class="seed"') == page.count('<circle class="seed"') == 4 * 4 - 1
+    assert "gpae (off-policy), seed_1: 50.0 %" in page
+    svg = (folder / "figures" / "smax-2s3z-intervals.svg").read_text()
+    assert "a dot for each seed" in svg
+
+
+def test_the_optimality_gap_is_told_where_the_best_is_known(made, tmp_path):
+    folder, _, report = made
+    assert report["environments"][0]["methods"][0]["gap"]["final"][0] == pytest.approx(1 - 0.5625)
+    assert report["aggregate"]["methods"][0]["gap"]["absolute"][0] > 0
+    assert "absolute optimality gap, %" in (folder / "tables.md").read_text()
+    write_run(tmp_path / "run", CONFIG.replace(env="mpe/simple_spread"), [[-4.0, -2.0]], [-1.0])
+    write_report([tmp_path / "run"], tmp_path / "out", resamples=10)
+    (block,) = json.loads((tmp_path / "out" / "report.json").read_text())["environments"]
+    assert "gap" not in block["methods"][0]
+    assert block["scale"] == {"low": -1.0, "high": -1.0, "fixed": False}
+    assert "optimality gap, %" not in (tmp_path / "out" / "tables.md").read_text()
+
+
+def test_a_scale_that_is_given_does_not_move_with_the_runs_at_hand(tmp_path, capsys):
+    for algorithm, score in (("gpae", -20.0), ("mappo", -30.0)):
+        for env in ("mpe/simple_spread", "mpe/other"):
+            config = configure(algorithm, total_steps=8192, evaluation_episodes=8, env=env)
+            write_run(tmp_path / "runs" / f"{algorithm}-{env[4:]}", config, [[score]] * 2, [score] * 2)
+    runs = [tmp_path / "runs"]
+    write_report(runs, tmp_path / "free", resamples=10)
+    free = json.loads((tmp_path / "free" / "report.json").read_text())["aggregate"]
+    assert [entry["absolute"]["mean"][0] for entry in free["methods"]] == [1.0, 0.0]
+    assert "(the lowest and highest of these runs)" in (tmp_path / "free" / "tables.md").read_text()
+    scales = ["mpe/simple_spread=-60:-10", "mpe/other=-50:0"]
+    command = ["report", str(runs[0]), "-o", str(tmp_path / "fixed"), "--resamples", "10", "--scale"]
+    assert main([*command, *scales]) == 0
+    fixed = json.loads((tmp_path / "fixed" / "report.json").read_text())["aggregate"]
+    assert [entry["absolute"]["mean"][0] for entry in fixed["methods"]] == pytest.approx([0.7, 0.5])
+    assert [entry["gap"]["absolute"][0] for entry in fixed["methods"]] == pytest.approx([0.3, 0.5])
+    assert "mpe/simple_spread from -60 to -10" in (tmp_path / "fixed" / "tables.md").read_text()
+    for wrong in ("mpe/simple_spread", "a=3", "a=2:1", "a=0:inf", "=0:1"):
+        assert main([*command, wrong]) == 2
+        assert "ENVIRONMENT=LOW:HIGH" in capsys.readouterr().err
+    assert "a scale is given for smax/3m" in write_report(runs, tmp_path / "x", resamples=5, scales={"smax/3m": (0, 1)})
+
+
+def test_returns_of_a_known_range_have_it_as_their_scale(tmp_path):
+    write_run(tmp_path / "run", CONFIG, [[0.5, 0.75]], [0.5])
+    evaluations = tmp_path / "run" / "evaluations.json"
+    evaluations.write_text(evaluations.read_text().replace("win_rate", "return"))
+    write_report([tmp_path / "run"], tmp_path / "out", resamples=10)
+    (block,) = json.loads((tmp_path / "out" / "report.json").read_text())["environments"]
+    assert block["scale"] == {"low": 0.0, "high": 2.0, "fixed": True}
+    assert block["methods"][0]["gap"]["final"][0] == pytest.approx(1 - 0.75 / 2)
+
+
+def test_greedy_and_sampled_stand_side_by_side(tmp_path):
+    write_run(tmp_path / "a", CONFIG, [[0.5], [1.0]], [0.75, 0.75], sampled=0.25)
+    write_run(tmp_path / "b", CONFIG.replace(window=2), [[0.5], [1.0]], [0.5, 0.5])
+    write_report([tmp_path], tmp_path / "out", resamples=10)
+    text = (tmp_path / "out" / "tables.md").read_text()
+    row = "| gpae (window 1) | 2 (too few) | 75.0 [50.0, 100.0] | 25.0 [25.0, 25.0] | 75.0 [75.0, 75.0] | 25.0 ["
+    assert row in text
+    assert "Greedy and sampled actions side by side" in (tmp_path / "out" / "report.html").read_text()
+    (block,) = json.loads((tmp_path / "out" / "report.json").read_text())["environments"]
+    assert ["sampled" in entry for entry in block["methods"]] == [True, False]
+
+
+def test_a_report_of_before_these_figures_can_be_held_against(made, tmp_path):
+    folder, _, report = made
+    for block in report["environments"]:
+        del block["scale"]
+        for pair in block["improvement"]:
+            del pair["p"], pair["p_holm"], pair["difference"]
+        for entry in block["methods"]:
+            del entry["gap"], entry["seed_curves"]
+    (tmp_path / "old.json").write_text(json.dumps(report))
+    said = write_report([folder.parent], tmp_path / "out", resamples=100, against=tmp_path / "old.json")
+    assert "every score is as in" in said
+
+
 def test_figures(made):
     folder, _, _ = made
     names = {f"{env}-{kind}" for env in ("all", "smax-2s3z", "smax-3m") for kind in ("curve", "intervals", "profile")}

@@ -43,13 +43,28 @@ def _key(env: str) -> str:
 
 
 def aggregate_table(block: Mapping[str, Any]) -> Table:
-    """Header and rows: method, n, and each statistic of final and absolute metric."""
+    """Header and rows: method, n, each statistic of final and absolute metric, and the optimality gap if known."""
     show = percent(block["metric"])
     header = ["method", "seeds"] + [f"{kind} {name}" for kind in KINDS for name in ("IQM", "mean", "median")]
+    gap = block["compared_by"] if any("gap" in entry for entry in block["methods"]) else None
+    header += [f"{gap} optimality gap, %"] if gap else []
     rows = []
     for entry in block["methods"]:
         cells = [show((entry[kind] or {}).get(name)) for kind in KINDS for name in ("iqm", "mean", "median")]
+        cells += [percent("win_rate")(entry.get("gap", {}).get(gap))] if gap else []
         rows.append([entry["method"], _seeds(entry), *cells])
+    return header, rows
+
+
+def sampled_table(block: Mapping[str, Any]) -> Table:
+    """Header and rows: IQM with greedy and with sampled actions side by side; no rows where nothing was sampled."""
+    show = percent(block["metric"])
+    header = ["method", "seeds", *(f"{kind} IQM, {how}" for kind in KINDS for how in ("greedy", "sampled"))]
+    rows = []
+    for entry in block["methods"]:
+        if sampled := entry.get("sampled"):
+            pairs = [(entry[kind], sampled.get(kind)) for kind in KINDS]
+            rows.append([entry["method"], _seeds(entry), *(show((x or {}).get("iqm")) for pair in pairs for x in pair)])
     return header, rows
 
 
@@ -158,7 +173,11 @@ def settings_table(report: Mapping[str, Any]) -> Table:
 def caption(block: Mapping[str, Any]) -> str:
     """What a table's figures are."""
     if block["env"] is None:
-        scaled = f"; returns of {', '.join(block['scaled'])} scaled to [0, 1]" if block["scaled"] else ""
+        scales = [
+            f"{env} from {low:.4g} to {high:.4g}{'' if fixed else ' (the lowest and highest of these runs)'}"
+            for env, (low, high, fixed) in block["scaled"].items()
+        ]
+        scaled = f"; returns scaled to [0, 1]: {', '.join(scales)}" if scales else ""
         without = f"; not run in all of them: {', '.join(block['left_out'])}" if block["left_out"] else ""
         return f"Scores over {', '.join(block['environments'])}, in %{scaled}{without}"
     return "Greedy win rate, in %" if is_rate(block["metric"]) else f"{block['metric'].replace('_', ' ')}"
@@ -170,7 +189,7 @@ def explained(report: Mapping[str, Any]) -> str:
     return (
         f"Brackets: 95 % intervals of a bootstrap over seeds, stratified by environment ({s['resamples']:,} resamples, "
         f"seed {s['seed']}, rliable {s['rliable']}). Final: the last evaluation of training. Absolute: the best "
-        "parameters, evaluated on new episodes."
+        "parameters, evaluated on new episodes. Optimality gap: how far scores stay below the best that there is, in %."
     )
 
 
@@ -181,6 +200,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         parts.append("\n".join(f"- {text}" for text in beware))
     for block in blocks(report):
         parts += [f"## {block['title']}", f"{caption(block)}.", _markdown_table(aggregate_table(block))]
+        if (sampled := sampled_table(block))[1]:
+            parts += ["Greedy and sampled actions side by side:", _markdown_table(sampled)]
         if (steps := steps_table(block))[1]:
             parts += ["Median over seeds of the first evaluation at or above a win rate:", _markdown_table(steps)]
         if block["improvement"]:
