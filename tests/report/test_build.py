@@ -124,6 +124,10 @@ def test_each_seed_is_shown(made):
     page = (folder / "report.html").read_text()
     assert page.count('<polyline class="seed"') == page.count('<circle class="seed"') == 4 * 4 - 1
     assert "gpae (off-policy), seed_1: 50.0 %" in page
+    # Two seeds are at 75 %: both are seen.
+    for figure in re.findall(r"<figure><h3>Each seed.*?</figure>", page):
+        dots = re.findall(r'<circle class="seed" (.*?) r=', figure)
+        assert len(dots) == len(set(dots)) > 6
     svg = (folder / "figures" / "smax-2s3z-intervals.svg").read_text()
     assert "a dot for each seed" in svg
 
@@ -218,7 +222,27 @@ def test_ours_stand_beside_the_published(made):
     assert entry["ours"][0]["environment_version"] == "JaxMARL 0.2.0"
     assert {other["algorithm"] for other in entry["others"]} == {"ippo", "mappo"}
     headline = published("smax/5m_vs_6m")[0]
+    assert headline["actions"].startswith("not said")
     assert (headline["win_percent"], headline["spread"], headline["steps"]) == (93.7, 1.0, 10_000_000)
+
+
+def test_published_figures_say_how_they_were_made_and_disputed_ones_are_marked(tmp_path):
+    config = CONFIG.replace(env="smax/3s5z_vs_3s6z")
+    write_run(tmp_path / "a", config, [[0.5], [0.75]], [0.5, 0.5], sampled=0.25)
+    write_report([tmp_path / "a"], tmp_path / "out", resamples=10)
+    text = (tmp_path / "out" / "tables.md").read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith(("| ours", "| published"))]
+    assert [(row[2], row[3]) for row in rows[:2]] == [("62.5 [50.0, 75.0]", "greedy"), ("25.0", "sampled")]
+    disputed = [(row[1], row[2]) for row in rows if "disputed" in row[2]]
+    assert disputed == [
+        ("MAPPO", "2.6 ± 0.7 (disputed)"),
+        ("MAPPO", "35 (disputed)"),
+        ("recurrent MAPPO", "76 (disputed)"),
+    ]
+    (mava,) = [row for row in rows if row[1] == "recurrent IPPO"]
+    assert (mava[3], mava[4]) == ("sampled", "10")
+    entries = [entry for env in ("smax/2s3z", "smax/5m_vs_6m", "mabrax/ant_8x1") for entry in published(env)]
+    assert all({"actions", "environment_version", "seeds", "source", "steps"} <= set(entry) for entry in entries)
 
 
 def test_the_same_runs_give_the_same_bytes(made, tmp_path):

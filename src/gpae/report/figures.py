@@ -15,7 +15,7 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from gpae.diagnostics.style import COLOURS, LINES, MARKERS, drawing
 from gpae.report.scores import is_rate
-from gpae.report.spread import seed_scores
+from gpae.report.spread import seed_dots
 from gpae.report.tables import blocks, made_with
 
 _MOST_TOGETHER = 6
@@ -174,7 +174,7 @@ def _small_curves(
 def _intervals(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figure:
     entries = block["methods"][::-1]
     kind = block["compared_by"]
-    dots = ", a dot for each seed" if any(seed_scores(entry, kind) for entry in entries) else ""
+    dots = ", a dot for each seed" if any(seed_dots(entry, kind) for entry in entries) else ""
     title = f"{block['title']}: IQM of the {kind} metric, 95 % intervals{dots}"
     figure, axes = _figure(1.5 + 0.32 * len(entries), title, left=0.3)
     for place, entry in enumerate(entries):
@@ -183,8 +183,9 @@ def _intervals(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figure:
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         axes.plot([low, high], [place, place], color=colour, linewidth=6, alpha=0.3, solid_capstyle="butt")
         axes.plot([value], [place], color=colour, marker=marker, markersize=7, linestyle="none")
-        seeds = seed_scores(entry, kind)
-        axes.plot(seeds, [place] * len(seeds), "o", color="0.2", markersize=3.5, fillstyle="none", markeredgewidth=0.8)
+        for _, score, aside in seed_dots(entry, kind):
+            shifted = place + 0.06 * aside
+            axes.plot([score], [shifted], "o", color="0.2", markersize=3.5, fillstyle="none", markeredgewidth=0.8)
     axes.set_yticks(range(len(entries)), [f"{e['method']}, n = {e['n']}" for e in entries])
     axes.set_ylim(-0.6, len(entries) - 0.4)
     axes.set_xlabel(_called(block))

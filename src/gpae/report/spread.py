@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +14,18 @@ from gpae.report.scores import is_rate
 _WIDTH, _ROW, _LEFT, _RIGHT, _TOP, _FOOT = 640, 34, 16, 624, 6, 44
 
 
-def seed_scores(entry: Mapping[str, Any], kind: str) -> list[float]:
-    """What each seed of a method reached; none where methods are put together over environments."""
-    found = [seed[kind] for seed in entry.get("seeds", {}).values()]
-    return [score for score in found if score is not None]
+def seed_dots(entry: Mapping[str, Any], kind: str) -> list[tuple[str, float, int]]:
+    """Seed, what it reached, and how far to move its dot so that seeds of one score are all seen: 0, 1, -1, 2, -2, ...
+
+    None where methods are put together over environments.
+    """
+    dots, before = [], Counter[float]()
+    for seed, found in entry.get("seeds", {}).items():
+        if (score := found[kind]) is not None:
+            rank = before[round(score, 2)]
+            before[round(score, 2)] += 1
+            dots.append((seed, score, (rank + 1) // 2 * (1 if rank % 2 else -1)))
+    return dots
 
 
 def spread(block: Mapping[str, Any], numbers: Mapping[str, int], colours: int) -> str:
@@ -28,7 +37,9 @@ def spread(block: Mapping[str, Any], numbers: Mapping[str, int], colours: int) -
       colours: how many the page has.
     """
     kind, entries = block["compared_by"], block["methods"]
-    every = [x for e in entries for x in (*seed_scores(e, kind), *e[kind]["iqm"]) if x is not None]
+    every = [
+        x for e in entries for x in (*(score for _, score, _ in seed_dots(e, kind)), *e[kind]["iqm"]) if x is not None
+    ]
     rate = is_rate(block["metric"])
     low, high = (0.0, 1.0) if rate else (min(every, default=0.0), max(every, default=1.0))
     bottom = _TOP + _ROW * len(entries)
@@ -57,13 +68,12 @@ def spread(block: Mapping[str, Any], numbers: Mapping[str, int], colours: int) -
             bar = max(2.0, px(most) - px(least))
             parts.append(f'<rect x="{px(least)}" y="{y - 5}" width="{bar}" height="10" fill="{colour}" opacity=".25"/>')
             parts.append(f'<rect x="{px(value) - 1}" y="{y - 7}" width="3" height="14" fill="{colour}"/>')
-        for seed, found in entry["seeds"].items():
-            if found[kind] is not None:
-                told = html.escape(f"{entry['method']}, {seed}: {shown(found[kind])}", quote=True)
-                parts.append(
-                    f'<circle class="seed" cx="{px(found[kind])}" cy="{y}" r="3.5" stroke="{colour}">'
-                    f"<title>{told}</title></circle>"
-                )
+        for seed, score, aside in seed_dots(entry, kind):
+            told = html.escape(f"{entry['method']}, {seed}: {shown(score)}", quote=True)
+            parts.append(
+                f'<circle class="seed" cx="{px(score)}" cy="{y + 2.5 * aside:g}" r="3.5" stroke="{colour}">'
+                f"<title>{told}</title></circle>"
+            )
     what = f"Each seed, by the {kind} metric"
     label = html.escape(f"{block['env']}: {what}. The values stand in report.json.", quote=True)
     return (
