@@ -21,7 +21,9 @@ VERSIONS = {
 }
 
 
-def write_run(path: Path, config: ExperimentConfig, curves, absolute=None, seconds=100.0, film=False, **versions):
+def write_run(
+    path: Path, config: ExperimentConfig, curves, absolute=None, seconds=100.0, film=False, sampled=None, **versions
+):
     """A run whose greedy win rate, or return without wins, is curves[seed][evaluation].
 
     Args:
@@ -31,6 +33,7 @@ def write_run(path: Path, config: ExperimentConfig, curves, absolute=None, secon
       absolute: [seeds]; None leaves the run unfinished.
       seconds: of training.
       film: write a replay.
+      sampled: win rate or return of sampled actions, the same in all evaluations; None: nothing was sampled.
       versions: what differs from `VERSIONS`.
     """
     path.mkdir(parents=True)
@@ -49,6 +52,9 @@ def write_run(path: Path, config: ExperimentConfig, curves, absolute=None, secon
         }
         if absolute is not None:
             steps["absolute_metrics"] = {metric: _episodes(absolute[i], 10 * episodes, metric)}
+        if sampled is not None:
+            for found in steps.values():
+                found[f"sampled_{metric}"] = _episodes(sampled, episodes, metric)
         of_seeds[f"seed_{config.seed + i}"] = steps
     family, _, task = config.env.partition("/")
     (path / "evaluations.json").write_text(json.dumps({family: {task: {config.algorithm.name: of_seeds}}}))

@@ -45,6 +45,11 @@ def test_statistics_of_each_environment(made):
     (pair,) = first["improvement"]
     # 0.25, 0.5, 0.75, 0.75 against 0, 0.25, 0.5, 0.5: 1.5, 3, 4 and 4 of 4
     assert pair["probability"][0] == pytest.approx(12.5 / 16)
+    # In quarters 1, 2, 3, 3 and 0, 1, 2, 2: of the 70 share-outs of four and four, the second half is at most 5 in 11:
+    # 0 1 1 2 (three ways), 0 1 1 3 (two), 0 1 2 2 (six).
+    assert pair["difference"] == pytest.approx(0.25)
+    assert pair["p"] == pair["p_holm"] == pytest.approx(22 / 70, abs=1e-6)
+    assert (pair["p_smallest"], pair["exact"]) == (pytest.approx(2 / 70, abs=1e-6), True)
     profile = dict(zip(first["profile"]["x"], first["profile"]["methods"]["gpae (off-policy)"]["value"], strict=True))
     assert (profile[0.2], profile[0.5], profile[0.75]) == (1.0, 0.75, 0.5)
     assert mappo["seeds"]["seed_1"] == {"final": 0.25, "absolute": 0.25}
@@ -62,7 +67,7 @@ def test_statistics_over_environments(made):
 
 def test_what_to_beware_of_is_said(made):
     _, said, report = made
-    assert any("fewer than 5 seeds, which is too few" in text for text in report["remarks"])
+    assert any("fewer than 10 seeds, which is too few" in text for text in report["remarks"])
     assert report["differences"] == [
         "smax/3m: seeds differ: 0, 1, 2, 3 (gpae (off-policy)); 0, 1, 2 (mappo (off-policy))",
         "smax/3m: seeds trained at once differ: 4 (gpae (off-policy)); 3 (mappo (off-policy)); a seed alone and the"
@@ -77,6 +82,8 @@ def test_tables(made):
     assert "| gpae (off-policy) | 4 (too few) | 62.5 [" in text
     assert "not reached (0 of 4 seeds)" in text
     assert "| gpae (off-policy) | mappo (off-policy) | 4 and 4 (too few) | 0.78 [" in text
+    assert "| +25.0 | 0.31 | 0.31 |" in text
+    assert "exact; p (Holm): corrected for the one comparison of this table." in text
     assert "JaxMARL before 0.2.0" in text
     assert "elapsed" not in text
     tex = (folder / "tables.tex").read_text()
@@ -99,6 +106,103 @@ def test_tables(made):
     assert report["timing"][0]["seconds_to"]["0.5"]["median"] == 100.0
 
 
+def test_few_seeds_cannot_tell_a_difference_from_chance_and_that_is_said(tmp_path):
+    for algorithm, rates in (("gpae", [[1.0]] * 3), ("mappo", [[0.0]] * 3)):
+        config = configure(algorithm, total_steps=8192, evaluation_episodes=8)
+        write_run(tmp_path / algorithm, config, rates, [1.0] * 3)
+    write_report([tmp_path], resamples=20)
+    page = (tmp_path / "report" / "report.html").read_text()
+    words = "the smallest p that can come out is 0.1, and after the correction 0.1: no difference, however large"
+    assert words in page
+    assert words in (tmp_path / "report" / "tables.md").read_text()
+
+
+def test_each_seed_is_shown(made):
+    folder, _, report = made
+    gpae = report["environments"][0]["methods"][0]
+    assert gpae["seed_curves"]["seed_1"] == [0.25, 0.5]
+    page = (folder / "report.html").read_text()
+    assert page.count('<polyline class="seed"') == page.count('<circle class="seed"') == 4 * 4 - 1
+    assert "gpae (off-policy), seed_1: 50.0 %" in page
+    # Two seeds are at 75 %: both are seen.
+    for figure in re.findall(r"<figure><h3>Each seed.*?</figure>", page):
+        dots = re.findall(r'<circle class="seed" (.*?) r=', figure)
+        assert len(dots) == len(set(dots)) > 6
+    svg = (folder / "figures" / "smax-2s3z-intervals.svg").read_text()
+    assert "a dot for each seed" in svg
+
+
+def test_the_optimality_gap_is_told_where_the_best_is_known(made, tmp_path):
+    folder, _, report = made
+    assert report["environments"][0]["methods"][0]["gap"]["final"][0] == pytest.approx(1 - 0.5625)
+    assert report["aggregate"]["methods"][0]["gap"]["absolute"][0] > 0
+    assert "absolute optimality gap, %" in (folder / "tables.md").read_text()
+    write_run(tmp_path / "run", CONFIG.replace(env="mpe/simple_spread"), [[-4.0, -2.0]], [-1.0])
+    write_report([tmp_path / "run"], tmp_path / "out", resamples=10)
+    (block,) = json.loads((tmp_path / "out" / "report.json").read_text())["environments"]
+    assert "gap" not in block["methods"][0]
+    assert block["scale"] == {"low": -1.0, "high": -1.0, "fixed": False}
+    assert "optimality gap, %" not in (tmp_path / "out" / "tables.md").read_text()
+
+
+def test_a_scale_that_is_given_does_not_move_with_the_runs_at_hand(tmp_path, capsys):
+    for algorithm, score in (("gpae", -20.0), ("mappo", -30.0)):
+        for env in ("mpe/simple_spread", "mpe/other"):
+            config = configure(algorithm, total_steps=8192, evaluation_episodes=8, env=env)
+            write_run(tmp_path / "runs" / f"{algorithm}-{env[4:]}", config, [[score]] * 2, [score] * 2)
+    runs = [tmp_path / "runs"]
+    write_report(runs, tmp_path / "free", resamples=10)
+    free = json.loads((tmp_path / "free" / "report.json").read_text())["aggregate"]
+    assert [entry["absolute"]["mean"][0] for entry in free["methods"]] == [1.0, 0.0]
+    assert "(the lowest and highest of these runs)" in (tmp_path / "free" / "tables.md").read_text()
+    scales = ["mpe/simple_spread=-60:-10", "mpe/other=-50:0"]
+    command = ["report", str(runs[0]), "-o", str(tmp_path / "fixed"), "--resamples", "10", "--scale"]
+    assert main([*command, *scales]) == 0
+    fixed = json.loads((tmp_path / "fixed" / "report.json").read_text())["aggregate"]
+    assert [entry["absolute"]["mean"][0] for entry in fixed["methods"]] == pytest.approx([0.7, 0.5])
+    assert [entry["gap"]["absolute"][0] for entry in fixed["methods"]] == pytest.approx([0.3, 0.5])
+    assert "mpe/simple_spread from -60 to -10" in (tmp_path / "fixed" / "tables.md").read_text()
+    for wrong in ("mpe/simple_spread", "a=3", "a=2:1", "a=0:inf", "=0:1"):
+        assert main([*command, wrong]) == 2
+        assert "ENVIRONMENT=LOW:HIGH" in capsys.readouterr().err
+    assert "a scale is given for smax/3m" in write_report(runs, tmp_path / "x", resamples=5, scales={"smax/3m": (0, 1)})
+
+
+def test_returns_of_a_known_range_have_it_as_their_scale(tmp_path):
+    write_run(tmp_path / "run", CONFIG, [[0.5, 0.75]], [0.5])
+    evaluations = tmp_path / "run" / "evaluations.json"
+    evaluations.write_text(evaluations.read_text().replace("win_rate", "return"))
+    write_report([tmp_path / "run"], tmp_path / "out", resamples=10)
+    (block,) = json.loads((tmp_path / "out" / "report.json").read_text())["environments"]
+    assert block["scale"] == {"low": 0.0, "high": 2.0, "fixed": True}
+    assert block["methods"][0]["gap"]["final"][0] == pytest.approx(1 - 0.75 / 2)
+
+
+def test_greedy_and_sampled_stand_side_by_side(tmp_path):
+    write_run(tmp_path / "a", CONFIG, [[0.5], [1.0]], [0.75, 0.75], sampled=0.25)
+    write_run(tmp_path / "b", CONFIG.replace(window=2), [[0.5], [1.0]], [0.5, 0.5])
+    write_report([tmp_path], tmp_path / "out", resamples=10)
+    text = (tmp_path / "out" / "tables.md").read_text()
+    row = "| gpae (window 1) | 2 (too few) | 75.0 [50.0, 100.0] | 25.0 [25.0, 25.0] | 75.0 [75.0, 75.0] | 25.0 ["
+    assert row in text
+    assert "Greedy and sampled actions side by side" in (tmp_path / "out" / "report.html").read_text()
+    (block,) = json.loads((tmp_path / "out" / "report.json").read_text())["environments"]
+    assert ["sampled" in entry for entry in block["methods"]] == [True, False]
+
+
+def test_a_report_of_before_these_figures_can_be_held_against(made, tmp_path):
+    folder, _, report = made
+    for block in report["environments"]:
+        del block["scale"]
+        for pair in block["improvement"]:
+            del pair["p"], pair["p_holm"], pair["difference"]
+        for entry in block["methods"]:
+            del entry["gap"], entry["seed_curves"]
+    (tmp_path / "old.json").write_text(json.dumps(report))
+    said = write_report([folder.parent], tmp_path / "out", resamples=100, against=tmp_path / "old.json")
+    assert "every score is as in" in said
+
+
 def test_figures(made):
     folder, _, _ = made
     names = {f"{env}-{kind}" for env in ("all", "smax-2s3z", "smax-3m") for kind in ("curve", "intervals", "profile")}
@@ -118,7 +222,27 @@ def test_ours_stand_beside_the_published(made):
     assert entry["ours"][0]["environment_version"] == "JaxMARL 0.2.0"
     assert {other["algorithm"] for other in entry["others"]} == {"ippo", "mappo"}
     headline = published("smax/5m_vs_6m")[0]
+    assert headline["actions"].startswith("not said")
     assert (headline["win_percent"], headline["spread"], headline["steps"]) == (93.7, 1.0, 10_000_000)
+
+
+def test_published_figures_say_how_they_were_made_and_disputed_ones_are_marked(tmp_path):
+    config = CONFIG.replace(env="smax/3s5z_vs_3s6z")
+    write_run(tmp_path / "a", config, [[0.5], [0.75]], [0.5, 0.5], sampled=0.25)
+    write_report([tmp_path / "a"], tmp_path / "out", resamples=10)
+    text = (tmp_path / "out" / "tables.md").read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith(("| ours", "| published"))]
+    assert [(row[2], row[3]) for row in rows[:2]] == [("62.5 [50.0, 75.0]", "greedy"), ("25.0", "sampled")]
+    disputed = [(row[1], row[2]) for row in rows if "disputed" in row[2]]
+    assert disputed == [
+        ("MAPPO", "2.6 ± 0.7 (disputed)"),
+        ("MAPPO", "35 (disputed)"),
+        ("recurrent MAPPO", "76 (disputed)"),
+    ]
+    (mava,) = [row for row in rows if row[1] == "recurrent IPPO"]
+    assert (mava[3], mava[4]) == ("sampled", "10")
+    entries = [entry for env in ("smax/2s3z", "smax/5m_vs_6m", "mabrax/ant_8x1") for entry in published(env)]
+    assert all({"actions", "environment_version", "seeds", "source", "steps"} <= set(entry) for entry in entries)
 
 
 def test_the_same_runs_give_the_same_bytes(made, tmp_path):

@@ -75,13 +75,18 @@ class Report(Command):
     """A report.json of the same study, made before, such as results/quick/report.json: says what came out otherwise."""
     metric: str | None = None
     """The score to compare by; None: win_rate, or a return where nothing is won."""
+    scale: tuple[str, ...] = ()
+    """Returns that stand for 0 and 1 where environments are put together, each as ENVIRONMENT=LOW:HIGH."""
 
     def run(self) -> int:
         """Writes the report and says where it is."""
         in_range("--resamples", self.resamples, 1, 10**7)
         in_range("--seed", self.seed, 0)
         from gpae.cli.show import patience, printable
+        from gpae.report.scores import parse_scales
         from gpae.report.write import write_report
+
+        scales = parse_scales(self.scale)
 
         with patience("resampling and drawing"):
             said = write_report(
@@ -91,6 +96,7 @@ class Report(Command):
                 seed=self.seed,
                 against=self.against,
                 metric=self.metric,
+                scales=scales,
             )
         print(printable(said))
         return 0

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from gpae.report.differences import differences, settings_that_differ
 from gpae.report.load import Result
+from gpae.report.permutation import DRAWS, holm, permutation_test, smallest_corrected
 from gpae.report.published import CAUTION, published
-from gpae.report.scores import is_rate
+from gpae.report.scores import SAMPLED, Scale, is_rate, scale_of
 from gpae.report.statistics import FEW, Bootstrap, Interval, first_reached, median_reached
 from gpae.report.tables import KINDS, REACHED
 
@@ -22,12 +23,30 @@ _DIGITS = 6
 
 
 def build(
-    results: Sequence[Result], remarks: Sequence[str], bootstrap: Bootstrap, *, title: str, command: str
+    results: Sequence[Result],
+    remarks: Sequence[str],
+    bootstrap: Bootstrap,
+    *,
+    title: str,
+    command: str,
+    scales: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, Any]:
-    """The report as a JSON value."""
+    """The report as a JSON value.
+
+    Args:
+      results: what was found.
+      remarks: what is to be said beforehand.
+      bootstrap: makes the intervals.
+      title: of the report.
+      command: that makes it.
+      scales: environment -> the scores that stand for 0 and 1, where environments do not say it themselves.
+    """
     remarks = list(remarks)
     by_env = {env: [r for r in results if r.env == env] for env in dict.fromkeys(r.env for r in results)}
     metrics = {env: group[0].metric for env, group in by_env.items()}
+    scaled = {env: _scale(env, metrics[env], group, scales) for env, group in by_env.items()}
+    if strange := [env for env in scales or {} if env not in by_env]:
+        remarks.append(f"a scale is given for {', '.join(strange)}, of which there are no runs")
     if fewest := [f"{r.method} in {r.env}" for r in results if len(r.seeds) < FEW]:
         who = "all methods have" if len(fewest) == len(results) else f"{'; '.join(fewest)} have"
         remarks.append(
@@ -41,12 +60,16 @@ def build(
             "resamples": bootstrap.resamples,
             "seed": bootstrap.seed,
             "rliable": importlib.metadata.version("rliable"),
+            "test": "two-sided permutation tests of means, Holm's correction over the pairs of each table",
+            "draws": DRAWS,
         },
         "remarks": remarks,
         "differences": differences(results),
         "settings": settings_that_differ(results),
-        "environments": [_environment(env, metrics[env], group, bootstrap) for env, group in by_env.items()],
-        "aggregate": _aggregate(by_env, metrics, bootstrap),
+        "environments": [
+            _environment(env, metrics[env], group, scaled[env], bootstrap) for env, group in by_env.items()
+        ],
+        "aggregate": _aggregate(by_env, metrics, scaled, bootstrap),
         "published": _published(by_env, metrics, bootstrap),
         "timing": [_timing(result, metrics[result.env]) for result in results],
         "runs": _runs(results),
@@ -59,7 +82,8 @@ def build(
 def _scores(result: Result, metric: str, kind: str) -> np.ndarray | None:
     """[n, 1]; None if a seed lacks it."""
     if kind == "final":
-        return np.array([[seed.curves[metric][-1]] for seed in result.seeds])
+        known = all(metric in seed.curves for seed in result.seeds)
+        return np.array([[seed.curves[metric][-1]] for seed in result.seeds]) if known else None
     if not all(metric in seed.absolute for seed in result.seeds):
         return None
     return np.array([[seed.absolute[metric]] for seed in result.seeds])
@@ -69,7 +93,18 @@ def _same_steps(result: Result) -> bool:
     return len({seed.steps for seed in result.seeds}) == 1
 
 
-def _environment(env: str, metric: str, group: Sequence[Result], bootstrap: Bootstrap) -> dict[str, Any]:
+def _scale(
+    env: str, metric: str, group: Sequence[Result], given: Mapping[str, tuple[float, float]] | None
+) -> dict[str, Scale]:
+    """Of each kind of score that all have: without a scale of the environment's own, each has its own."""
+    kinds = {kind for kind in KINDS if _kind(group, metric, kind) == kind}
+    every = {kind: [_required(_scores(r, metric, kind)) for r in group] for kind in kinds}
+    return {kind: scale_of(env, metric, scores, given) for kind, scores in every.items()}
+
+
+def _environment(
+    env: str, metric: str, group: Sequence[Result], scales: Mapping[str, Scale], bootstrap: Bootstrap
+) -> dict[str, Any]:
     methods = []
     for result in group:
         entry: dict[str, Any] = {"method": result.method, "algorithm": result.algorithm, "n": len(result.seeds)}
@@ -78,6 +113,14 @@ def _environment(env: str, metric: str, group: Sequence[Result], bootstrap: Boot
         for kind in KINDS:
             scores = _scores(result, metric, kind)
             entry[kind] = None if scores is None else _rounded(bootstrap.aggregates(scores))
+        for kind, scale in scales.items():
+            if scale.fixed:
+                gap = bootstrap.gap(scale.unit(_required(_scores(result, metric, kind))))
+                entry.setdefault("gap", {})[kind] = _triple(gap)
+        for kind in KINDS:
+            scores = _scores(result, SAMPLED + metric, kind)
+            if scores is not None:
+                entry.setdefault("sampled", {})[kind] = _rounded(bootstrap.aggregates(scores))
         entry["seeds"] = {
             seed.seed: {
                 "final": number(seed.curves[metric][-1]),
@@ -88,6 +131,7 @@ def _environment(env: str, metric: str, group: Sequence[Result], bootstrap: Boot
         if _same_steps(result):
             scores = np.array([[seed.curves[metric]] for seed in result.seeds])
             entry["curve"] = {"x": list(result.seeds[0].steps), **_columns(bootstrap.curve(scores))}
+            entry["seed_curves"] = {s.seed: [number(y) for y in s.curves[metric]] for s in result.seeds}
         if is_rate(metric):
             entry["steps_to"] = {
                 str(rate): _reached([first_reached(s.steps, s.curves[metric], rate) for s in result.seeds])
@@ -96,18 +140,24 @@ def _environment(env: str, metric: str, group: Sequence[Result], bootstrap: Boot
         methods.append(entry)
     kind = _kind(group, metric)
     found = {r.method: _required(_scores(r, metric, kind)) for r in group}
-    low, high = _range(metric, list(found.values()))
+    scale = scales[kind]
     return {
         "env": env,
         "metric": metric,
+        "scale": {"low": number(scale.low), "high": number(scale.high), "fixed": scale.fixed},
         "methods": methods,
         "compared_by": kind,
         "improvement": _improvements(found, bootstrap),
-        "profile": _profiles({name: _unit(scores, low, high) for name, scores in found.items()}, bootstrap, low, high),
+        "profile": _profiles({name: scale.unit(scores) for name, scores in found.items()}, bootstrap, scale),
     }
 
 
-def _aggregate(by_env: dict[str, list[Result]], metrics: dict[str, str], bootstrap: Bootstrap) -> dict[str, Any] | None:
+def _aggregate(
+    by_env: dict[str, list[Result]],
+    metrics: dict[str, str],
+    scaled: Mapping[str, Mapping[str, Scale]],
+    bootstrap: Bootstrap,
+) -> dict[str, Any] | None:
     """Over all environments, for the methods that ran in each of them; None where there are not several."""
     if len(by_env) < 2:
         return None
@@ -127,9 +177,8 @@ def _aggregate(by_env: dict[str, list[Result]], metrics: dict[str, str], bootstr
         for kind in kinds:
             columns = []
             for env, result in found.items():
-                everyone = [_required(_scores(r, metrics[env], kind)) for r in by_env[env]]
                 scores = _required(_scores(result, metrics[env], kind))[: n[method]]
-                columns.append(_unit(scores, *_range(metrics[env], everyone)))
+                columns.append(scaled[env][kind].unit(scores))
             matrices[kind][method] = np.concatenate(columns, axis=1)
         grids = {seed.steps for result in found.values() for seed in result.seeds}
         if len(grids) == 1 and all(is_rate(metrics[env]) for env in found):
@@ -143,6 +192,8 @@ def _aggregate(by_env: dict[str, list[Result]], metrics: dict[str, str], bootstr
         entry["algorithm"] = next(iter(found.values())).algorithm
         for name in KINDS:
             entry[name] = _rounded(bootstrap.aggregates(matrices[name][method])) if name in kinds else None
+            if name in kinds and all(scale.fixed for of_env in scaled.values() for scale in of_env.values()):
+                entry.setdefault("gap", {})[name] = _triple(bootstrap.gap(matrices[name][method]))
         if method in curves:
             steps = next(iter(found.values())).seeds[0].steps
             entry["curve"] = {"x": list(steps), **_columns(bootstrap.curve(curves[method]))}
@@ -150,11 +201,11 @@ def _aggregate(by_env: dict[str, list[Result]], metrics: dict[str, str], bootstr
     return {
         "environments": list(by_env),
         "left_out": [method for method in of_method if method not in everywhere],
-        "scaled": [env for env, metric in metrics.items() if not is_rate(metric)],
+        "scaled": {env: [*scaled[env][kind]] for env, metric in metrics.items() if not is_rate(metric)},
         "methods": methods,
         "compared_by": kind,
         "improvement": _improvements(matrices[kind], bootstrap),
-        "profile": _profiles(matrices[kind], bootstrap, 0.0, 1.0),
+        "profile": _profiles(matrices[kind], bootstrap, Scale(0.0, 1.0, True)),
     }
 
 
@@ -163,28 +214,31 @@ def _kind(group: Sequence[Result], metric: str, wanted: str = "absolute") -> str
     return wanted if all(_scores(r, metric, wanted) is not None for r in group) else "final"
 
 
-def _range(metric: str, scores: Sequence[np.ndarray]) -> tuple[float, float]:
-    """What 0 and 1 stand for: themselves for win rates, else the lowest and highest score of the environment."""
-    if is_rate(metric):
-        return 0.0, 1.0
-    return min(float(s.min()) for s in scores), max(float(s.max()) for s in scores)
-
-
-def _unit(scores: np.ndarray, low: float, high: float) -> np.ndarray:
-    return (scores - low) / (high - low) if high > low else np.zeros_like(scores)
-
-
 def _improvements(scores: dict[str, np.ndarray], bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Every pair of methods: how probable it is that one is better, and that their difference is chance."""
     names = list(scores)
     pairs = [(x, y) for i, x in enumerate(names) for y in names[i + 1 :]]
+    tests = {(x, y): permutation_test(scores[x], scores[y], bootstrap.seed) for x, y in pairs}
+    corrected = holm({pair: test.p for pair, test in tests.items()})
     return [
-        {"method": x, "over": y, "probability": _triple(bootstrap.improvement(scores[x], scores[y]))} for x, y in pairs
+        {
+            "method": x,
+            "over": y,
+            "probability": _triple(bootstrap.improvement(scores[x], scores[y])),
+            "difference": number(tests[x, y].difference),
+            "p": number(tests[x, y].p),
+            "p_holm": number(corrected[x, y]),
+            "p_smallest": number(tests[x, y].smallest),
+            "p_holm_smallest": number(smallest_corrected(list(tests.values()))),
+            "exact": tests[x, y].exact,
+        }
+        for x, y in pairs
     ]
 
 
-def _profiles(scores: dict[str, np.ndarray], bootstrap: Bootstrap, low: float, high: float) -> dict[str, Any]:
+def _profiles(scores: dict[str, np.ndarray], bootstrap: Bootstrap, scale: Scale) -> dict[str, Any]:
     return {
-        "x": [number(low + tau * (high - low)) for tau in TAUS],
+        "x": [number(scale.low + tau * (scale.high - scale.low)) for tau in TAUS],
         "methods": {name: _columns(bootstrap.profile(matrix, TAUS)) for name, matrix in scores.items()},
     }
 
@@ -197,12 +251,14 @@ def _published(by_env: dict[str, list[Result]], metrics: dict[str, str], bootstr
         ours = []
         for result in group:
             mean = bootstrap.aggregates(_required(_scores(result, metrics[env], "final")))["mean"]
+            sampled = _scores(result, SAMPLED + metrics[env], "final")
             versions = sorted({str(s.versions.get("jaxmarl", "not said")) for s in result.sources})
             ours.append(
                 {
                     "method": result.method,
                     "algorithm": result.algorithm,
                     "win_percent": [round(100 * x, 4) for x in mean],
+                    "sampled_win_percent": None if sampled is None else number(100 * float(sampled.mean())),
                     "n": len(result.seeds),
                     "steps": result.seeds[0].steps[-1],
                     "environment_version": f"JaxMARL {' and '.join(versions)}",

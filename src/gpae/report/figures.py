@@ -15,6 +15,7 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from gpae.diagnostics.style import COLOURS, LINES, MARKERS, drawing
 from gpae.report.scores import is_rate
+from gpae.report.spread import seed_dots
 from gpae.report.tables import blocks, made_with
 
 _MOST_TOGETHER = 6
@@ -94,6 +95,13 @@ def _line(axes: Axes, x: Sequence[float], columns: Mapping[str, Sequence[float]]
     axes.fill_between(x, columns["low"], columns["high"], color=colour, alpha=0.15, linewidth=0)
 
 
+def _seeds(axes: Axes, entry: Mapping[str, Any], number: int) -> None:
+    """A thin line for each seed."""
+    for seed in entry.get("seed_curves", {}).values():
+        y = np.array(seed, float)
+        axes.plot(entry["curve"]["x"], y, color=COLOURS[number % len(COLOURS)], linewidth=0.5, alpha=0.45)
+
+
 def _scale(axes: Axes, metric: str, *, vertical: bool) -> None:
     if is_rate(metric):
         (axes.yaxis if vertical else axes.xaxis).set_major_formatter(PercentFormatter(xmax=1))
@@ -116,12 +124,14 @@ def _curves(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figure | No
     entries = [entry for entry in block["methods"] if "curve" in entry]
     if not entries:
         return None
-    title = f"{block['title']}: IQM over seeds, 95 % intervals"
+    thin = ", each seed thin" if any("seed_curves" in entry for entry in entries) else ""
+    title = f"{block['title']}: IQM over seeds, 95 % intervals{thin}"
     if len(entries) > _MOST_TOGETHER:
         return _small_curves(block, entries, numbers, title)
     figure, axes = _figure(4.2, title)
     for entry in entries:
         label = f"{entry['method']}, n = {entry['n']}"
+        _seeds(axes, entry, numbers[entry["method"]])
         _line(axes, entry["curve"]["x"], entry["curve"], numbers[entry["method"]], label)
     axes.set_xlabel("environment steps")
     axes.set_ylabel(_called(block))
@@ -145,6 +155,7 @@ def _small_curves(
         for other in entries:
             if other is not entry:
                 axes.plot(other["curve"]["x"], other["curve"]["value"], color="0.85", linewidth=0.8)
+        _seeds(axes, entry, numbers[entry["method"]])
         _line(axes, entry["curve"]["x"], entry["curve"], numbers[entry["method"]], entry["method"])
         axes.set_title(f"{entry['method']}, n = {entry['n']}", fontsize=9, loc="left", parse_math=False)
         axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
@@ -163,7 +174,8 @@ def _small_curves(
 def _intervals(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figure:
     entries = block["methods"][::-1]
     kind = block["compared_by"]
-    title = f"{block['title']}: IQM of the {kind} metric, 95 % intervals"
+    dots = ", a dot for each seed" if any(seed_dots(entry, kind) for entry in entries) else ""
+    title = f"{block['title']}: IQM of the {kind} metric, 95 % intervals{dots}"
     figure, axes = _figure(1.5 + 0.32 * len(entries), title, left=0.3)
     for place, entry in enumerate(entries):
         value, low, high = entry[kind]["iqm"]
@@ -171,6 +183,9 @@ def _intervals(block: Mapping[str, Any], numbers: Mapping[str, int]) -> Figure:
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         axes.plot([low, high], [place, place], color=colour, linewidth=6, alpha=0.3, solid_capstyle="butt")
         axes.plot([value], [place], color=colour, marker=marker, markersize=7, linestyle="none")
+        for _, score, aside in seed_dots(entry, kind):
+            shifted = place + 0.06 * aside
+            axes.plot([score], [shifted], "o", color="0.2", markersize=3.5, fillstyle="none", markeredgewidth=0.8)
     axes.set_yticks(range(len(entries)), [f"{e['method']}, n = {e['n']}" for e in entries])
     axes.set_ylim(-0.6, len(entries) - 0.4)
     axes.set_xlabel(_called(block))

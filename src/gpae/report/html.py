@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from gpae.report import tables
 from gpae.report.figures import styles
 from gpae.report.scores import is_rate
+from gpae.report.spread import spread
 
 _COLOURS = 7
 """Of assets/report.css, --c0 and on."""
@@ -101,6 +102,8 @@ class _Page:
             figures.append(
                 self.lines(block, curves, "IQM over seeds during training", "environment steps", ns, percent_x=False)
             )
+        if block["env"] is not None:
+            figures.append(spread(block, self.numbers, _COLOURS))
         x = block["profile"]["x"]
         profile = {method: (x, columns) for method, columns in block["profile"]["methods"].items()}
         wins = is_rate(block["metric"])
@@ -116,13 +119,17 @@ class _Page:
             )
         )
         parts.append(f'<div class="figures">{"".join(figures)}</div>')
+        sampled = tables.sampled_table(block)
+        if sampled[1]:
+            parts.append(self.table(sampled, "Greedy and sampled actions side by side"))
         steps = tables.steps_table(block)
         if steps[1]:
             parts.append(self.table(steps, "First evaluation at or above a win rate, median over seeds"))
         if block["improvement"]:
             what = f"Probability of improvement, by the {block['compared_by']} metric"
             parts.append(f"<details{' open' if len(block['improvement']) <= 6 else ''}><summary>{what}</summary>")
-            parts.append(self.table(tables.improvement_table(block), what) + "</details>")
+            said = f'<p class="soft">{_e(tables.tested(block, self.report["statistics"]["draws"]))}</p>'
+            parts.append(f"{self.table(tables.improvement_table(block), what)}{said}</details>")
         if block["env"] in self.replays:
             method, run, film = self.replays[block["env"]]
             source = "data:image/gif;base64," + base64.b64encode(film).decode()
@@ -169,7 +176,9 @@ class _Page:
         percent = fraction or is_rate(block["metric"])
         all_x = [x for xs, _ in curves.values() for x in xs]
         x_low, x_high = (min(all_x), max(all_x)) if fraction else (0.0, max(all_x))
+        single = {} if fraction else {e["method"]: e.get("seed_curves", {}).values() for e in block["methods"]}
         values = [y for _, c in curves.values() for name in ("low", "high", "value") for y in c[name]]
+        values += [y for each in single.values() for seed in each for y in seed if y is not None]
         y_low, y_high = (0.0, 1.0) if percent else (min(values), max(values))
         y_ticks = list(MaxNLocator(5).tick_values(y_low, y_high))
         if not percent:
@@ -211,10 +220,15 @@ class _Page:
                 f'<circle cx="{px(x)}" cy="{py(y)}" r="2.5" fill="{colour}"/>'
                 for x, y in zip(xs, columns["value"], strict=True)
             )
+            thin = "".join(
+                f'<polyline class="seed" points="{" ".join(points)}" stroke="{colour}"/>'
+                for seed in single.get(method, ())
+                if (points := [f"{px(x)},{py(y)}" for x, y in zip(xs, seed, strict=True) if y is not None])
+            )
             style = f'fill="none" stroke="{colour}" stroke-width="2.2" stroke-dasharray="{dash}"'
             parts.append(
                 f'<g data-of="{name}"><polygon points="{" ".join(upper + lower[::-1])}" fill="{colour}" opacity=".14"/>'
-                f'<polyline points="{line}" {style}/>{"" if fraction else dots}</g>'
+                f'{thin}<polyline points="{line}" {style}/>{"" if fraction else dots}</g>'
             )
             texts = [
                 f"{shown_y(v)} [{shown_y(low)}, {shown_y(high)}]"
@@ -243,7 +257,8 @@ class _Page:
             f'<div class="plot" data-series="{_e(json.dumps(data, separators=(",", ":")))}">'
             f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" tabindex="0" role="img" aria-label="{_e(label)}">{"".join(parts)}'
             f'<line class="cursor" y1="{_TOP}" y2="{_BOTTOM}"/></svg><div class="tip"></div></div>'
-            f"<figcaption>Shaded: 95 % intervals. {self.origin(block)}{self.values(series, x_name)}</figcaption>"
+            f"<figcaption>Shaded: 95 % intervals{'; thin: each seed' if any(single.values()) else ''}. "
+            f"{self.origin(block)}{self.values(series, x_name)}</figcaption>"
             "</figure>"
         )
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from gpae.errors import UserError
 
-FEW = 5
+FEW = 10
 """Runs below which an interval of the bootstrap is too narrow to be believed."""
 SIZE = 0.95
 """Coverage of the intervals."""
@@ -58,6 +58,11 @@ class Bootstrap:
             return np.array([interquartile_mean(x), np.mean(x), median(x)])
 
         return dict(zip(("iqm", "mean", "median"), self._intervals(scores, all_three), strict=True))
+
+    def gap(self, scores: np.ndarray) -> Interval:
+        """Optimality gap of scores [n, tasks] on a scale of 0 to 1."""
+        (found,) = self._intervals(scores, lambda x: np.array([optimality_gap(x)]))
+        return found
 
     def curve(self, scores: np.ndarray) -> list[Interval]:
         """IQM at each evaluation of scores [n, tasks, evaluations]; the intervals hold for each point by itself."""
@@ -103,6 +108,11 @@ def interquartile_mean(scores: np.ndarray) -> float:
 def median(scores: np.ndarray) -> float:
     """See `Bootstrap.aggregates`."""
     return float(np.median(scores if scores.shape[1] == 1 else scores.mean(axis=0)))
+
+
+def optimality_gap(scores: np.ndarray) -> float:
+    """How far scores [n, tasks] in [0, 1] stay below 1, in the mean; above 1 counts as 1 (rliable, gamma = 1)."""
+    return float(1.0 - np.minimum(scores, 1.0).mean())
 
 
 def probability_of_improvement(scores: np.ndarray, other: np.ndarray) -> float:

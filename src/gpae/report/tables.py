@@ -13,6 +13,9 @@ KINDS = ("final", "absolute")
 REACHED = (0.5, 0.8, 0.9)
 """Win rates whose first reaching is told."""
 
+LEVEL = 0.05
+"""What p-values are held against where they cannot come below it."""
+
 Table = tuple[list[str], list[list[str]]]
 """Header and rows."""
 
@@ -40,13 +43,28 @@ def _key(env: str) -> str:
 
 
 def aggregate_table(block: Mapping[str, Any]) -> Table:
-    """Header and rows: method, n, and each statistic of final and absolute metric."""
+    """Header and rows: method, n, each statistic of final and absolute metric, and the optimality gap if known."""
     show = percent(block["metric"])
     header = ["method", "seeds"] + [f"{kind} {name}" for kind in KINDS for name in ("IQM", "mean", "median")]
+    gap = block["compared_by"] if any("gap" in entry for entry in block["methods"]) else None
+    header += [f"{gap} optimality gap, %"] if gap else []
     rows = []
     for entry in block["methods"]:
         cells = [show((entry[kind] or {}).get(name)) for kind in KINDS for name in ("iqm", "mean", "median")]
+        cells += [percent("win_rate")(entry.get("gap", {}).get(gap))] if gap else []
         rows.append([entry["method"], _seeds(entry), *cells])
+    return header, rows
+
+
+def sampled_table(block: Mapping[str, Any]) -> Table:
+    """Header and rows: IQM with greedy and with sampled actions side by side; no rows where nothing was sampled."""
+    show = percent(block["metric"])
+    header = ["method", "seeds", *(f"{kind} IQM, {how}" for kind in KINDS for how in ("greedy", "sampled"))]
+    rows = []
+    for entry in block["methods"]:
+        if sampled := entry.get("sampled"):
+            pairs = [(entry[kind], sampled.get(kind)) for kind in KINDS]
+            rows.append([entry["method"], _seeds(entry), *(show((x or {}).get("iqm")) for pair in pairs for x in pair)])
     return header, rows
 
 
@@ -74,33 +92,62 @@ def shown_reached(found: Mapping[str, Any], form: str) -> str:
 
 
 def improvement_table(block: Mapping[str, Any]) -> Table:
-    """Header and rows: method, other, n of both, probability."""
+    """Header and rows: method, other, n of both, probability, difference of means, p-values."""
     entry = {e["method"]: e for e in block["methods"]}
+    rate = is_rate(block["metric"])
     rows = []
     for e in block["improvement"]:
         seeds = _seeds(entry[e["method"]], entry[e["over"]])
-        rows.append([e["method"], e["over"], seeds, "{:.2f} [{:.2f}, {:.2f}]".format(*e["probability"])])
-    return ["method", "over", "seeds", "probability of improvement"], rows
+        difference = f"{100 * e['difference']:+.1f}" if rate else f"{e['difference']:+.4g}"
+        probability = "{:.2f} [{:.2f}, {:.2f}]".format(*e["probability"])
+        rows.append([e["method"], e["over"], seeds, probability, difference, shown_p(e["p"]), shown_p(e["p_holm"])])
+    header = ["method", "over", "seeds", "probability of improvement"]
+    return [*header, f"difference of means{', points' if rate else ''}", "p", "p (Holm)"], rows
+
+
+def shown_p(p: float) -> str:
+    """A p-value, as far as its digits mean anything."""
+    return f"{p:.2g}" if p >= 0.001 else "< 0.001"
+
+
+def tested(block: Mapping[str, Any], draws: int) -> str:
+    """What the p-values of a block's pairs are, and how small they can become at all."""
+    pairs = block["improvement"]
+    exact = [e["exact"] for e in pairs]
+    how = f"exact for {sum(exact)} of {len(exact)} pairs, from {draws:,} draws for the others"
+    how = "exact" if all(exact) else how if any(exact) else f"from {draws:,} draws"
+    within = ", runs changing sides within each environment" if block["env"] is None else ""
+    text = (
+        f"p: two-sided permutation tests of the difference of means, {how}{within}; p (Holm): corrected for "
+        f"{'the one comparison' if len(pairs) == 1 else f'all {len(pairs)} comparisons'} of this table."
+    )
+    least, corrected = min(e["p_smallest"] for e in pairs), pairs[0]["p_holm_smallest"]
+    if corrected > LEVEL:
+        text += (
+            f" With so few seeds the smallest p that can come out is {shown_p(least)}, and after the correction "
+            f"{shown_p(corrected)}: no difference, however large, can be told from chance at {LEVEL:g} here."
+        )
+    return text
 
 
 def published_table(entry: Mapping[str, Any]) -> Table:
-    """Header and rows: ours, then what others have published in the same environment."""
-    header = ["whose", "method", "final win rate, %", "seeds", "steps", "environment", "source"]
+    """Header and rows: ours, then what others have published in the same environment; disputed figures are marked."""
+    header = ["whose", "method", "final win rate, %", "actions", "seeds", "steps", "environment", "source"]
     rows = []
     for ours in entry["ours"]:
+        last = [str(ours["n"]), f"{ours['steps']:,}", ours["environment_version"], "this report, mean"]
         mean, low, high = ours["win_percent"]
-        rows.append(
-            ["ours", ours["method"], f"{mean:.1f} [{low:.1f}, {high:.1f}]", str(ours["n"]), f"{ours['steps']:,}"]
-        )
-        rows[-1] += [ours["environment_version"], "this report, mean"]
+        rows.append(["ours", ours["method"], f"{mean:.1f} [{low:.1f}, {high:.1f}]", "greedy", *last])
+        if ours["sampled_win_percent"] is not None:
+            rows.append(["ours", ours["method"], f"{ours['sampled_win_percent']:.1f}", "sampled", *last])
     for other in entry["others"]:
         spread = f" ± {other['spread']:g}" if other["spread"] is not None else ""
+        mark = " (disputed)" if "disputed" in other else ""
         notes = [f"{word}{other[name]}" for name, word in (("note", ""), ("disputed", "disputed: ")) if name in other]
         note = f" ({'; '.join(notes)})" if notes else ""
-        rows.append(
-            ["published", other["method"], f"{other['win_percent']:g}{spread}", str(other["seeds"] or "not known")]
-        )
-        rows[-1] += [f"{other['steps']:,}", other["environment_version"], other["source"] + note]
+        rows.append(["published", other["method"], f"{other['win_percent']:g}{spread}{mark}", other["actions"]])
+        rows[-1] += [str(other["seeds"] or "not known"), f"{other['steps']:,}", other["environment_version"]]
+        rows[-1] += [other["source"] + note]
     return header, rows
 
 
@@ -126,7 +173,11 @@ def settings_table(report: Mapping[str, Any]) -> Table:
 def caption(block: Mapping[str, Any]) -> str:
     """What a table's figures are."""
     if block["env"] is None:
-        scaled = f"; returns of {', '.join(block['scaled'])} scaled to [0, 1]" if block["scaled"] else ""
+        scales = [
+            f"{env} from {low:.4g} to {high:.4g}{'' if fixed else ' (the lowest and highest of these runs)'}"
+            for env, (low, high, fixed) in block["scaled"].items()
+        ]
+        scaled = f"; returns scaled to [0, 1]: {', '.join(scales)}" if scales else ""
         without = f"; not run in all of them: {', '.join(block['left_out'])}" if block["left_out"] else ""
         return f"Scores over {', '.join(block['environments'])}, in %{scaled}{without}"
     return "Greedy win rate, in %" if is_rate(block["metric"]) else f"{block['metric'].replace('_', ' ')}"
@@ -138,7 +189,7 @@ def explained(report: Mapping[str, Any]) -> str:
     return (
         f"Brackets: 95 % intervals of a bootstrap over seeds, stratified by environment ({s['resamples']:,} resamples, "
         f"seed {s['seed']}, rliable {s['rliable']}). Final: the last evaluation of training. Absolute: the best "
-        "parameters, evaluated on new episodes."
+        "parameters, evaluated on new episodes. Optimality gap: how far scores stay below the best that there is, in %."
     )
 
 
@@ -149,10 +200,13 @@ def markdown(report: Mapping[str, Any]) -> str:
         parts.append("\n".join(f"- {text}" for text in beware))
     for block in blocks(report):
         parts += [f"## {block['title']}", f"{caption(block)}.", _markdown_table(aggregate_table(block))]
+        if (sampled := sampled_table(block))[1]:
+            parts += ["Greedy and sampled actions side by side:", _markdown_table(sampled)]
         if (steps := steps_table(block))[1]:
             parts += ["Median over seeds of the first evaluation at or above a win rate:", _markdown_table(steps)]
         if block["improvement"]:
             parts += [f"By the {block['compared_by']} metric:", _markdown_table(improvement_table(block))]
+            parts.append(tested(block, report["statistics"]["draws"]))
     for entry in report["published"]:
         parts += [f"## {entry['env']}: ours and published", entry["caution"], _markdown_table(published_table(entry))]
     if report["settings"]:

@@ -40,6 +40,7 @@ def write_report(
     seed: int = 0,
     against: Path | None = None,
     metric: str | None = None,
+    scales: Mapping[str, tuple[float, float]] | None = None,
 ) -> str:
     """Reads runs and writes their report.
 
@@ -50,6 +51,7 @@ def write_report(
       seed: of the bootstrap.
       against: report.json of the same study, made before; the report says in what it is another.
       metric: the score to compare by; None: win rate, or return where nothing is won.
+      scales: environment -> the returns that stand for 0 and 1 where environments are put together.
 
     Returns:
       What to tell: where the report is, what to beware of, and whether it is as `against`.
@@ -62,7 +64,9 @@ def write_report(
         output = next((p / "report" for p in paths if p.is_dir()), Path("report"))
     bootstrap = Bootstrap(resamples, seed)
     results, remarks = load(paths, metric)
-    report = build(results, remarks, bootstrap, title=_title(paths[0].resolve()), command=_command(paths))
+    report = build(
+        results, remarks, bootstrap, title=_title(paths[0].resolve()), command=_command(paths), scales=scales
+    )
     repeated = []
     if against is not None:
         changed = _changes(report, against)
