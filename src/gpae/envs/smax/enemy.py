@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -50,10 +51,7 @@ def enemy_actions(state: State, num_allies: int, whither: Array, whom: Array, mo
         """[M, E] of [N, M, E], by each enemy's own number of an ally."""
         return jnp.take_along_axis(values, number[None], axis=0)[0]
 
-    if mode == "random":
-        target = _choose(close, whom)
-    else:
-        target = jnp.argmin(jnp.where(close, distance, jnp.inf), axis=0).astype(jnp.int32)
+    target = _choose(close, whom) if mode == "random" else _closest(jnp.where(close, distance, jnp.inf))
     target = jnp.where((last >= 0) & at(close, jnp.maximum(last, 0)), last, target)
     can_shoot = close.any(axis=0)
 
@@ -72,6 +70,17 @@ def enemy_actions(state: State, num_allies: int, whither: Array, whom: Array, mo
         state, heading_x=heading_x, heading_y=heading_y, last_target=jnp.where(can_shoot, target, -1).astype(jnp.int32)
     )
     return jnp.where(can_shoot, target + FIRST_ATTACK, move).astype(jnp.int32), after
+
+
+def _closest(distance: Array) -> Array:
+    """The first number of the smallest of `distance` [N, M, E], [M, E] int32: a loop, which is quicker than argmin."""
+
+    def compare(number: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
+        here = jax.lax.dynamic_index_in_dim(distance, number, keepdims=False)
+        return jnp.minimum(here, best[0]), jnp.where(here < best[0], number, best[1])
+
+    start = (jnp.full(distance.shape[1:], jnp.inf), jnp.zeros(distance.shape[1:], jnp.int32))
+    return jax.lax.fori_loop(0, len(distance), compare, start)[1]
 
 
 def _choose(eligible: Array, u: Array) -> Array:
