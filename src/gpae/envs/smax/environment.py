@@ -152,7 +152,11 @@ class SMAX:
     def _reset_all(self, keys: Array) -> State:
         x, y, types = start.draw(keys, self.scenario)
         alive = jnp.ones(types.shape, bool)
-        x, y = physics.push_apart(x, y, of_type(RADIUS, types), alive)
+        # Teams that begin on two sides are out of each other's way, and half of the pairs need no look.
+        radius, teams = of_type(RADIUS, types), [slice(self._allies), slice(self._allies, None)]
+        groups = [slice(None)] if self.scenario.smacv2_position_generation else teams
+        pushed = [physics.push_apart(x[g], y[g], radius[g], alive[g]) for g in groups]
+        x, y = (jnp.concatenate(parts) for parts in zip(*pushed, strict=True))
         zero = jnp.zeros(types.shape)
         theirs = zero[self._allies :]
         return State(

@@ -57,20 +57,21 @@ def targets(attack: Array, num_allies: int) -> Array:
 
 def push_apart(x: Array, y: Array, radius: Array, solid: Array) -> tuple[Array, Array]:
     """Positions after units that overlap have pushed each other, by half of the overlap each; `solid` ones alone."""
-    weight = solid.astype(x.dtype)
+    # A unit of radius minus infinity overlaps with none.
+    reach = jnp.where(solid, radius, -jnp.inf)
 
     def from_one(other: Array, pushed: tuple[Array, Array]) -> tuple[Array, Array]:
         row = partial(jax.lax.dynamic_slice_in_dim, start_index=other, slice_size=1)
         away_x, away_y = x - row(x), y - row(y)
         distance = length(away_x, away_y) + 1e-6  # of a unit to itself too: it is not pushed
-        overlap = jnp.maximum((radius + row(radius)) / distance - 1.0, 0.0) * (weight * row(weight))
-        # Products are rounded before they are added, as JaxMARL's are: a compiler may not fuse through `clip`.
-        push_x, push_y = (jnp.clip(away * overlap, -MAP_SIZE, MAP_SIZE) for away in (away_x, away_y))
+        overlap = (reach + row(reach)) / distance - 1.0
+        # Products are rounded before they are added, as JaxMARL's are: a compiler may not fuse through a choice.
+        push_x, push_y = (jnp.where(overlap > 0.0, away * overlap, 0.0) for away in (away_x, away_y))
         return pushed[0] + push_x, pushed[1] + push_y
 
     zero = jnp.zeros_like(x)
     push_x, push_y = jax.lax.fori_loop(0, len(x), from_one, (zero, zero))
-    return jnp.where(solid, x + push_x / 2, x), jnp.where(solid, y + push_y / 2, y)
+    return x + push_x / 2, y + push_y / 2
 
 
 def damage(target: Array, amount: Array, num_allies: int) -> Array:

@@ -41,9 +41,11 @@ def observations(state: State, num_allies: int, *, see_enemy_actions: bool, scal
         most[num_allies:] = FIRST_ATTACK + num_allies - 1
         attack = attack / most
     kind = jax.nn.one_hot(state.types, len(UNIT_TYPES))
-    action = jnp.stack([state.move_x, state.move_y, attack], axis=1)
+    # What does not depend on the viewer, but health.
+    plain = jnp.stack([state.move_x, state.move_y, attack], axis=1)
     if not see_enemy_actions:
-        action = action.at[num_allies:].set(0.0)
+        plain = plain.at[num_allies:].set(0.0)
+    plain = jnp.concatenate([plain, cooldown[:, None], kind], axis=1)
 
     # Row i of `others` is x without its i-th entry: a choice between two shifts, which XLA fuses with what follows
     # into one loop over the result (the gather would be a loop of its own, and slower).
@@ -52,14 +54,17 @@ def observations(state: State, num_allies: int, *, see_enemy_actions: bool, scal
     def others(x: Array) -> Array:
         return jnp.where(before.reshape(before.shape + (1,) * (x.ndim - 1)), x[None, :-1], x[None, 1:])
 
-    distance = jnp.linalg.norm(others(positions) - positions[:num_allies, None], axis=-1)
-    visible = (distance < sight) & others(state.alive) & state.alive[:num_allies, None]
-    # The features that depend on the viewer and those that do not, each with zeros in the other's columns.
-    blank = np.zeros((units, 2), np.float32)
-    plain = jnp.concatenate([health, blank, action, cooldown[:, None], kind], axis=1)
-    placed = jnp.concatenate([blank[:, :1], positions, np.zeros((units, plain.shape[1] - 3), np.float32)], axis=1)
-    seen = others(plain) + (others(placed) - placed[:num_allies, None]) / sight[:, :, None]
-    seen = jnp.where(visible[:, :, None], seen, 0.0)  # [N, U - 1, 13]
+    away_x, away_y = (others(p) - p[:num_allies, None] for p in (state.x, state.y))
+    visible = (length(away_x, away_y) < sight) & others(state.alive) & state.alive[:num_allies, None]
+    # Zeros by multiplication, column by column: XLA makes several times faster loops of it than of choices.
+    visible = visible.astype(jnp.float32)
+    seen = jnp.concatenate(
+        [
+            jnp.stack([others(health[:, 0]), away_x / sight, away_y / sight], axis=2) * visible[:, :, None],
+            others(plain) * visible[:, :, None],
+        ],
+        axis=2,
+    )  # [N, U - 1, 13]
     own = jnp.concatenate([health, positions / MAP_SIZE, cooldown[:, None], kind], axis=1)[:num_allies]
     own = jnp.where(state.alive[:num_allies, None], own, 0.0)
     return jnp.concatenate([seen.reshape(num_allies, -1), own], axis=1)
