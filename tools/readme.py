@@ -78,6 +78,16 @@ def benchmarks():
         "`python benchmarks/smax_step.py --cores 0`",
         "",
     ]
+    update = load("update.json")
+    lines += [
+        "| whole update on smax/5m_vs_6m, on one core | commit 344cedd | now | times as fast (quartiles) |",
+        "|---|---|---|---|",
+    ]
+    for name, found in update["results"].items():
+        seconds, (low, high) = found["seconds"], found["quartiles"]
+        cells = f"{seconds['old']:.3f} s | {seconds['new']:.3f} s | {found['old / new']} ({low} to {high})"
+        lines.append(f"| {name.replace('_', ' ')} | {cells} |")
+    lines += ["", "`python benchmarks/update.py --old ../old --cases quickstart hidden_128 --rounds 12`", ""]
     lines += [
         "| one update without its rollout, GPAE / MAPPO | critic once per agent | critic once per state |",
         "|---|---|---|",

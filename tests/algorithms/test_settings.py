@@ -50,7 +50,7 @@ ALIVE = {
 OTHER = {"num_envs": 8, "rollout_length": 8, "minibatches": 2, "chunk_length": 2, "epsilon_end": 0.01, "stop_agent": 1}
 """Other values, where the next number would not divide something."""
 NAMES = tuple(ALGORITHMS)
-IN_FULL = ("gpae", "coma-q", "dae", "dop", "qmix")
+IN_FULL = ("gpae", "dae", "dop", "qmix")
 """One of each kind of learner: what its relatives have from a common class is traced here only."""
 OF_CONTINUOUS_ACTIONS = tuple(settings_of(ShownContinuousPolicy))
 """What only continuous actions have: see `test_continuous.py`."""
