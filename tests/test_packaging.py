@@ -71,3 +71,10 @@ def test_a_wheel_holds_everything_and_works_from_another_folder(tmp_path):
     environment = {"PYTHONPATH": str(tmp_path / "site"), "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-c", program, str(tmp_path / "site")]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+
+
+def test_every_source_file_has_400_lines_at_most():
+    """A file that is longer has more than one reason to exist."""
+    files = list((ROOT / "src").rglob("*.py"))
+    assert len(files) > 100
+    assert not [f"{file.name}: {n}" for file in files if (n := len(file.read_text("utf-8").splitlines())) > 400]

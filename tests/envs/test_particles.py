@@ -8,7 +8,7 @@ import pytest
 from gpae.envs import make
 from gpae.envs._jaxmarl import PREDATORS, SimpleReferenceMPE, SimpleSpeakerListenerMPE, SimpleSpreadMPE
 from gpae.envs.check import check
-from gpae.envs.particles import five_numbers
+from gpae.envs.mpe import five_numbers
 from gpae.errors import UserError
 
 NAMES = ["simple_spread", "simple_reference", "simple_speaker_listener", "facmac_3a", "facmac_6a", "facmac_9a"]

@@ -15,7 +15,8 @@ import gpae
 from gpae.cli import main
 from gpae.envs import check, make, names
 from gpae.envs.check import check_declared
-from gpae.envs.jaxmarl_suite import MISFITS, FromJaxMARL
+from gpae.envs.from_jaxmarl import FromJaxMARL
+from gpae.envs.jaxmarl_suite import MISFITS
 from gpae.errors import UserError
 from reference.trainings import CONFIG, options
 

@@ -176,7 +176,7 @@ def test_a_run_killed_while_it_draws_is_not_finished_and_resuming_draws(tmp_path
     assert (path / "curve.png").exists()
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../../x", "a/b", "/tmp/x"])
+@pytest.mark.parametrize("name", ["", ".", "..", "../../x", "a/b", "/x"])
 def test_a_name_that_is_not_that_of_a_folder_is_refused(name, tmp_path):
     with pytest.raises(UserError, match="a run cannot be named"):
         gpae.train(CONFIG, RunOptions(name=name, runs=tmp_path / "runs", quiet=True))

@@ -43,12 +43,12 @@ _SUITES = {
 """Suites, `gpae.envs.NAME_suite` each, and the functions there that make their environments."""
 _ENVIRONMENTS: dict[str, str | Factory] = {
     "mpe/simple_spread": "gpae.envs.mpe:SimpleSpread",
-    "mpe/simple_tag": "gpae.envs.tag:SimpleTag",
-    "mpe/simple_reference": "gpae.envs.particles:SimpleReference",
-    "mpe/simple_speaker_listener": "gpae.envs.particles:SimpleSpeakerListener",
-    "mpe/facmac_3a": "gpae.envs.particles:predators_3a",
-    "mpe/facmac_6a": "gpae.envs.particles:predators_6a",
-    "mpe/facmac_9a": "gpae.envs.particles:predators_9a",
+    "mpe/simple_tag": "gpae.envs.mpe:SimpleTag",
+    "mpe/simple_reference": "gpae.envs.mpe:SimpleReference",
+    "mpe/simple_speaker_listener": "gpae.envs.mpe:SimpleSpeakerListener",
+    "mpe/facmac_3a": "gpae.envs.mpe:predators_3a",
+    "mpe/facmac_6a": "gpae.envs.mpe:predators_6a",
+    "mpe/facmac_9a": "gpae.envs.mpe:predators_9a",
     "probe/constant": "gpae.envs.probes:Constant",
     "probe/observation": "gpae.envs.probes:Observation",
     "probe/delay": "gpae.envs.probes:Delay",

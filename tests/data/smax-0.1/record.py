@@ -2,8 +2,8 @@
 
 In an environment of its own, since that release needs an old JAX:
 
-    python -m venv /tmp/old && /tmp/old/bin/pip install jaxmarl==0.1.0
-    /tmp/old/bin/python tests/data/smax-0.1/record.py
+    python -m venv old && old/bin/pip install jaxmarl==0.1.0
+    old/bin/python tests/data/smax-0.1/record.py
 
 Versions of the file that is kept: JaxMARL 0.1.0, JAX 0.4.38.
 """
