@@ -41,3 +41,14 @@ def test_the_stages_of_an_update(monkeypatch):
     monkeypatch.setattr(module, "ROWS", 16)
     found = module.measure("probe/team", "gpae", 1, "jaxmarl")
     assert found["seconds"].keys() == {"update", "collect", "prepare", "optimise"}
+
+
+def test_an_update_of_several_seeds(monkeypatch):
+    """`JAX_PLATFORMS=cpu python benchmarks/gpu.py --toy` is the whole script in small."""
+    module = importlib.import_module("gpu")
+    monkeypatch.setattr(module, "MINIBATCHES", 2)
+    update, arguments = module.program("probe/team", "mappo", 2, 4, 8)
+    assert module.timed(update, arguments, steps=2 * 4 * 8, rounds=1)["steps_per_second"] > 0
+    found = module.profiled(update, arguments)
+    assert found["seconds"] > 0
+    assert found["kernels"] == 0, "a CPU launches none"

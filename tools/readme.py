@@ -6,6 +6,7 @@ python tools/readme.py
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import re
 import tomllib
@@ -141,6 +142,57 @@ def benchmarks():
         "All: " + made_with(smax["versions"], hardware) + ".",
     ]
     return lines
+
+
+def gpu():
+    found = load("gpu.json")
+    settings, hardware = found["settings"], found["hardware"]
+    work = f"{settings['environments']} environments x {settings['rows']} rows, {settings['epochs']} epochs x "
+    work += f"{settings['minibatches']} minibatches, hidden {settings['hidden_size']}"
+    lines = [
+        f"| an update of all seeds: {work} | seeds | seconds | environment steps/s | over JaxMARL's | memory |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, algorithms in found["results"]["speed"].items():
+        base = algorithms["jaxmarl"]
+        for algorithm in ("jaxmarl", "mappo", "gpae"):
+            for seeds, f in algorithms[algorithm].items():
+                over = f"{f['steps_per_second'] / base[seeds]['steps_per_second']:.2f}" if seeds in base else ""
+                who = "the same work as JaxMARL does it" if algorithm == "jaxmarl" else algorithm
+                cells = [f"{name}, {who}", seeds, f"{f['seconds']:.3f}", f"{f['steps_per_second']:,}", over]
+                lines.append("| " + " | ".join([*cells, f"{f['peak_gigabytes']} GB"]) + " |")
+    loops = found["results"]["gpae, 1 seed, with the loops of a CPU"]["smax/5m_vs_6m"]
+    profile = next(f["profile"] for f in found["results"]["speed"]["smax/5m_vs_6m"]["gpae"].values() if "profile" in f)
+    return [
+        *lines,
+        "",
+        f"With the loops that a CPU wants, GPAE with one seed makes {loops['steps_per_second']:,} steps/s. An update of"
+        f" ten seeds launches {profile['kernels']:,} kernels, and one runs in {profile['busy']:.0%} of the time: what"
+        " limits a GPU here is the number of kernels, and more seeds cost little. "
+        + made_with(found["versions"], f"one {hardware['device']}")
+        + f", `XLA_FLAGS='{settings['XLA_FLAGS']}'`.",
+    ]
+
+
+def unfinished(folder):
+    """How far the trainings of a folder came: their last evaluations, and the metrics of their last update."""
+    lines = []
+    for path in sorted((ROOT / "results" / folder).iterdir()):
+        config = json.loads((path / "config.json").read_text())
+        ((_, methods),) = next(iter(json.loads((path / "evaluations.json").read_text()).values())).items()
+        ((name, seeds),) = methods.items()
+        last = [list(evaluations.values())[-1] for evaluations in seeds.values()]
+        cells = [name, str(len(last)), f"{max(e['step_count'] for e in last):,} of {config['total_steps']:,}"]
+        for key in ("win_rate", "sampled_win_rate"):
+            rates = [mean(e[key]) for e in last]
+            cells.append(f"{mean(rates):.1%} ({min(rates):.1%} to {max(rates):.1%})")
+        with gzip.open(path / "metrics.jsonl.gz", "rt") as file:
+            rows = [json.loads(line) for line in file]
+        rows = [row for row in rows if row["update"] == rows[-1]["update"]]
+        cells += [f"{mean(row['entropy'] for row in rows):.3f}", f"{mean(row['approx_kl'] for row in rows):.0e}"]
+        lines.append(cells)
+    columns = ("method", "seeds", "steps", "greedy win rate, least and most of the seeds", "sampled", "entropy", "KL")
+    return markdown(list(columns), lines)
 
 
 def markdown(columns, rows):
@@ -442,13 +494,14 @@ DOCUMENTS = {
     },
     "docs/index.md": {"quickstart": quickstart},
     "docs/algorithms.md": {"algorithms": algorithms, "baselines": baselines},
-    "docs/benchmarks.md": {"benchmarks": benchmarks},
+    "docs/benchmarks.md": {"benchmarks": benchmarks, "gpu": gpu},
     "docs/results.md": {
         "quick": lambda: [*scores("quick", rates=("0.5", "0.8", "0.9")), *made_in("quick")],
         "quick-pairs": lambda: improvements("quick", PAIRS),
         "quick-costs": lambda: costs("quick"),
         "quick-again": lambda: made_again("quick", "quick-other-machine"),
         "smacv2": lambda: [*scores("smacv2-small"), *made_in("smacv2-small")],
+        "5m_vs_6m": lambda: unfinished("gpu-5m_vs_6m"),
         "2s3z": lambda: [*scores("baselines-2s3z", rates=("0.5", "0.8", "0.9")), *made_in("baselines-2s3z")],
     },
     "docs/tuning.md": {

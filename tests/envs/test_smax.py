@@ -320,3 +320,23 @@ def test_wrong_options():
         make("smax/3m", backend="jaxmarl", version="0.1")
     with pytest.raises(UserError, match="max_steps must be at least 1"):
         SMAX("3m", max_steps=0)
+
+
+def test_on_an_accelerator_the_loops_over_units_are_unrolled_and_the_numbers_are_the_same(monkeypatch):
+    keys = jax.random.split(jax.random.key(0), 4)
+
+    def played(keys):
+        env = make("smax/smacv2_5_units", attack_mode="random")  # anew: what is compiled is kept with the function
+
+        def row(state, key):
+            actions = jax.random.categorical(key, jnp.where(jax.vmap(env.observe)(state).action_mask, 0.0, -jnp.inf))
+            state, outcome = jax.vmap(env.step)(jax.random.split(key, len(keys)), state, actions.astype(jnp.int32))
+            return state, (state, outcome)
+
+        return jax.lax.scan(row, jax.vmap(env.reset)(keys), jax.random.split(keys[0], 40))[1]
+
+    looped = jax.jit(played, compiler_options=QUICK)(keys)
+    monkeypatch.setattr("gpae.envs.smax.units.accelerated", lambda: True)
+    unrolled = jax.jit(lambda keys: played(keys), compiler_options=QUICK)(keys)
+    for ours, theirs in zip(jax.tree.leaves(unrolled), jax.tree.leaves(looped), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)

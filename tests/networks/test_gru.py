@@ -58,7 +58,10 @@ def test_memory_is_reset_where_an_episode_starts_and_nowhere_else(sequence):
     assert np.abs(carries[3:, 0] - unbroken[3:, 0]).max() > 1e-3
 
 
-def test_the_backward_pass_equals_automatic_differentiation(strict):
+@pytest.mark.parametrize("on_accelerator", [False, True])
+def test_the_backward_pass_equals_automatic_differentiation(on_accelerator, strict, monkeypatch):
+    monkeypatch.setattr("gpae.networks.gru.accelerated", lambda: on_accelerator)
+
     def plain(weights, inputs, is_first, carry):
         def step(h, row):
             x, start = row

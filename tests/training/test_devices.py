@@ -11,6 +11,7 @@ from gpae.errors import UserError
 from gpae.training import experiment
 from gpae.training.config import RunOptions, configure
 from gpae.training.device import mesh
+from gpae.training.experiment import Experiment
 from gpae.training.trainer import train
 
 CONFIG = configure(
@@ -48,3 +49,12 @@ def test_as_many_devices_train_as_divide_the_groups():
     assert mesh(1) is None
     assert mesh(6).shape["env"] == 3
     assert mesh(8).shape["env"] == 4
+
+
+def test_products_are_as_precise_as_was_asked_for():
+    """Where the device has several precisions, such as TF32; seen in the program, since a CPU has one."""
+    for precision, shown in (("default", False), ("float32", True)):
+        config = configure("mappo", env="probe/team", num_envs=2, rollout_length=4, matmul_precision=precision)
+        made = Experiment(config)
+        program = jax.jit(made.updates).lower(made.shapes, made.traced, made.budget)
+        assert ("HIGHEST" in program.as_text()) is shown

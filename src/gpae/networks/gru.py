@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
+from gpae.accelerator import accelerated
+
 
 class GRU(nn.Module):
     r"""A gated recurrent unit over a sequence, its carry reset where an episode is_first.
@@ -77,9 +79,10 @@ class GRUWeights(NamedTuple):
 def recur(weights: GRUWeights, inputs: Array, is_first: Array, carry: Array) -> Array:
     """The recursion of a GRU, with a backward pass of its own.
 
-    A row's products, gates and gradients are computed while it is in the cache; projecting the inputs of all rows
-    beforehand, or the kernels' gradients afterwards, moves three times the carry. The backward pass needs no
-    transcendental function, and the barrier keeps XLA from slicing products inside slow scalar loops.
+    On a CPU a row's products, gates and gradients are computed while it is in the cache; projecting the inputs of all
+    rows beforehand, or the kernels' gradients afterwards, moves three times the carry. The backward pass needs no
+    transcendental function, and the barrier keeps XLA from slicing products inside slow scalar loops. On an accelerator
+    a row costs the launches of its kernels: all that can be is computed for all rows at once, a second time if need be.
 
     Args:
       weights: W, b, U, c.
@@ -90,41 +93,68 @@ def recur(weights: GRUWeights, inputs: Array, is_first: Array, carry: Array) -> 
     Returns:
       The carry after each row, [T, C, H].
     """
-    return _scan_rows(weights, inputs, is_first, carry, lambda after, *_: after)
+    if accelerated():
+        return _all_at_once(weights, inputs, is_first, carry)
+    return _row_by_row(weights, inputs, is_first, carry, lambda after, *_: after)
 
 
-def _scan_rows(weights: GRUWeights, inputs: Array, is_first: Array, carry: Array, keep: Callable[..., Any]) -> Any:
-    """The rows' `keep(carry after, carry before, (r, z), n, U_n h + c)`, the carry before as after a reset."""
-    size = carry.shape[-1]
-    b = jnp.broadcast_to(weights.b, (len(carry), 3 * size))
-    c = jnp.broadcast_to(weights.c, carry.shape)
+def _forward(weights: GRUWeights, inputs: Array, is_first: Array, carry: Array) -> tuple[Array, Any]:
+    if accelerated():
+        carries = _all_at_once(weights, inputs, is_first, carry)
+        return carries, (weights, inputs, is_first, carry, carries)
+    carries, *kept = _row_by_row(weights, inputs, is_first, carry, lambda *kept: kept)
+    return carries, (weights, inputs, is_first, kept)
 
-    def step(h: Array, row: tuple[Array, Array]) -> tuple[Array, Any]:
-        x, start = row
-        h = jnp.where(start[:, None], jnp.zeros_like(h), h)
-        wx, uh = jax.lax.optimization_barrier((x @ weights.w, h @ weights.u))
-        wx = wx + b
-        gates = _sigmoid(wx[:, : 2 * size] + uh[:, : 2 * size])
-        r, z = gates[:, :size], gates[:, size:]
-        uh_n = uh[:, 2 * size :] + c
-        n = jnp.tanh(wx[:, 2 * size :] + r * uh_n)
-        after = n + z * (h - n)
-        return after, keep(after, h, gates, n, uh_n)
 
-    return jax.lax.scan(step, carry, (inputs, is_first))[1]
+def _backward(residuals: Any, gradient: Array) -> tuple[GRUWeights, Array, None, Array]:
+    backward: Callable[..., Any] = _backward_all_at_once if accelerated() else _backward_row_by_row
+    d_weights, d_inputs, d_carry = backward(*residuals, gradient)
+    return d_weights, d_inputs, None, d_carry
+
+
+recur.defvjp(_forward, _backward)
+
+
+def _gates(weights: GRUWeights, wx: Array, uh: Array) -> tuple[Array, Array, Array]:
+    """(r, z) side by side, n, and U_n h + c, of the products with inputs and carry, [..., 3 H] each."""
+    size = wx.shape[-1] // 3
+    wx = wx + jnp.broadcast_to(weights.b, wx.shape)
+    gates = _sigmoid(wx[..., : 2 * size] + uh[..., : 2 * size])
+    uh_n = uh[..., 2 * size :]
+    uh_n = uh_n + jnp.broadcast_to(weights.c, uh_n.shape)
+    n = jnp.tanh(wx[..., 2 * size :] + gates[..., :size] * uh_n)
+    return gates, n, uh_n
 
 
 def _sigmoid(x: Array) -> Array:
     return 0.5 * jnp.tanh(0.5 * x) + 0.5  # quicker than 1 / (1 + exp(-x)), since XLA's tanh is a rational function
 
 
-def _recur_forward(weights: GRUWeights, inputs: Array, is_first: Array, carry: Array) -> tuple[Array, Any]:
-    carries, *kept = _scan_rows(weights, inputs, is_first, carry, lambda *kept: kept)
-    return carries, (weights, (inputs, is_first, *kept))
+def _reset(h: Array, start: Array) -> Array:
+    return jnp.where(start[..., None], jnp.zeros_like(h), h)
 
 
-def _recur_backward(residuals: Any, gradient: Array) -> tuple[GRUWeights, Array, None, Array]:
-    weights, rows = residuals
+# -- for CPUs ----------------------------------------------------------------------------------------------------------
+
+
+def _row_by_row(weights: GRUWeights, inputs: Array, is_first: Array, carry: Array, keep: Callable[..., Any]) -> Any:
+    """The rows' `keep(carry after, carry before, (r, z), n, U_n h + c)`, the carry before as after a reset."""
+    size = carry.shape[-1]
+
+    def step(h: Array, row: tuple[Array, Array]) -> tuple[Array, Any]:
+        x, start = row
+        h = _reset(h, start)
+        wx, uh = jax.lax.optimization_barrier((x @ weights.w, h @ weights.u))
+        gates, n, uh_n = _gates(weights, wx, uh)
+        after = n + gates[:, size:] * (h - n)
+        return after, keep(after, h, gates, n, uh_n)
+
+    return jax.lax.scan(step, carry, (inputs, is_first))[1]
+
+
+def _backward_row_by_row(
+    weights: GRUWeights, inputs: Array, is_first: Array, kept: Any, gradient: Array
+) -> tuple[GRUWeights, Array, Array]:
     size = gradient.shape[-1]
     w_transposed, u_transposed = weights.w.T, weights.u.T
 
@@ -143,11 +173,58 @@ def _recur_backward(residuals: Any, gradient: Array) -> tuple[GRUWeights, Array,
             w=total.w + x.T @ d_wx, b=total.b + d_wx.sum(0), u=total.u + h.T @ d_uh, c=total.c + d_uh_n.sum(0)
         )
         d_h = d_after * z + d_uh @ u_transposed
-        return (jnp.where(start[:, None], jnp.zeros_like(d_h), d_h), total), d_wx @ w_transposed
+        return (_reset(d_h, start), total), d_wx @ w_transposed
 
     zeros = jnp.zeros_like(gradient[0]), jax.tree.map(jnp.zeros_like, weights)
-    (d_memory, d_weights), d_inputs = jax.lax.scan(step, zeros, (gradient, rows), reverse=True)
-    return d_weights, d_inputs, None, d_memory
+    rows = (gradient, (inputs, is_first, *kept))
+    (d_carry, d_weights), d_inputs = jax.lax.scan(step, zeros, rows, reverse=True)
+    return d_weights, d_inputs, d_carry
 
 
-recur.defvjp(_recur_forward, _recur_backward)
+# -- for accelerators --------------------------------------------------------------------------------------------------
+
+
+def _all_at_once(weights: GRUWeights, inputs: Array, is_first: Array, carry: Array) -> Array:
+    """The carries: a row is one product and one elementwise kernel."""
+    size = carry.shape[-1]
+
+    def step(h: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
+        wx, start = row
+        h = _reset(h, start)
+        gates, n, _ = _gates(weights, wx, h @ weights.u)
+        after = n + gates[:, size:] * (h - n)
+        return after, after
+
+    return jax.lax.scan(step, carry, (inputs @ weights.w, is_first))[1]
+
+
+def _backward_all_at_once(
+    weights: GRUWeights, inputs: Array, is_first: Array, carry: Array, carries: Array, gradient: Array
+) -> tuple[GRUWeights, Array, Array]:
+    """The gates are computed anew, of all rows, and so are gradients, but for that of the carry."""
+    size = carry.shape[-1]
+    h = _reset(jnp.concatenate([carry[None], carries[:-1]]), is_first)
+    gates, n, uh_n = _gates(weights, inputs @ weights.w, h @ weights.u)
+    r, z = gates[..., :size], gates[..., size:]
+    # By how much the gradient of the carry after a row is multiplied on its way to the gates.
+    to_n = (1.0 - z) * (1.0 - n * n)
+    to_uh = jnp.concatenate([to_n * r * (1.0 - r) * uh_n, (h - n) * z * (1.0 - z), to_n * r], axis=-1)
+    u_transposed = weights.u.T
+
+    def step(later: Array, row: tuple[Array, ...]) -> tuple[Array, Array]:
+        here, to_uh, z, start = row
+        d_after = here + later
+        d_h = d_after * z + (jnp.tile(d_after, 3) * to_uh) @ u_transposed
+        return _reset(d_h, start), d_after
+
+    rows = (gradient, to_uh, z, is_first)
+    d_carry, d_after = jax.lax.scan(step, jnp.zeros_like(carry), rows, reverse=True)
+    d_uh = jnp.tile(d_after, 3) * to_uh
+    d_wx = jnp.concatenate([d_uh[..., : 2 * size], d_after * to_n], axis=-1)
+    d_weights = GRUWeights(
+        w=jnp.einsum("tcf,tcg->fg", inputs, d_wx),
+        b=d_wx.sum((0, 1)),
+        u=jnp.einsum("tcf,tcg->fg", h, d_uh),
+        c=d_uh[..., 2 * size :].sum((0, 1)),
+    )
+    return d_weights, d_wx @ weights.w.T, d_carry

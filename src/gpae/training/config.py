@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from gpae.algorithms import ALGORITHMS, GPAE, Algorithm, algorithm_called, having
 from gpae.algorithms.sharding import of_group
@@ -54,6 +54,8 @@ class ExperimentConfig:
     """Environment steps of training, rounded up to whole updates."""
     groups: Annotated[int, between(1, 1024)] = 1
     """Groups that environments are shared out in, each shuffled by itself; as many devices as divide it can train."""
+    matmul_precision: Literal["default", "float32"] = "default"
+    """Of matrix products. JAX's default is TF32 on NVIDIA's GPUs, 10 bits of mantissa; on CPUs both are float32."""
     algorithm: Algorithm = GPAE()
     evaluation: EvaluationPlan = EvaluationPlan()
 
@@ -155,8 +157,8 @@ def as_dict(config: ExperimentConfig) -> dict[str, Any]:
     return {"env": plain.pop("env"), "algorithm": config.algorithm.name, **plain}
 
 
-_LATER = ("groups", *settings_of(ShownContinuousPolicy))
-"""Settings that the first runs do not have: groups, and those of continuous actions. Defaults are what those did."""
+_LATER = ("groups", "matmul_precision", *settings_of(ShownContinuousPolicy))
+"""Settings that the first runs do not have. Defaults are what those did."""
 
 
 def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import jax
@@ -13,7 +14,10 @@ from gpae.errors import UserError
 
 def problem() -> str | None:
     """Why JAX has no device to compute on, and what would do; None if it has one."""
+    log = logging.getLogger("jax._src.xla_bridge")
+    level = log.level
     try:
+        log.setLevel(logging.CRITICAL)  # a plugin for GPUs that finds none logs its whole traceback
         jax.devices()
     except Exception as error:  # an AssertionError without words where the platform's package is missing
         asked: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]
@@ -24,6 +28,8 @@ def problem() -> str | None:
             f"JAX finds no device for {wanted}{reason}; JAX_PLATFORMS=cpu computes on the processor; NVIDIA's GPUs need"
             " gpae[cuda] and their driver"
         )
+    finally:
+        log.setLevel(level)
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -114,7 +115,13 @@ class Experiment:
                 length=self.config.evaluation.updates_per_call,
             )
 
-        return self.seeds.over(of_a_seed, (0, None, None))(state, algorithm, budget)
+        with self._precision():
+            return self.seeds.over(of_a_seed, (0, None, None))(state, algorithm, budget)
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        """While it is entered, products are traced with the precision that was asked for."""
+        asked = self.config.matmul_precision
+        return nullcontext() if asked == "default" else jax.default_matmul_precision(asked)
 
     @cached_property
     def _update(self) -> Any:
@@ -142,9 +149,12 @@ class Experiment:
             return self._twin._episodes
         half = self.config.evaluation.evaluation_episodes
         greedy = jnp.arange(2 * half) < half
-        program = jax.jit(
-            self.seeds.over(lambda params, key: run_episodes(self.env, self.algorithm, params, key, greedy))
-        )
+
+        def play(params: Any, key: Array) -> Episodes:
+            with self._precision():
+                return run_episodes(self.env, self.algorithm, params, key, greedy)
+
+        program = jax.jit(self.seeds.over(play))
         return program.lower(self.shapes.params.actor, self.seeds.keys(1)).compile()
 
     @property

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gpae.envs.smax.units import ATTACK_RANGE, FIRST_ATTACK, MAP_SIZE, SIGHT_RANGE, State, length, of_type
+from gpae.envs.smax.units import ATTACK_RANGE, FIRST_ATTACK, MAP_SIZE, SIGHT_RANGE, State, length, of_type, over_units
 
 AttackMode = Literal["closest", "random"]
 _BLOCK = 16
@@ -78,7 +78,7 @@ def enemy_actions(state: State, num_allies: int, whither: Array, whom: Array, mo
         )
 
     start = (nobody, infinite, jnp.zeros_like(last), nobody)
-    sees, best, target, keeps = jax.lax.fori_loop(0, num_allies, look, start)
+    sees, best, target, keeps = over_units(num_allies, look, start)
     can_shoot = best < jnp.inf
     if mode == "random":
         target = _choose(num_allies, lambda n: ally(n).close, whom)
@@ -105,7 +105,7 @@ def enemy_actions(state: State, num_allies: int, whither: Array, whom: Array, mo
 def _choose(count: int, eligible: Callable[[Array], Array], u: Array) -> Array:
     """Of those that are `eligible` [M, E] one by `u` [M, E] in [0, 1), as `jax.random.choice` does; int32."""
     zero = jnp.zeros_like(u)
-    number = jax.lax.fori_loop(0, count, lambda i, n: n + eligible(i), jnp.zeros(u.shape, jnp.int32))
+    number = over_units(count, lambda i, n: n + eligible(i), jnp.zeros(u.shape, jnp.int32))
     each = 1.0 / jnp.maximum(number, 1)
 
     def add(i: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -115,12 +115,12 @@ def _choose(count: int, eligible: Callable[[Array], Array], u: Array) -> Array:
         before = jnp.where(begins, before + block, before)
         return before, jnp.where(begins, 0.0, block) + jnp.where(eligible(i), each, 0.0)
 
-    before, block = jax.lax.fori_loop(0, count, add, (zero, zero))
+    before, block = over_units(count, add, (zero, zero))
     threshold = (before + block) * (1.0 - u)
 
     def passed(i: Array, found: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         before, block = add(i, found[:2])
         return before, block, found[2] + (before + block < threshold)
 
-    found = jax.lax.fori_loop(0, count, passed, (zero, zero, jnp.zeros(u.shape, jnp.int32)))[2]
+    found = over_units(count, passed, (zero, zero, jnp.zeros(u.shape, jnp.int32)))[2]
     return jnp.minimum(found, count - 1)

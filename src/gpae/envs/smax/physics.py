@@ -28,6 +28,7 @@ from gpae.envs.smax.units import (
     State,
     length,
     of_type,
+    over_units,
 )
 
 # JaxMARL turns diagonal vectors by 45 degrees; a fused multiplication and addition leaves the rounding of a square.
@@ -70,7 +71,7 @@ def push_apart(x: Array, y: Array, radius: Array, solid: Array) -> tuple[Array, 
         return pushed[0] + push_x, pushed[1] + push_y
 
     zero = jnp.zeros_like(x)
-    push_x, push_y = jax.lax.fori_loop(0, len(x), from_one, (zero, zero))
+    push_x, push_y = over_units(len(x), from_one, (zero, zero))
     return x + push_x / 2, y + push_y / 2
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import Array
 
+from gpae.accelerator import accelerated
 from gpae.envs._jaxmarl import MAP_NAME_TO_SCENARIO, Scenario
 from gpae.errors import UserError, unknown_name
 
@@ -82,6 +85,11 @@ def of_type(table: np.ndarray, types: Array) -> Array:
 def length(x: Array, y: Array) -> Array:
     """Of vectors. Squares are rounded before they are added, as JaxMARL's: compilers do not fuse through `maximum`."""
     return jnp.sqrt(jnp.maximum(x * x, 0.0) + jnp.maximum(y * y, 0.0))
+
+
+def over_units(number: int, body: Callable[[Any, Any], Any], start: Any) -> Any:
+    """`body` for unit 0, 1 ... number - 1, as `jax.lax.fori_loop`: a loop on a CPU, one fused kernel elsewhere."""
+    return jax.lax.fori_loop(0, number, body, start, unroll=number if accelerated() else None)
 
 
 def map_names() -> list[str]:
