@@ -75,14 +75,15 @@ def test_timeout_is_termination():
 
 
 def test_jaxmarl_comes_late_and_quietly():
-    """Not imported for a probe; imported for SMAX without a word, and with the streams left as they were."""
+    """Not for a probe nor for SMAX; imported for MPE without a word, and with the streams left as they were."""
     code = """
 import sys
 from gpae.envs import make
 make("probe/team")
+make("smax/3m")
 assert "jaxmarl" not in sys.modules
 streams = sys.stdout, sys.stderr = sys.stdout, sys.stderr
-make("smax/3m")
+make("mpe/simple_spread")
 assert "jaxmarl" in sys.modules
 assert streams == (sys.stdout, sys.stderr)
 """

@@ -1,5 +1,6 @@
 """SMAX equals JaxMARL's, and says truthfully how an episode ended."""
 
+import dataclasses
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 
 from gpae.envs import make
-from gpae.envs._jaxmarl import HeuristicEnemySMAX, muted
-from gpae.envs.smax import SMAX, draws, scenario
-from gpae.envs.smax.jaxmarl import JaxMARLSMAX
-from gpae.envs.smax.units import named_scenario
+from gpae.envs._jaxmarl import MAP_NAME_TO_SCENARIO, HeuristicEnemySMAX, muted
+from gpae.envs.smax import SMAX, draws, map_names, scenario
+from gpae.envs.smax.jaxmarl import JaxMARLSMAX, as_jaxmarls
+from gpae.envs.smax.maps import named_scenario
 from gpae.errors import UserError
 from reference.battles import theirs_as_ours
 
@@ -94,7 +95,7 @@ def test_equals_jaxmarl(name, options):
     env = make(name, **options)
     with muted():
         plain = {key: value for key, value in options.items() if key != "backend"}
-        theirs = HeuristicEnemySMAX(scenario=named_scenario(name.removeprefix("smax/")), **plain)
+        theirs = HeuristicEnemySMAX(scenario=as_jaxmarls(named_scenario(name.removeprefix("smax/"))), **plain)
     record = jax.jit(jax.vmap(lambda key: side_by_side(env, theirs, key)), compiler_options=QUICK)(
         jax.random.split(jax.random.key(3), ENVS)
     )
@@ -281,6 +282,19 @@ def test_scene_shows_who_attacks_whom(battle):
     dead = env.scene(replace(after, alive=jnp.array([False, True, True, True])))
     assert dead.health[0] == 0
     assert (0, 2) not in dead.attacks
+
+
+def test_maps_are_jaxmarls_and_those_that_were_registered_with_it(monkeypatch):
+    assert map_names() == list(MAP_NAME_TO_SCENARIO)
+    for name, theirs in MAP_NAME_TO_SCENARIO.items():
+        ours = dataclasses.asdict(as_jaxmarls(named_scenario(name)))
+        np.testing.assert_array_equal(ours.pop("unit_types"), theirs.unit_types)
+        assert ours == {key: getattr(theirs, key) for key in ours}
+        assert named_scenario(name).unit_types.dtype == theirs.unit_types.dtype
+    monkeypatch.setitem(MAP_NAME_TO_SCENARIO, "mine", as_jaxmarls(scenario("1m", "2Z")))
+    assert map_names()[-1] == "mine"
+    env = make("smax/mine")
+    assert (env.scenario.unit_types.tolist(), env.spec.num_agents) == ([0, 3, 3], 1)
 
 
 def test_custom_scenarios():

@@ -11,9 +11,9 @@ import numpy as np
 from jax import Array
 from jax.custom_batching import custom_vmap
 
-from gpae.envs._jaxmarl import Scenario
 from gpae.envs.protocol import Discrete, Environment, EnvSpec, Outcome, Scene
 from gpae.envs.smax import draws, enemy, physics, start, views
+from gpae.envs.smax.maps import Scenario, named_scenario
 from gpae.envs.smax.units import (
     ATTACK_RANGE,
     FIRST_ATTACK,
@@ -25,7 +25,6 @@ from gpae.envs.smax.units import (
     TICKS,
     UNIT_LETTERS,
     State,
-    named_scenario,
     of_type,
 )
 from gpae.errors import UserError, unknown_name

@@ -9,6 +9,7 @@ reward is not used, so XLA removes it from the compiled step.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal
 
 import jax
@@ -16,10 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gpae.envs._jaxmarl import HeuristicEnemySMAX, Scenario, muted
+from gpae.envs._jaxmarl import HeuristicEnemySMAX, muted
+from gpae.envs._jaxmarl import Scenario as Theirs
 from gpae.envs.protocol import Discrete, EnvSpec, Outcome, Scene
-from gpae.envs.smax.units import MOVES, UNIT_LETTERS, named_scenario
+from gpae.envs.smax.maps import Scenario, named_scenario
+from gpae.envs.smax.units import MOVES, UNIT_LETTERS
 from gpae.types import View
+
+
+def as_jaxmarls(scenario: Scenario) -> Any:
+    """The same scenario in JaxMARL's class."""
+    values = {field.name: getattr(scenario, field.name) for field in dataclasses.fields(Theirs)}
+    return Theirs(**values | {"unit_types": jnp.asarray(scenario.unit_types)})
 
 
 class JaxMARLSMAX:
@@ -37,7 +46,7 @@ class JaxMARLSMAX:
         chosen = named_scenario(map_name) if isinstance(map_name, str) else map_name
         with muted():
             self.jaxmarl: Any = HeuristicEnemySMAX(
-                scenario=chosen,
+                scenario=as_jaxmarls(chosen),
                 see_enemy_actions=see_enemy_actions,
                 walls_cause_death=walls_cause_death,
                 attack_mode=attack_mode,

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gpae.envs._jaxmarl import Scenario
 from gpae.envs.smax import draws
+from gpae.envs.smax.maps import Scenario
 from gpae.envs.smax.units import MAP_SIZE, UNIT_TYPES
 
 _MIDDLE = MAP_SIZE / 2

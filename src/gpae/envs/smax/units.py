@@ -1,9 +1,8 @@
-"""What units are, which battles there are, and the state of one."""
+"""What units are, and the state of a battle of them."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,8 +12,6 @@ from flax import struct
 from jax import Array
 
 from gpae.accelerator import accelerated
-from gpae.envs._jaxmarl import MAP_NAME_TO_SCENARIO, Scenario
-from gpae.errors import UserError, unknown_name
 
 UNIT_TYPES = ("marine", "marauder", "stalker", "zealot", "zergling", "hydralisk")
 """Names of the unit types, in JaxMARL's order."""
@@ -23,7 +20,6 @@ UNIT_LETTERS = "mMsZzh"
 MOVES = ("north", "east", "south", "west", "stop")
 FIRST_ATTACK = len(MOVES)
 """The action that attacks the first of the other team."""
-CUSTOM = "custom:"
 
 # By unit type. Lengths in units of the map, times in seconds.
 VELOCITY = np.array([3.15, 2.25, 4.13, 3.15, 4.13, 3.15], np.float32)
@@ -90,61 +86,3 @@ def length(x: Array, y: Array) -> Array:
 def over_units(number: int, body: Callable[[Any, Any], Any], start: Any) -> Any:
     """`body` for unit 0, 1 ... number - 1, as `jax.lax.fori_loop`: a loop on a CPU, one fused kernel elsewhere."""
     return jax.lax.fori_loop(0, number, body, start, unroll=number if accelerated() else None)
-
-
-def map_names() -> list[str]:
-    """JaxMARL's maps, those that were registered with its `register_scenario` included."""
-    return list(MAP_NAME_TO_SCENARIO)
-
-
-def _units(units: str | Sequence[str]) -> list[int]:
-    """Type indices of a team, given as "3m2s" or as a list of type names."""
-    if isinstance(units, str):
-        parts = re.findall(r"(\d+)([a-zA-Z])", units)
-        if not parts or "".join(n + letter for n, letter in parts) != units:
-            raise UserError(f"units {units!r}: expected counts and letters such as '3m2s'; letters {UNIT_LETTERS}")
-        letters = [(int(n), letter) for n, letter in parts]
-        if wrong := [letter for _, letter in letters if letter not in UNIT_LETTERS]:
-            known = ", ".join(f"{letter} {name}" for letter, name in zip(UNIT_LETTERS, UNIT_TYPES, strict=True))
-            raise UserError(f"units {units!r}: no unit type {wrong[0]!r}; there are {known}")
-        types = [UNIT_LETTERS.index(letter) for n, letter in letters for _ in range(n)]
-    else:
-        for unit in units:
-            if unit not in UNIT_TYPES:
-                raise unknown_name("unit type", unit, UNIT_TYPES)
-        types = [UNIT_TYPES.index(unit) for unit in units]
-    if not types:
-        raise UserError("a team needs at least one unit")
-    return types
-
-
-def scenario(allies: str | Sequence[str], enemies: str | Sequence[str]) -> Scenario:
-    """A battle of two unit lists, with the plain starting positions (allies left, enemies right).
-
-    Args:
-      allies: "3m2s" (letters of `UNIT_LETTERS`: note Z zealot, z zergling) or a list of names of `UNIT_TYPES`.
-      enemies: likewise.
-
-    Raises:
-      UserError: an unknown unit type, or an empty team.
-    """
-    ours, theirs = _units(allies), _units(enemies)
-    return Scenario(
-        unit_types=jnp.array(ours + theirs, dtype=jnp.uint8),
-        num_allies=len(ours),
-        num_enemies=len(theirs),
-        smacv2_position_generation=False,
-        smacv2_unit_type_generation=False,
-    )
-
-
-def named_scenario(name: str) -> Scenario:
-    """The scenario of a map, or of "custom:3m2s_vs_4m1Z"."""
-    if name.startswith(CUSTOM):
-        allies, versus, enemies = name.removeprefix(CUSTOM).partition("_vs_")
-        if not versus:
-            raise UserError(f"custom scenario {name!r}: expected two unit lists, such as 'custom:3m2s_vs_4m1Z'")
-        return scenario(allies, enemies)
-    if name not in MAP_NAME_TO_SCENARIO:
-        raise unknown_name("SMAX map", name, map_names())
-    return MAP_NAME_TO_SCENARIO[name]
