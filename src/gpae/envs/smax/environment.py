@@ -25,6 +25,7 @@ from gpae.envs.smax.units import (
     TICKS,
     UNIT_LETTERS,
     State,
+    ally_types,
     named_scenario,
     of_type,
 )
@@ -95,6 +96,7 @@ class SMAX:
             state_size=12 * units,
             episode_limit=max_steps + 1,
             has_wins=True,
+            agent_types=ally_types(self.scenario),
         )
         self._step, self._reset = _batched(self._step_all), _batched(self._reset_all)
 

@@ -18,7 +18,7 @@ from jax import Array
 
 from gpae.envs._jaxmarl import HeuristicEnemySMAX, Scenario, muted
 from gpae.envs.protocol import Discrete, EnvSpec, Outcome, Scene
-from gpae.envs.smax.units import MOVES, UNIT_LETTERS, named_scenario
+from gpae.envs.smax.units import MOVES, UNIT_LETTERS, ally_types, named_scenario
 from gpae.types import View
 
 
@@ -52,6 +52,7 @@ class JaxMARLSMAX:
             state_size=world.state_size,
             episode_limit=max_steps + 1,
             has_wins=True,
+            agent_types=ally_types(chosen),
         )
 
     @property

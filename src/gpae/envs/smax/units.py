@@ -130,6 +130,14 @@ def scenario(allies: str | Sequence[str], enemies: str | Sequence[str]) -> Scena
     )
 
 
+def ally_types(scenario: Scenario) -> tuple[str, ...] | None:
+    """The allies' unit types; None where every episode draws them anew."""
+    if scenario.smacv2_unit_type_generation:
+        return None
+    types = np.asarray(scenario.unit_types)[: scenario.num_allies]
+    return tuple(UNIT_TYPES[kind] for kind in types)
+
+
 def named_scenario(name: str) -> Scenario:
     """The scenario of a map, or of "custom:3m2s_vs_4m1Z"."""
     if name.startswith(CUSTOM):
