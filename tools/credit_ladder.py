@@ -18,7 +18,7 @@ from statistics import median
 import numpy as np
 
 from gpae.diagnostics.style import COLOURS, LINES, MARKERS, drawing, save_png
-from gpae.exact.teamwork import Team, advantage_variance, predicted_steps
+from gpae.exact.teamwork import Law, Team, predicted_steps
 from gpae.runs.directory import read_config
 from gpae.runs.evaluations import entries, lacking, read_evaluations
 from gpae.runs.files import write_json
@@ -86,6 +86,7 @@ def team_of(config):
         cues=known.get("cues", 2),
         actions=known.get("num_actions", 4),
         alike=known.get("tasks", "own") == "alike",
+        shared=config.get("share_parameters", "true") == "true",
         noise=known.get("noise", 0.0),
         delay=known.get("delay", 0),
         gamma=config["gamma"],
@@ -107,7 +108,8 @@ def predictions(config, sizes, speed):
     """Steps by the law at each number of agents."""
     batch = config["num_envs"] * config["rollout_length"]
     teams = [team_of(config | {"env": f"teamwork/{n}"}) for n in sizes]
-    return [predicted_steps(t, law_of(config), lambda_=config["lambda"], batch=batch, speed=speed) for t in teams]
+    laws = [Law(team, law_of(config), config["lambda"]) for team in teams]
+    return [predicted_steps(law, batch=batch, speed=speed) for law in laws]
 
 
 def fitted(lines, sizes):
@@ -170,20 +172,12 @@ def draw_size(axes, runs, agents, label, style):
         if not pairs:
             continue
         axes.plot(*zip(*pairs, strict=True), linestyle="none", markersize=4, label=label, **style)
-        team, law = team_of(run["config"]), law_of(run["config"])
-        if law:
+        team, estimator = team_of(run["config"]), law_of(run["config"])
+        if estimator:
             skill = np.linspace(1 / team.actions, 0.99, 50)
-            law_sizes = [
-                math.sqrt(
-                    np.mean(
-                        [
-                            advantage_variance(team, law, p, lambda_=run["config"]["lambda"], rows=rows)
-                            for rows in range(1, team.length + 1)
-                        ]
-                    )
-                )
-                for p in skill
-            ]
+            lambda_, lengths = run["config"]["lambda"], range(1, team.length + 1)
+            laws = [Law(team, estimator, lambda_, rows=rows) for rows in lengths]
+            law_sizes = [math.sqrt(np.mean([law.advantage_variance(p) for law in laws])) for p in skill]
             axes.plot(skill, law_sizes, linestyle=LINES[3], color=style["color"])
 
 

@@ -129,6 +129,8 @@ def _typed(kind: Any, value: Any, otherwise: str) -> Any:
     """`value` where it is of this kind; whole numbers are numbers, lists are tuples."""
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
+        if isinstance(value, bool) and (word := str(value).lower()) in choices:
+            return word
         if not isinstance(value, str) or value not in choices:
             raise UserError(f"is {value!r}; it must be one of {', '.join(map(str, choices))}{otherwise}")
         return value

@@ -48,7 +48,8 @@ ALIVE = {
 }
 """Beside these every other setting does something."""
 OTHER = {"num_envs": 8, "rollout_length": 8, "minibatches": 2, "chunk_length": 2, "epsilon_end": 0.01, "stop_agent": 1}
-"""Other values, where the next number would not divide something."""
+OTHER |= {"share_parameters": "false"}
+"""Other values, where the next one would not divide something, or not fit the environment."""
 NAMES = tuple(ALGORITHMS)
 IN_FULL = ("gpae", "dae", "dop", "qmix")
 """One of each kind of learner: what its relatives have from a common class is traced here only."""

@@ -1,6 +1,9 @@
 """Closed forms of teams: values against enumeration, the law of the gradient against the estimators, sampled."""
 
 import itertools
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +12,10 @@ from gpae.errors import UserError
 from gpae.estimators import gae, gpae
 from gpae.exact import TeamGame, solve
 from gpae.exact.teamwork import (
+    Law,
     Team,
-    advantage_variance,
     coefficients,
     error_growth,
-    gradient,
     moments,
     predicted_steps,
     values,
@@ -121,30 +123,31 @@ def sampled(team, estimator, p, *, lambda_, fit, error=0.0, episodes=20_000):
     ("fit", "lambda_", "noise", "error"), [(1.0, 0.95, 0.0, 0.0), (0.6, 0.5, 0.3, 0.0), (1.0, 0.8, 0.0, 0.1)]
 )
 def test_the_law_of_signal_and_noise_is_what_sampling_finds(estimator, fit, lambda_, noise, error):
-    """Mean and variance of the gradient, tasks of one's own and alike, and the variance of the advantage."""
+    """Mean and variance of the gradient and of the advantage: tasks of one's own; alike, networks shared or not."""
     p = 0.3
-    for alike in (False, True):
-        team = Team(agents=6, length=4, cues=1, alike=alike, noise=noise, gamma=0.9)
-        advantages, x = sampled(team, estimator, p, lambda_=lambda_, fit=fit, error=error)
-        terms = (x[0] * advantages[0]).sum(-1) if alike else x[0, :, 2] * advantages[0, :, 2]
-        law = gradient(team, estimator, p, lambda_=lambda_, fit=fit, error=error)
-        episodes = len(terms)
-        assert terms.mean() == pytest.approx(law.signal, abs=4 * (law.variance / episodes) ** 0.5)
-        assert terms.var() == pytest.approx(law.variance, rel=0.05)
-        variance = advantage_variance(team, estimator, p, lambda_=lambda_, fit=fit, error=error)
-        assert advantages[0, :, 2].var() == pytest.approx(variance, rel=0.05)
+    team = Team(agents=6, length=4, cues=1, noise=noise, gamma=0.9)
+    advantages, x = sampled(team, estimator, p, lambda_=lambda_, fit=fit, error=error)
+    for alike, shared in ((False, True), (True, True), (True, False)):
+        law = Law(replace(team, alike=alike, shared=shared), estimator, lambda_, fit, error)
+        together = alike and shared
+        terms = (x[0] * advantages[0]).sum(-1) if together else x[0, :, 2] * advantages[0, :, 2]
+        found = law.gradient(p)
+        assert terms.mean() == pytest.approx(found.signal, abs=4 * (found.variance / len(terms)) ** 0.5)
+        assert terms.var() == pytest.approx(found.variance, rel=0.05)
+        assert advantages[0, :, 2].var() == pytest.approx(law.advantage_variance(p), rel=0.05)
 
 
 def test_an_exact_critic_gains_a_factor_of_n_only_where_the_bootstrap_is_expected():
     """The actions taken at the next step bring back what the baseline has removed, gamma^2 of it."""
     team = Team(agents=64, length=200, cues=1, gamma=0.99)
-    variance = {e: advantage_variance(team, e, 0.25, lambda_=0.95) for e in ("state", "others", "others-expected")}
+    laws = {e: Law(team, e, 0.95) for e in ("state", "others", "others-expected")}
+    variance = {e: law.advantage_variance(0.25) for e, law in laws.items()}
     assert variance["state"] / variance["others-expected"] == pytest.approx(64)
     far = (0.99 * 0.95) ** 2
     own, others = 1 / (1 - far), 63 * 0.99**2 / (1 - far)
     assert variance["others"] / variance["others-expected"] == pytest.approx((own + others) / own, rel=1e-6)
     # Without a next step the two are one, and exact.
-    last = {e: advantage_variance(team, e, 0.25, lambda_=0.95, rows=1) for e in variance}
+    last = {e: replace(law, rows=1).advantage_variance(0.25) for e, law in laws.items()}
     assert last["others"] == last["others-expected"] == pytest.approx(last["state"] / 64)
 
 
@@ -166,23 +169,50 @@ def test_sharing_a_policy_hides_the_noise_of_the_others():
     for alike in (False, True):
         for n in (8, 128):
             team = Team(agents=n, length=1, cues=1, alike=alike)
-            ratios[alike, n] = gradient(team, "state", 0.5, lambda_=1.0).ratio(1)
+            ratios[alike, n] = Law(team, "state", 1.0).gradient(0.5).ratio(1)
     assert ratios[False, 8] / ratios[False, 128] == pytest.approx(4, rel=0.08)
     assert ratios[True, 8] / ratios[True, 128] == pytest.approx(1, rel=0.08)
 
 
+def test_the_table_of_the_docs_is_what_the_law_says():
+    page = (Path(__file__).parents[2] / "docs" / "credit-ladder.md").read_text()
+    names = {"MAPPO": "state", "GPAE as published": "others", "GPAE, expected bootstrap": "others-expected"}
+    for name, shared in [("MAPPO", True), *((name, False) for name in names), ("GPAE, expected bootstrap", True)]:
+        row = re.search(rf"^\| {name}, {'shared' if shared else 'unshared'} \|(.*)\|$", page, re.MULTILINE)
+        for agents, cell in zip((2, 8, 32, 128), row[1].split("|"), strict=True):
+            team = Team(agents=agents, cues=1, alike=True, shared=shared)
+            assert float(cell) == float(f"{Law(team, names[name], 0.95).gradient(0.25).ratio(128):.2g}")
+
+
 def test_predicted_steps_follow_the_ratio():
-    team = Team(agents=32)
-    steps = {
-        e: predicted_steps(team, e, lambda_=0.95, batch=128, speed=0.1) for e in ("state", "others", "others-expected")
-    }
+    laws = {e: Law(Team(agents=32), e, 0.95) for e in ("state", "others", "others-expected")}
+    steps = {e: predicted_steps(law, batch=128, speed=0.1) for e, law in laws.items()}
     assert steps["others-expected"] < steps["others"] <= steps["state"] < float("inf")
-    assert predicted_steps(team, "state", lambda_=0.95, batch=128, speed=0.1, most=256) == float("inf")
+    assert predicted_steps(laws["state"], batch=128, speed=0.1, most=256) == float("inf")
+
+
+def test_without_a_shared_network_tasks_alike_are_as_hard_as_tasks_of_ones_own():
+    """What sharing hides comes back: noise of the others that falls as 1 / sqrt(N) in the signal, for V(s) alone."""
+    p, steps = 0.25, {}
+    for estimator in ("state", "others-expected"):
+        own, unshared, shared = (
+            Law(Team(agents=64, alike=alike, shared=share), estimator, 0.95)
+            for alike, share in ((False, True), (True, False), (True, True))
+        )
+        assert unshared.gradient(p) == own.gradient(p)
+        assert shared.gradient(p).ratio(1) > unshared.gradient(p).ratio(1)
+        for law in (own, unshared, shared):
+            steps[estimator, law.team.alike, law.team.shared] = predicted_steps(law, batch=128, speed=0.1)
+        assert steps[estimator, True, False] == steps[estimator, False, True]
+    gain = {where: steps["state", *where] / steps["others-expected", *where] for where in ((True, True), (True, False))}
+    assert gain[True, False] > 2 * gain[True, True]
 
 
 def test_what_has_no_law_is_refused():
     with pytest.raises(UserError, match="did you mean 'others'"):
         coefficients("other", 3, gamma=0.9, lambda_=0.9)
     with pytest.raises(ValueError, match="interaction"):
-        gradient(Team(interaction=0.5), "state", 0.5, lambda_=0.9)
+        Law(Team(interaction=0.5), "state", 0.9)
+    with pytest.raises(UserError, match="did you mean 'others'"):
+        Law(Team(), "other", 0.9)
     assert moments(0.5) == (0.25, 0.0625)

@@ -66,7 +66,7 @@ def naive_modules():
         layer_norm: bool
 
         @nn.compact
-        def __call__(self, states):
+        def __call__(self, states, agent=None):
             x = states[..., None, :]
             if self.identity:
                 x = jnp.broadcast_to(x, (*states.shape[:-1], self.num_agents, states.shape[-1]))
@@ -81,7 +81,7 @@ def naive_modules():
         box: RealActions = RealActions()
 
         @nn.compact
-        def __call__(self, actions, probs):
+        def __call__(self, actions, probs, agent=None):
             *batch, n, a = probs.shape
             norm = self.layer_norm
             if actions.ndim == probs.ndim:

@@ -115,7 +115,7 @@ class ActorCritic(PPO):
         def shown() -> tuple[Array, Array]:
             """Actions and own slots like those that the critic will be shown."""
             seen = (view.observations, view.action_mask, is_first, carry.actor)
-            (pi, _), _ = actor.init_with_output(actor_key, *seen)
+            pi, _ = actor.apply(actor.init(actor_key, *seen), *seen)
             return pi.mode(), pi.own_slot
 
         actions, own_slot = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(shown))

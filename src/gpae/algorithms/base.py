@@ -25,7 +25,7 @@ from jax import Array
 
 from gpae.envs.protocol import Environment, EnvSpec
 from gpae.errors import UserError, unknown_name
-from gpae.networks import Actor, Distribution, NetworkSizes
+from gpae.networks import Actor, Critic, Distribution, NetworkSizes, UnsharedActor, UnsharedCritic, owners
 from gpae.settings import Positive, Size, TracedUnit, above, settings, settings_of
 from gpae.types import View
 
@@ -140,6 +140,8 @@ class Algorithm(ABC):
             raise UserError(
                 f"{self.name} needs discrete actions, and those of {spec.name} are continuous; these take them: {able}"
             )
+        if self.networks.share_parameters == "type" and spec.agent_types is None:
+            raise UserError(f"--share-parameters type: {spec.name} says of no agent what type it is; try true or false")
 
     def idle(self) -> dict[str, str]:
         """Settings that do nothing beside the others' present values, each with the reason."""
@@ -148,8 +150,18 @@ class Algorithm(ABC):
     # -- learning --------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def actor(self, spec: EnvSpec) -> Actor:
+    def actor(self, spec: EnvSpec) -> Actor | UnsharedActor:
         """The network that acts."""
+
+    def unshared_actor(self, spec: EnvSpec, actor: Actor) -> Actor | UnsharedActor:
+        """`actor`, or as many of it as `share_parameters` says."""
+        whose = owners(self.networks.share_parameters, spec.num_agents, spec.agent_types)
+        return actor if whose is None else UnsharedActor(actor, whose)
+
+    def unshared_critic(self, spec: EnvSpec, critic: Critic) -> Critic | UnsharedCritic:
+        """`critic`, or as many of it as `share_parameters` says; a critic of the state alone is the team's and one."""
+        whose = owners(self.networks.share_parameters, spec.num_agents, spec.agent_types)
+        return critic if whose is None or critic.shown == "state" else UnsharedCritic(critic, whose)
 
     @abstractmethod
     def init(self, env: Environment, key: Array) -> Any:
@@ -164,7 +176,9 @@ class Algorithm(ABC):
         return act(self.actor(spec), params, carry, view, is_first)
 
 
-def act(actor: Actor, params: Any, carry: Any, view: View, is_first: Array, **more: Any) -> tuple[Any, Distribution]:
+def act(
+    actor: Actor | UnsharedActor, params: Any, carry: Any, view: View, is_first: Array, **more: Any
+) -> tuple[Any, Distribution]:
     """One row of a network that acts: the carry after it, and the policy, [E, N]."""
     rows = jax.tree.map(lambda x: x[None], (view.observations, view.action_mask, is_first))
     policy, carries = actor.apply(params, *rows, carry, **more)

@@ -14,7 +14,7 @@ from gpae.algorithms.batch import Batch, CriticEvaluation, CriticExperience, Eva
 from gpae.algorithms.gpae import GPAE
 from gpae.envs.protocol import EnvSpec
 from gpae.estimators import counterfactual_advantages, gae
-from gpae.networks import Critic, CriticInput, of_taken
+from gpae.networks import Critic, CriticInput, UnsharedCritic, of_taken
 from gpae.settings import settings
 from gpae.types import Targets, Trajectory
 
@@ -46,9 +46,10 @@ class COMAQ(ActorCritic):
     Source: Foerster et al. 2018 (arXiv 1705.08926).
     """
 
-    def critic(self, spec: EnvSpec) -> Critic:
+    def critic(self, spec: EnvSpec) -> Critic | UnsharedCritic:
         """The network."""
-        return Critic(shown="others_actions", num_agents=spec.num_agents, sizes=self.networks, outputs=spec.num_actions)
+        critic = Critic("others_actions", spec.num_agents, self.networks, outputs=spec.num_actions)
+        return self.unshared_critic(spec, critic)
 
     def action_values(
         self, spec: EnvSpec, params: Any, inputs: CriticInput, is_first: Array, carry: Any

@@ -18,7 +18,7 @@ from gpae.algorithms.mappo import MAPPO
 from gpae.algorithms.optimise import adam
 from gpae.envs.protocol import EnvSpec
 from gpae.estimators import dae
-from gpae.networks import Critic, CriticInput, of_taken
+from gpae.networks import Critic, CriticInput, UnsharedCritic, of_taken
 from gpae.settings import TracedUnit, between, settings
 from gpae.types import Targets, Trajectory
 
@@ -47,14 +47,16 @@ class DAE(MAPPO):
     ensemble: Annotated[int, between(1, 1000)] = 2
     """Reward models, of which the mean is used."""
 
-    def reward_model(self, spec: EnvSpec) -> Critic:
+    def reward_model(self, spec: EnvSpec) -> Critic | UnsharedCritic:
         """One network of the ensemble: the reward for every own action, given state and the others' actions.
 
         Of continuous actions it is the mean over the own policy.
         """
         if spec.continuous:
-            return Critic("joint_action", spec.num_agents, self.networks, box=self.real_actions(spec))
-        return Critic(shown="others_actions", num_agents=spec.num_agents, sizes=self.networks, outputs=spec.num_actions)
+            model = Critic("joint_action", spec.num_agents, self.networks, box=self.real_actions(spec))
+        else:
+            model = Critic("others_actions", spec.num_agents, self.networks, outputs=spec.num_actions)
+        return self.unshared_critic(spec, model)
 
     def init_critic(self, spec: EnvSpec, key: Array, inputs: CriticInput, is_first: Array, carry: Any) -> Any:
         """First parameters; those of the value are MAPPO's for the same key."""

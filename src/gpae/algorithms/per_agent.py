@@ -28,6 +28,8 @@ from gpae.networks import (
     CriticOutput,
     RealActions,
     Shown,
+    UnsharedActor,
+    UnsharedCritic,
 )
 from gpae.settings import TRACED, Size, at_least, flag, settings, values_of
 from gpae.types import Targets, Trajectory
@@ -102,26 +104,28 @@ class PerAgent(ActorCritic):
                 if value != usual[name]:
                     raise UserError(f"{flag(name)} {value}: only continuous actions have it, and {spec.name} has none")
 
-    def actor(self, spec: EnvSpec) -> Actor:
+    def actor(self, spec: EnvSpec) -> Actor | UnsharedActor:
         """The network that acts."""
         if not isinstance(spec.actions, Box):
             return super().actor(spec)
         box = spec.actions
-        return ContinuousActor(
+        actor = ContinuousActor(
             num_actions=box.size, sizes=self.networks, low=box.low, high=box.high, policy=self.continuous
         )
+        return self.unshared_actor(spec, actor)
 
     # -- the critic ------------------------------------------------------------------------------------------------
 
-    def critic(self, spec: EnvSpec) -> Critic:
+    def critic(self, spec: EnvSpec) -> Critic | UnsharedCritic:
         """The network."""
-        return Critic(
+        critic = Critic(
             shown=self.shown,
             num_agents=spec.num_agents,
             sizes=self.networks,
             expected=self.following == "expected",
             box=self.real_actions(spec),
         )
+        return self.unshared_critic(spec, critic)
 
     def real_actions(self, spec: EnvSpec) -> RealActions:
         """How continuous actions, where there are any, are shown to critics."""

@@ -17,7 +17,7 @@ from gpae.algorithms.batch import Batch, LearnerState, PerNetwork
 from gpae.algorithms.groups import whole_gradient
 from gpae.algorithms.optimise import adam, descend, step_size
 from gpae.envs.protocol import EnvSpec
-from gpae.networks import Actor, CriticSizes
+from gpae.networks import Actor, CriticSizes, UnsharedActor
 from gpae.settings import NotNegative, Positive, Size, at_least, settings
 
 
@@ -74,9 +74,9 @@ class PPO(Algorithm):
         whole = "the number of sequences (num_envs x rollout_length / chunk_length)"
         divides(whole, sequences, "minibatches", self.optimisation.minibatches)
 
-    def actor(self, spec: EnvSpec) -> Actor:
+    def actor(self, spec: EnvSpec) -> Actor | UnsharedActor:
         """The network that acts."""
-        return Actor(num_actions=spec.num_actions, sizes=self.networks)
+        return self.unshared_actor(spec, Actor(num_actions=spec.num_actions, sizes=self.networks))
 
     # -- the gradient ----------------------------------------------------------------------------------------------
 

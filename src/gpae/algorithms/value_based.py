@@ -44,7 +44,7 @@ from gpae.envs.protocol import Environment, EnvSpec
 from gpae.envs.vector import VectorState, begin, observe
 from gpae.errors import UserError
 from gpae.estimators import gae
-from gpae.networks import Mixer, QNetwork, of_taken
+from gpae.networks import Actor, Mixer, QNetwork, UnsharedActor, of_taken
 from gpae.settings import Range, Size, Unit, settings
 from gpae.types import View
 
@@ -102,9 +102,10 @@ class ValueBased(Algorithm):
                 " follows"
             )
 
-    def actor(self, spec: EnvSpec) -> QNetwork:
+    def actor(self, spec: EnvSpec) -> Actor | UnsharedActor:
         """The agents' network."""
-        return QNetwork(num_actions=spec.num_actions, sizes=self.networks, epsilon=self.epsilon_end)
+        network = QNetwork(num_actions=spec.num_actions, sizes=self.networks, epsilon=self.epsilon_end)
+        return self.unshared_actor(spec, network)
 
     # -- state -----------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,8 @@ def check_declared(env: Environment) -> None:
         value = getattr(spec, name)
         if type(value) is not int or value < (0 if name == "state_size" else 1):
             _refuse(spec, f"spec.{name} must be a whole number of at least 1, and is {value!r}")
+    if spec.agent_types is not None and len(spec.agent_types) != spec.num_agents:
+        _refuse(spec, f"spec.agent_types has {len(spec.agent_types)} names for num_agents = {spec.num_agents}")
     size = spec.actions.size
     key = jax.random.key(0)
     actions = jnp.zeros((spec.num_agents, size)) if spec.continuous else jnp.zeros(spec.num_agents, jnp.int32)

@@ -66,6 +66,8 @@ class EnvSpec:
     """The largest number of steps an episode can have."""
     has_wins: bool = False
     """Whether `Outcome.won` means anything."""
+    agent_types: tuple[str, ...] | None = None
+    """What each agent is, N names, the same in every episode; None where nothing tells them apart, or it changes."""
 
     @property
     def discrete(self) -> Discrete:

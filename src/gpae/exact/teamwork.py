@@ -48,7 +48,10 @@ class Team:
     actions: int = 4
     """A."""
     alike: bool = False
-    """Whether all agents have the same tasks, and a policy for each that all share."""
+    """Whether all agents have the same tasks."""
+    shared: bool = True
+    """Whether agents share parameters: then those with the same task share the policy for it. Tasks of one's own have a
+    policy each in either case."""
     noise: float = 0.0
     """Standard deviation of the reward's noise, in units of f / L."""
     delay: int = 0
@@ -57,6 +60,16 @@ class Team:
     """k, the share of an achievement that needs the neighbour's."""
     gamma: float = 0.99
     """Discount."""
+
+    @property
+    def sharers(self) -> float:
+        """G: agents whose present task is learnt by the same logit, on average."""
+        return max(self.agents / self.cues, 1.0) if self.alike and self.shared else 1.0
+
+    @property
+    def practice(self) -> float:
+        """How much of the experience a logit learns from."""
+        return 1.0 if self.alike and self.shared else 1.0 / self.cues
 
 
 def pending_value(team: Team, pending: Floats) -> float:
@@ -172,65 +185,69 @@ class Gradient:
         return abs(self.signal) * sqrt(samples / self.variance) if self.variance > 0 else float("inf")
 
 
-def gradient(
-    team: Team,
-    estimator: Estimator,
-    p: float,
-    *,
-    lambda_: float,
-    fit: float = 1.0,
-    error: float = 0.0,
-    rows: int | None = None,
-) -> Gradient:
-    """Mean and variance of sum_i x^i_0 A^i_0, over the agents that share the logit.
-
-    Where tasks are alike these are the N / cues agents with the same task, otherwise the agent alone.
-
-    Args:
-      team: its options; without interaction.
-      estimator: see `Estimator`.
-      p: probability that an agent is right.
-      lambda_: as in GAE.
-      fit: see `coefficients`.
-      error: standard deviation of the critic's error, drawn anew for each joint action, in units of the reward.
-      rows: steps that are left; None: all L.
+@dataclass(frozen=True)
+class Law:
+    """Signal and noise of one estimator in one team, as functions of p, the probability that an agent is right.
 
     Raises:
-      ValueError: interaction, for which this is no law.
+      UserError: an unknown estimator.
+      ValueError: a team with interaction, for which this is no law.
     """
-    if team.interaction:
-        raise ValueError("the law of the gradient is for teams without interaction")
-    n, rows = team.agents, rows or team.length
-    u, w, e = coefficients(estimator, rows, gamma=team.gamma, lambda_=lambda_, fit=fit)
-    errors = error_coefficients(estimator, rows, gamma=team.gamma, lambda_=lambda_)
-    c = team.gamma**team.delay / (n * team.length)
-    s2, m4 = moments(p)
-    group = max(n / team.cues, 1.0) if team.alike else 1.0
-    later = s2 * c**2 * (np.sum(u[1:] ** 2) + (n - 1) * np.sum(w[1:] ** 2))
-    noise = later + (team.noise / team.length) ** 2 * np.sum(e**2) + error**2 * np.sum(errors**2)
-    own = group * u[0] ** 2 * (m4 - s2**2)
-    others = w[0] ** 2 * s2**2 * group * (2 * (group - 1) + (n - group))
-    return Gradient(signal=group * c * u[0] * s2, variance=c**2 * (own + others) + group * s2 * noise)
 
+    team: Team
+    """Its options."""
+    estimator: Estimator
+    """Whose gradient."""
+    lambda_: float
+    """As in GAE."""
+    fit: float = 1.0
+    """How much of the others' effect the critic knows, see `coefficients`."""
+    error: float = 0.0
+    """Standard deviation of the critic's error, drawn anew for each joint action, in units of the reward."""
+    rows: int | None = None
+    """Steps that are left; None: all L."""
 
-def advantage_variance(
-    team: Team,
-    estimator: Estimator,
-    p: float,
-    *,
-    lambda_: float,
-    fit: float = 1.0,
-    error: float = 0.0,
-    rows: int | None = None,
-) -> float:
-    """Variance of one agent's advantage, `rows` steps before the end (None: all L)."""
-    n, rows = team.agents, rows or team.length
-    u, w, e = coefficients(estimator, rows, gamma=team.gamma, lambda_=lambda_, fit=fit)
-    errors = error_coefficients(estimator, rows, gamma=team.gamma, lambda_=lambda_)
-    c = team.gamma**team.delay / (n * team.length)
-    s2, _ = moments(p)
-    noise = (team.noise / team.length) ** 2 * np.sum(e**2) + error**2 * np.sum(errors**2)
-    return float(c**2 * s2 * (np.sum(u**2) + (n - 1) * np.sum(w**2)) + noise)
+    def __post_init__(self) -> None:
+        if self.estimator not in get_args(Estimator):
+            raise unknown_name("estimator", self.estimator, get_args(Estimator))
+        if self.team.interaction:
+            raise ValueError("the law of the gradient is for teams without interaction")
+
+    @property
+    def scale(self) -> float:
+        """C: what one agent's achievement adds to the return."""
+        return self.team.gamma**self.team.delay / (self.team.agents * self.team.length)
+
+    @property
+    def _coefficients(self) -> tuple[Floats, Floats, Floats]:
+        rows, gamma = self.rows or self.team.length, self.team.gamma
+        return coefficients(self.estimator, rows, gamma=gamma, lambda_=self.lambda_, fit=self.fit)
+
+    @property
+    def _noise(self) -> float:
+        """Variance that comes into an advantage from the reward's noise and from the critic's error."""
+        rows, gamma = self.rows or self.team.length, self.team.gamma
+        errors = error_coefficients(self.estimator, rows, gamma=gamma, lambda_=self.lambda_)
+        of_rewards = (self.team.noise / self.team.length) ** 2 * np.sum(self._coefficients[2] ** 2)
+        return float(of_rewards + self.error**2 * np.sum(errors**2))
+
+    def gradient(self, p: float) -> Gradient:
+        """Mean and variance of sum_i x^i_0 A^i_0, over the G agents that share the logit (`Team.sharers`)."""
+        n, group, c = self.team.agents, self.team.sharers, self.scale
+        u, w, _ = self._coefficients
+        s2, m4 = moments(p)
+        later = s2 * c**2 * (np.sum(u[1:] ** 2) + (n - 1) * np.sum(w[1:] ** 2))
+        own = group * u[0] ** 2 * (m4 - s2**2)
+        others = w[0] ** 2 * s2**2 * group * (2 * (group - 1) + (n - group))
+        variance = c**2 * (own + others) + group * s2 * (later + self._noise)
+        return Gradient(signal=float(group * c * u[0] * s2), variance=float(variance))
+
+    def advantage_variance(self, p: float) -> float:
+        """Variance of one agent's advantage."""
+        u, w, _ = self._coefficients
+        s2, _ = moments(p)
+        others = (self.team.agents - 1) * np.sum(w**2)
+        return float(self.scale**2 * s2 * (np.sum(u**2) + others) + self._noise)
 
 
 def moments(p: float) -> tuple[float, float]:
@@ -241,18 +258,7 @@ def moments(p: float) -> tuple[float, float]:
 # -- from gradients to steps ---------------------------------------------------------------------------------------
 
 
-def predicted_steps(
-    team: Team,
-    estimator: Estimator,
-    *,
-    lambda_: float,
-    batch: int,
-    speed: float,
-    fit: float = 1.0,
-    error: float = 0.0,
-    goal: float = 0.9,
-    most: int = 10_000_000,
-) -> float:
+def predicted_steps(law: Law, *, batch: int, speed: float, goal: float = 0.9, most: int = 10_000_000) -> float:
     r"""Environment steps until an agent is right with probability `goal`, from even play.
 
     Adam divides a gradient by its root mean square, so an update moves a logit by `speed` r / sqrt(1 + r^2), where r is
@@ -260,21 +266,16 @@ def predicted_steps(
     The law knows nothing of networks, of clipping, or of what a critic has yet to learn: `speed` is fitted to one cell.
 
     Args:
-      team: its options.
-      estimator: see `Estimator`.
-      lambda_: as in GAE.
+      law: of the gradient.
       batch: environment steps of an update.
       speed: logits per update without noise.
-      fit: see `coefficients`.
-      error: see `gradient`.
       goal: of the optimum.
       most: the answer is infinite beyond.
     """
-    logit, steps, end = -log(team.actions - 1), 0, log(goal / (1 - goal))
-    share = 1.0 if team.alike else 1.0 / team.cues
+    team, steps = law.team, 0
+    logit, end = -log(team.actions - 1), log(goal / (1 - goal))
     while logit < end:
-        law = gradient(team, estimator, 1 / (1 + exp(-logit)), lambda_=lambda_, fit=fit, error=error)
-        r = law.ratio(batch * share)
+        r = law.gradient(1 / (1 + exp(-logit))).ratio(batch * team.practice)
         logit += speed * (1.0 if r == float("inf") else r / sqrt(1 + r * r))
         steps += batch
         if steps > most:

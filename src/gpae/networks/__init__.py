@@ -1,4 +1,4 @@
-"""Networks: recurrent actor and critics with parameters shared between agents, and the policies they make."""
+"""Networks: recurrent actor and critics, shared between agents or not, and the policies they make."""
 
 from gpae.networks.actor import Actor, ContinuousActor, QNetwork
 from gpae.networks.critic import Critic, CriticInput, CriticOutput, Shown
@@ -6,7 +6,8 @@ from gpae.networks.decomposed import DecomposedCritic, DecomposedOutput
 from gpae.networks.distributions import Categorical, DiagonalNormal, Distribution, of_taken
 from gpae.networks.embeddings import RealActions
 from gpae.networks.mixers import IdentityMixer, Mixer, MonotoneMixer, SumMixer
-from gpae.networks.sizes import ContinuousPolicy, CriticSizes, NetworkSizes, ShownContinuousPolicy
+from gpae.networks.sizes import ContinuousPolicy, CriticSizes, NetworkSizes, Sharing, ShownContinuousPolicy
+from gpae.networks.unshared import UnsharedActor, UnsharedCritic, owners
 
 __all__ = [
     "Actor",
@@ -27,8 +28,12 @@ __all__ = [
     "NetworkSizes",
     "QNetwork",
     "RealActions",
+    "Sharing",
     "Shown",
     "ShownContinuousPolicy",
     "SumMixer",
+    "UnsharedActor",
+    "UnsharedCritic",
     "of_taken",
+    "owners",
 ]

@@ -18,7 +18,7 @@ from flax import linen as nn
 from flax import struct
 from jax import Array
 
-from gpae.networks.embeddings import JointActionEmbedding, RealActions, StateEmbedding
+from gpae.networks.embeddings import JointActionEmbedding, RealActions, StateEmbedding, of_agent
 from gpae.networks.layers import Carry, Core, Dense, Torso
 from gpae.networks.sizes import CriticSizes
 from gpae.types import View
@@ -67,39 +67,41 @@ class Critic(nn.Module):
     """How continuous actions are shown."""
 
     @nn.compact
-    def __call__(self, inputs: CriticInput, is_first: Array, carry: Carry) -> CriticOutput:
+    def __call__(self, inputs: CriticInput, is_first: Array, carry: Carry, agent: Array | None = None) -> CriticOutput:
         """Values, and the carry after every row (M: see `rows`).
 
         Args:
           inputs: what is seen, [T, E, ...].
           is_first: [T, E] bool.
           carry: [E, M, H], the carry before the first row.
+          agent: [] int32, to evaluate the network for this agent alone: N and M are then 1. None: for all.
         """
         sizes = self.sizes
         hidden, layer_norm = sizes.hidden_size, sizes.layer_norm
+        num_agents = self.num_agents if agent is None else 1
         if self.shown == "observation":
-            x = inputs.view.observations
+            x = of_agent(inputs.view.observations, agent, 2)
             if layer_norm:
                 x = nn.LayerNorm()(x)
             x = Torso(sizes.embedding_size, layer_norm=layer_norm)(x)
         else:
             embedding = StateEmbedding(sizes.embedding_size, self.num_agents, sizes.critic_identity, layer_norm)
-            x = embedding(inputs.view.state)
+            x = embedding(inputs.view.state, agent)
         expected = None
         if self.expected:
             head = Torso(hidden, max(sizes.critic_layers, 1), layer_norm, name="expected_torso")(x)
             head = Dense(1, kernel_init=nn.initializers.orthogonal(1.0), name="expected")(head)[..., 0]
-            expected = jnp.broadcast_to(head, (*head.shape[:-1], self.num_agents))
+            expected = jnp.broadcast_to(head, (*head.shape[:-1], num_agents))
         if self.shown in ("joint_action", "others_actions"):
             own_slot = self.shown == "joint_action"
             embedded = JointActionEmbedding(sizes.embedding_size, layer_norm, own_slot, self.box)
-            joint = embedded(inputs.actions, inputs.own_slot)
+            joint = embedded(inputs.actions, inputs.own_slot, agent)
             x = jnp.concatenate([jnp.broadcast_to(x, joint.shape), joint], axis=-1)
         x = Torso(hidden, sizes.critic_layers, layer_norm)(x)
         x, carries = Core(hidden, sizes.recurrent, layer_norm)(x, is_first, carry)
         x = Torso(hidden, sizes.head_layers, layer_norm)(x)
         values = Dense(self.outputs, kernel_init=nn.initializers.orthogonal(1.0))(x)
-        values = jnp.broadcast_to(values, (*values.shape[:-2], self.num_agents, self.outputs))
+        values = jnp.broadcast_to(values, (*values.shape[:-2], num_agents, self.outputs))
         values = values[..., 0] if self.outputs == 1 else values
         return CriticOutput(values=values, carries=carries, expected=expected)
 

@@ -71,8 +71,8 @@ class StateEmbedding(nn.Module):
     layer_norm: bool
 
     @nn.compact
-    def __call__(self, states: Array) -> Array:
-        """[T, E, N, H] from states [T, E, S]; [T, E, 1, H] without identity."""
+    def __call__(self, states: Array, agent: Array | None = None) -> Array:
+        """[T, E, N, H] from states [T, E, S]; [T, E, 1, H] without identity, or of one `agent` alone."""
         size = states.shape[-1]
         inputs = size + (self.num_agents if self.identity else 0)
         dense = _NormedDense(inputs, self.features, self.layer_norm)
@@ -85,7 +85,7 @@ class StateEmbedding(nn.Module):
         x = inverse[..., None] * (states @ kernel[:size]) + constant
         x = x[..., None, :]
         if self.identity:
-            x = x + jnp.einsum("...,nh->...nh", inverse, kernel[size:])
+            x = x + jnp.einsum("...,nh->...nh", inverse, of_agent(kernel[size:], agent, 0))
         return finish(x, self.layer_norm)
 
 
@@ -116,9 +116,10 @@ class JointActionEmbedding(nn.Module):
     """How continuous actions are shown."""
 
     @nn.compact
-    def __call__(self, actions: Array, shown: Array) -> Array:
+    def __call__(self, actions: Array, shown: Array, agent: Array | None = None) -> Array:
         """[T, E, N, H] from actions and what own slots show: [T, E, N] and probabilities [T, E, N, A]; or [T, E, N, D]
-        and mean, or mean and scale, [T, E, N, D or 2 D], where the others' slots have no scale.
+        and mean, or mean and scale, [T, E, N, D or 2 D], where the others' slots have no scale. Of one `agent` alone,
+        [] int32, [T, E, 1, H].
         """
         *_, num_agents, size = shown.shape
         inputs = num_agents * size
@@ -134,16 +135,21 @@ class JointActionEmbedding(nn.Module):
             shown = jnp.zeros_like(shown)
         mean: Array | float
         if real:
-            mean, variance = _moments(taken, shown)
+            mean, variance = (of_agent(x, agent, 2) for x in _moments(taken, shown))
         else:
             mean = 1.0 / size if self.own_slot else (num_agents - 1) / inputs
-            variance = (num_agents - 1 + jnp.square(shown).sum(-1)) / inputs - mean**2
+            variance = (num_agents - 1 + jnp.square(of_agent(shown, agent, 2)).sum(-1)) / inputs - mean**2
         kernel, constant, inverse = dense.parts(mean, variance)
         slots = kernel.reshape(num_agents, size, self.features)
         joint = taken.reshape(*taken.shape[:-2], inputs) @ kernel
-        own = jnp.einsum("...na,nah->...nh", shown - taken, slots)
+        own = jnp.einsum("...na,nah->...nh", of_agent(shown - taken, agent, 2), of_agent(slots, agent, 0))
         x = (joint[..., None, :] + own) * inverse[..., None] + constant
         return finish(x, self.layer_norm)
+
+
+def of_agent(x: Array, agent: Array | None, axis: int) -> Array:
+    """`x` [..., N, ...] of one agent alone, [..., 1, ...]; None: of all."""
+    return x if agent is None else jax.lax.dynamic_index_in_dim(x, agent, axis)
 
 
 def _moments(taken: Array, shown: Array) -> tuple[Array, Array]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias
 
 from gpae.settings import Layers, Size, settings
+
+Sharing: TypeAlias = Literal["true", "type", "false"]
+"""Who shares a network: all agents, those of a type (`EnvSpec.agent_types`), or nobody."""
 
 
 @settings
@@ -23,6 +26,9 @@ class NetworkSizes:
     """LayerNorm on the inputs and after each dense layer."""
     actor_identity: bool = False
     """Show each agent its index."""
+    share_parameters: Sharing = "true"
+    """Whether agents share one network: true; type, those of one type do; false, each has its own. So do critics with a
+    value per agent; what is the team's, such as V(s) or a mixer, stays one."""
 
 
 @settings

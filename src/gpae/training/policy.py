@@ -14,7 +14,7 @@ from jax import Array
 
 from gpae.envs.protocol import Box, Discrete, EnvSpec
 from gpae.errors import UserError
-from gpae.networks import Actor
+from gpae.networks import Actor, UnsharedActor
 from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import read_config
 from gpae.training.config import from_dict
@@ -35,6 +35,8 @@ class Sizes:
     """A short names; None where the run does not say, as those of gpae 0.1, or actions are continuous."""
     bounds: tuple[float, float] | None = None
     """Low and high of continuous actions; None where they are discrete."""
+    agent_types: tuple[str, ...] | None = None
+    """What each agent is, N names, where the environment says so."""
 
 
 def described(spec: EnvSpec) -> dict[str, Any]:
@@ -44,9 +46,12 @@ def described(spec: EnvSpec) -> dict[str, Any]:
         "num_actions": spec.actions.size,
         "observation_size": spec.observation_size,
     }
+    told: dict[str, Any] = {"sizes": sizes}
+    if spec.agent_types is not None:
+        told["agent_types"] = list(spec.agent_types)
     if isinstance(spec.actions, Box):
-        return {"sizes": sizes, "bounds": [spec.actions.low, spec.actions.high]}
-    return {"sizes": sizes, "action_names": list(spec.action_names)}
+        return told | {"bounds": [spec.actions.low, spec.actions.high]}
+    return told | {"action_names": list(spec.action_names)}
 
 
 class Policy:
@@ -59,22 +64,25 @@ class Policy:
     Continuous actions come as arrays [D], and need no mask: policy(observation, carry).
     """
 
-    def __init__(self, actor: Actor, params: Any, sizes: Sizes, *, agent: int | None = None):
+    def __init__(self, actor: Actor | UnsharedActor, params: Any, sizes: Sizes, *, agent: int | None = None):
         """Takes a trained actor.
 
         Args:
           actor: the network of the team.
           params: its parameters.
           sizes: of the environment.
-          agent: which agent to play; None will do where the actor is not shown the agent's index.
+          agent: which agent to play; None will do where all share a network that is not shown the agent's index.
 
         Raises:
-          UserError: there is no such agent, or none is given where the actor is shown its index.
+          UserError: there is no such agent, or none is given where one is needed.
         """
-        if actor.sizes.actor_identity and agent is None:
-            raise UserError(f"these agents know their index: say which one to play, agent=0 ... {sizes.num_agents - 1}")
+        if agent is None and (actor.sizes.actor_identity or isinstance(actor, UnsharedActor)):
+            why = "know their index" if actor.sizes.actor_identity else "have networks of their own"
+            raise UserError(f"these agents {why}: say which one to play, agent=0 ... {sizes.num_agents - 1}")
         if agent is not None and not 0 <= agent < sizes.num_agents:
             raise UserError(f"agent is {agent}; it must be between 0 and {sizes.num_agents - 1}")
+        if isinstance(actor, UnsharedActor):
+            actor, params = actor.network, actor.of_agent(params, agent)
         self._params, self._sizes = params, sizes
         # The network shows each of a team its index. One agent alone is shown its own with the observation.
         self._index = np.eye(sizes.num_agents, dtype=np.float32)[agent] if actor.sizes.actor_identity else np.empty(0)
@@ -187,7 +195,7 @@ def load_policy(path: str | Path, *, best: bool = False, seed: int | None = None
       path: the run directory; it may still be training.
       best: the parameters with the best evaluation, instead of the last.
       seed: which seed of a run of several; default the first.
-      agent: which agent to play, where agents are shown their index.
+      agent: which agent to play, where agents are shown their index or have networks of their own.
 
     Raises:
       UserError: not a run directory, no whole checkpoint, no such seed, or no agent given where one is needed.
@@ -200,12 +208,9 @@ def load_policy(path: str | Path, *, best: bool = False, seed: int | None = None
     item = "best_actor" if best else "actor"
     with Checkpoints(Path(path) / "checkpoints", read_only=True) as checkpoints:
         info = checkpoints.info()
-        names, bounds = info.get("action_names"), info.get("bounds")
-        sizes = Sizes(
-            **info["sizes"],
-            action_names=None if names is None else tuple(names),
-            bounds=None if bounds is None else tuple(bounds),
-        )
+        lists = {name: info.get(name) for name in ("action_names", "bounds", "agent_types")}
+        told: dict[str, Any] = {name: None if found is None else tuple(found) for name, found in lists.items()}
+        sizes = Sizes(**info["sizes"], **told)
         actor = config.algorithm.actor(_spec(sizes))
         items, _ = checkpoints.restore({item: _template(actor, config.seeds, sizes)})
     params = items[item]
@@ -225,10 +230,11 @@ def _spec(sizes: Sizes) -> EnvSpec:
         observation_size=sizes.observation_size,
         state_size=0,
         episode_limit=1,
+        agent_types=sizes.agent_types,
     )
 
 
-def _template(actor: Actor, seeds: int, sizes: Sizes) -> Any:
+def _template(actor: Actor | UnsharedActor, seeds: int, sizes: Sizes) -> Any:
     """Shapes and dtypes of the actor's parameters, with a leading axis if there are several seeds."""
 
     def init() -> Any:

@@ -13,7 +13,7 @@ from jax.custom_batching import custom_vmap
 
 from gpae.envs.protocol import Discrete, Environment, EnvSpec, Outcome, Scene
 from gpae.envs.smax import draws, enemy, physics, start, views
-from gpae.envs.smax.maps import Scenario, named_scenario
+from gpae.envs.smax.maps import Scenario, ally_types, named_scenario
 from gpae.envs.smax.units import (
     ATTACK_RANGE,
     FIRST_ATTACK,
@@ -94,6 +94,7 @@ class SMAX:
             state_size=12 * units,
             episode_limit=max_steps + 1,
             has_wins=True,
+            agent_types=ally_types(self.scenario),
         )
         self._step, self._reset = _batched(self._step_all), _batched(self._reset_all)
 

@@ -20,7 +20,7 @@ from jax import Array
 from gpae.envs._jaxmarl import HeuristicEnemySMAX, muted
 from gpae.envs._jaxmarl import Scenario as Theirs
 from gpae.envs.protocol import Discrete, EnvSpec, Outcome, Scene
-from gpae.envs.smax.maps import Scenario, named_scenario
+from gpae.envs.smax.maps import Scenario, ally_types, named_scenario
 from gpae.envs.smax.units import MOVES, UNIT_LETTERS
 from gpae.types import View
 
@@ -61,6 +61,7 @@ class JaxMARLSMAX:
             state_size=world.state_size,
             episode_limit=max_steps + 1,
             has_wins=True,
+            agent_types=ally_types(chosen),
         )
 
     @property

@@ -115,3 +115,11 @@ def named_scenario(name: str) -> Scenario:
     if (found := _maps().get(name)) is None:
         raise unknown_name("SMAX map", name, map_names())
     return found
+
+
+def ally_types(scenario: Scenario) -> tuple[str, ...] | None:
+    """The allies' unit types; None where every episode draws them anew."""
+    if scenario.smacv2_unit_type_generation:
+        return None
+    types = np.asarray(scenario.unit_types)[: scenario.num_allies]
+    return tuple(UNIT_TYPES[kind] for kind in types)
