@@ -52,9 +52,10 @@ class DAE(MAPPO):
 
         Of continuous actions it is the mean over the own policy.
         """
+        sizes = replace(self.networks, normalise_values=False)
         if spec.continuous:
-            return Critic("joint_action", spec.num_agents, self.networks, box=self.real_actions(spec))
-        return Critic(shown="others_actions", num_agents=spec.num_agents, sizes=self.networks, outputs=spec.num_actions)
+            return Critic("joint_action", spec.num_agents, sizes, box=self.real_actions(spec))
+        return Critic(shown="others_actions", num_agents=spec.num_agents, sizes=sizes, outputs=spec.num_actions)
 
     def init_critic(self, spec: EnvSpec, key: Array, inputs: CriticInput, is_first: Array, carry: Any) -> Any:
         """First parameters; those of the value are MAPPO's for the same key."""

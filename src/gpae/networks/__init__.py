@@ -6,9 +6,11 @@ from gpae.networks.decomposed import DecomposedCritic, DecomposedOutput
 from gpae.networks.distributions import Categorical, DiagonalNormal, Distribution, of_taken
 from gpae.networks.embeddings import RealActions
 from gpae.networks.mixers import IdentityMixer, Mixer, MonotoneMixer, SumMixer
+from gpae.networks.normalisers import STATISTICS, InputNormaliser, ValueScale
 from gpae.networks.sizes import ContinuousPolicy, CriticSizes, NetworkSizes, ShownContinuousPolicy
 
 __all__ = [
+    "STATISTICS",
     "Actor",
     "Categorical",
     "ContinuousActor",
@@ -22,6 +24,7 @@ __all__ = [
     "DiagonalNormal",
     "Distribution",
     "IdentityMixer",
+    "InputNormaliser",
     "Mixer",
     "MonotoneMixer",
     "NetworkSizes",
@@ -30,5 +33,6 @@ __all__ = [
     "Shown",
     "ShownContinuousPolicy",
     "SumMixer",
+    "ValueScale",
     "of_taken",
 ]

@@ -155,8 +155,12 @@ def as_dict(config: ExperimentConfig) -> dict[str, Any]:
     return {"env": plain.pop("env"), "algorithm": config.algorithm.name, **plain}
 
 
-_LATER = ("groups", *settings_of(ShownContinuousPolicy))
-"""Settings that the first runs do not have: groups, and those of continuous actions. Defaults are what those did."""
+_LATER = (
+    "groups",
+    *settings_of(ShownContinuousPolicy),
+    *("normalise_observations", "normalise_values", "huber"),
+)
+"""Settings that the first runs do not have. Defaults are what those did."""
 
 
 def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
