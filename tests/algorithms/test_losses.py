@@ -54,6 +54,15 @@ def test_at_the_old_policy_the_gradient_is_the_weighted_policy_gradient():
     np.testing.assert_allclose(gradient, [0.5, -6.0], rtol=1e-6)
 
 
+def test_errors_beyond_huber_s_delta_count_linearly():
+    values, targets = jnp.array([0.5, -1.0, 4.0]), jnp.zeros(3)
+    np.testing.assert_allclose(losses.value_error(values, values, targets, None, 1.0), [0.125, 0.5, 3.5], rtol=1e-6)
+    clipped = losses.value_error(values, jnp.full(3, 2.0), targets, 0.5, 1.0)  # 1.5, 1.5 and 2.5 are nearer the old
+    np.testing.assert_allclose(clipped, [1.0, 1.0, 3.5], rtol=1e-6)
+    slopes = jax.grad(lambda v: losses.value_error(v, v, targets, None, 1.0).sum())(values)
+    np.testing.assert_allclose(slopes, [0.5, -1.0, 1.0], rtol=1e-6)
+
+
 def test_value_error_by_hand():
     values, old, targets = jnp.array([1.0, 0.1]), jnp.zeros(2), jnp.array([1.0, 1.0])
     np.testing.assert_allclose(losses.value_error(values, old, targets, None), [0.0, 0.405], rtol=1e-6)

@@ -47,8 +47,16 @@ ALIVE = {
     "replay_sequences": 2,
 }
 """Beside these every other setting does something."""
-OTHER = {"num_envs": 8, "rollout_length": 8, "minibatches": 2, "chunk_length": 2, "epsilon_end": 0.01, "stop_agent": 1}
-OTHER |= {"share_parameters": "false"}
+OTHER = {
+    "huber": 10.0,
+    "num_envs": 8,
+    "rollout_length": 8,
+    "minibatches": 2,
+    "chunk_length": 2,
+    "epsilon_end": 0.01,
+    "stop_agent": 1,
+    "share_parameters": "false",
+}
 """Other values, where the next one would not divide something, or not fit the environment."""
 NAMES = tuple(ALGORITHMS)
 IN_FULL = ("gpae", "dae", "dop", "qmix")

@@ -262,7 +262,8 @@ from gpae.envs.registry import _ENVIRONMENTS, parameters
 assert "jaxmarl/hanabi" in _ENVIRONMENTS and "jumanji/lbf" in _ENVIRONMENTS
 assert {"grid_size", "penalty"} <= set(parameters("jumanji/lbf"))
 assert "layout" in parameters("jaxmarl/overcooked")
-assert not {"jaxmarl", "jumanji"} & set(sys.modules)
+assert {"max_steps", "actuators"} <= set(parameters("mabrax/ant_4x2"))
+assert not {"brax", "jaxmarl", "jumanji"} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -12,6 +12,7 @@ import pytest
 
 import gpae
 from gpae.errors import UserError
+from gpae.networks import STATISTICS
 from gpae.training.experiment import Experiment
 from reference.trainings import CONFIG, final_state, options
 
@@ -38,13 +39,19 @@ def test_the_policy_acts_for_one_agent_from_what_it_sees(run):
         run.policy(agent=0, seed=3)
 
 
-@pytest.mark.parametrize("identity", [True, False])
-def test_one_row_is_what_the_whole_team_computes(identity, run, tmp_path):
-    """Over several steps, with the carry; where agents are shown their index, and where they are not."""
-    config = CONFIG.replace(actor_identity=identity, total_steps=64, evaluations=1)
-    trained = run if identity else gpae.train(config, options(tmp_path))
+@pytest.mark.parametrize(("identity", "normalised"), [(True, False), (False, False), (True, True)])
+def test_one_row_is_what_the_whole_team_computes(identity, normalised, run, tmp_path):
+    """Over several steps, with the carry; where agents are shown their index, where they are not, and where what they
+    see is normalised by what was seen in training.
+    """
+    changes = {"actor_identity": identity, "normalise_observations": normalised, "normalise_values": normalised}
+    config = CONFIG.replace(total_steps=64, evaluations=1, **changes)
+    trained = run if identity and not normalised else gpae.train(config, options(tmp_path))
     experiment = Experiment(trained.config)
     params = final_state(trained.config, trained.path)[0]["state"].params.actor
+    assert (STATISTICS in params) is normalised
+    if normalised:
+        assert (params[STATISTICS]["observations"]["count"] == 64 * experiment.spec.num_agents).all()
     spec, actor = experiment.spec, experiment.algorithm.actor(experiment.spec)
     policies = [gpae.load_policy(trained.path, agent=agent) for agent in range(spec.num_agents)]
     carries = [policy.initial_carry() for policy in policies]

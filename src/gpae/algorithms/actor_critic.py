@@ -35,8 +35,10 @@ from gpae.algorithms.optimise import adam
 from gpae.algorithms.ppo import PPO
 from gpae.algorithms.replay import Buffer, Segment
 from gpae.algorithms.rollout import Last, Policy, measure_rollout, unroll
+from gpae.algorithms.statistics import moments, moments_where, shift_and_scale, with_moments
 from gpae.envs.protocol import Environment, EnvSpec
 from gpae.envs.vector import begin, observe
+from gpae.errors import UserError
 from gpae.networks import CriticInput
 from gpae.settings import settings
 from gpae.types import Targets, Trajectory, View
@@ -171,8 +173,47 @@ class ActorCritic(PPO):
         state, data = self.prepare(spec, state, newest, last, key)
         key, shuffle_key = jax.random.split(state.key)
         batch, carries = self.batch(data)
+        if self.networks.normalise_values:
+            state, batch = self.rescale_values(state, batch)
         state, metrics = self.optimise(spec, state, batch, carries, budget, shuffle_key)
+        if self.networks.normalise_observations:
+            state = self.count_inputs(state, newest.trajectory.view)
         return replace(state, key=key), metrics | self.diagnose(data)
+
+    def rescale_values(self, state: LearnerState, batch: Batch) -> tuple[LearnerState, Batch]:
+        """Has the critic's scale count the update's targets; the batch's errors are then in units of it.
+
+        What the network makes of a state stays as it was, so that values move with the scale; those at the start of
+        the update, which clipped ones must stay near, move with them.
+        """
+        before = shift_and_scale(state.params.critic, "values")
+        if before is None:
+            raise UserError(f"--normalise-values: {self.name}'s critic has no scale; networks.ValueScale makes one")
+        targets = batch.targets.critic_targets
+        critic = with_moments(state.params.critic, "values", moments_where(targets, batch.value_mask))
+        after = shift_and_scale(critic, "values")
+        assert after is not None
+        old = batch.evaluation.critic
+        moved = after[0] + after[1] * (old.values - before[0]) / before[1]
+        batch = replace(
+            batch,
+            evaluation=replace(batch.evaluation, critic=replace(old, values=moved)),
+            value_scale=jnp.broadcast_to(after[1], targets.shape),
+        )
+        return replace(state, params=replace(state.params, critic=critic)), batch
+
+    def count_inputs(self, state: LearnerState, view: View) -> LearnerState:
+        """Has the networks' statistics count what a rollout showed, [T, E, ...].
+
+        Only at the end of an update: within it the policy is the one that acted, so that on-policy ratios are 1.
+        """
+        params = state.params
+        for name, shown in (("observations", view.observations), ("state", view.state)):
+            seen = moments(shown)
+            params = PerNetwork(
+                actor=with_moments(params.actor, name, seen), critic=with_moments(params.critic, name, seen)
+            )
+        return replace(state, params=params)
 
     def behaviour(self, spec: EnvSpec, params: Any) -> Policy:
         """The policy that collects experience: the actor's, with the intervention if there is one."""

@@ -26,7 +26,7 @@ from jax import Array
 from gpae.envs.protocol import Environment, EnvSpec
 from gpae.errors import UserError, unknown_name
 from gpae.networks import Actor, Critic, Distribution, NetworkSizes, UnsharedActor, UnsharedCritic, owners
-from gpae.settings import Positive, Size, TracedUnit, above, settings, settings_of
+from gpae.settings import Positive, Size, TracedUnit, above, flag, settings, settings_of
 from gpae.types import View
 
 Metrics = dict[str, Array]
@@ -142,6 +142,10 @@ class Algorithm(ABC):
             )
         if self.networks.share_parameters == "type" and spec.agent_types is None:
             raise UserError(f"--share-parameters type: {spec.name} says of no agent what type it is; try true or false")
+        if self.networks.share_parameters != "true":
+            for name in ("normalise_observations", "normalise_values"):
+                if getattr(self.networks, name, False):
+                    raise UserError(f"{flag(name)} keeps one scale for a team, which shares its parameters then")
 
     def idle(self) -> dict[str, str]:
         """Settings that do nothing beside the others' present values, each with the reason."""

@@ -116,6 +116,8 @@ class Batch:
     """min(eta, rho_old^-i), [L, C, N]; None where the policy's loss has no such weight."""
     extras: Any
     """The algorithm's own, from `ActorCritic.samples`, each array [L, C, ...]."""
+    value_scale: Array | None = None
+    """What the critic's errors are divided by, [L, C, N]; None: nothing."""
 
     @property
     def inputs(self) -> CriticInput:

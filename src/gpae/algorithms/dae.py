@@ -52,10 +52,11 @@ class DAE(MAPPO):
 
         Of continuous actions it is the mean over the own policy.
         """
+        sizes = replace(self.networks, normalise_values=False)
         if spec.continuous:
-            model = Critic("joint_action", spec.num_agents, self.networks, box=self.real_actions(spec))
+            model = Critic("joint_action", spec.num_agents, sizes, box=self.real_actions(spec))
         else:
-            model = Critic("others_actions", spec.num_agents, self.networks, outputs=spec.num_actions)
+            model = Critic("others_actions", spec.num_agents, sizes, outputs=spec.num_actions)
         return self.unshared_critic(spec, model)
 
     def init_critic(self, spec: EnvSpec, key: Array, inputs: CriticInput, is_first: Array, carry: Any) -> Any:

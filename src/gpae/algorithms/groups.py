@@ -35,6 +35,13 @@ def total(x: Array) -> Array:
     return jax.lax.psum(summed, axes) if axes else summed
 
 
+def total_of_rows(x: Array) -> Array:
+    """The sum over all axes of `x` but the last, of all groups: [F] of [..., F]."""
+    summed = jnp.sum(x, axis=tuple(range(x.ndim - 1)))
+    axes = _AXES.get()
+    return jax.lax.psum(summed, axes) if axes else summed
+
+
 def whole_gradient(gradient: Any) -> Any:
     """The gradient of a loss that is made of `total`s, from each group's own: to be called before it is clipped.
 

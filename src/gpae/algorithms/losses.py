@@ -87,7 +87,9 @@ def clipped_surrogate(
     return jnp.minimum(ratios * advantages, jnp.clip(ratios, old - margin, old + margin) * advantages)
 
 
-def value_error(values: Array, old_values: Array, targets: Array, clip: Array | float | None) -> Array:
+def value_error(
+    values: Array, old_values: Array, targets: Array, clip: Array | float | None, huber: float | None = None
+) -> Array:
     """Half the squared error of each value, [...]; the larger of it and that of the value clipped near the old one.
 
     Args:
@@ -95,14 +97,22 @@ def value_error(values: Array, old_values: Array, targets: Array, clip: Array | 
       old_values: of the critic at the start of the update, [...], no gradient; not used without clip.
       targets: [...], no gradient.
       clip: how far a value may move from the old one before moving further gains nothing; None for no clipping.
+      huber: errors beyond it count linearly, as in Huber's loss; None: by their squares, all of them.
 
     Returns:
       The errors, [...].
 
     Source: the reference implementation of PPO (Schulman et al. 2017).
     """
-    error = jnp.square(values - targets)
+
+    def squared(error: Array) -> Array:
+        if huber is None:
+            return jnp.square(error)
+        near = jnp.minimum(jnp.abs(error), huber)
+        return near * (2.0 * jnp.abs(error) - near)
+
+    error = squared(values - targets)
     if clip is not None:
         clipped = old_values + jnp.clip(values - old_values, -clip, clip)
-        error = jnp.maximum(error, jnp.square(clipped - targets))
+        error = jnp.maximum(error, squared(clipped - targets))
     return 0.5 * error

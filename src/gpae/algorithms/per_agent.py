@@ -244,7 +244,7 @@ class PerAgent(ActorCritic):
         loss = self.squared_error(found.values, batch)
         metrics = {"value_loss": loss}
         if found.expected is not None:
-            error = losses.value_error(found.expected, found.expected, batch.targets.critic_targets, None)
+            error = self.value_errors(found.expected, batch, None)
             metrics["expected_loss"] = losses.masked_mean(batch.extras["expected_weights"] * error, batch.value_mask)
             loss = loss + metrics["expected_loss"]
         return self.value_coefficient * loss, metrics

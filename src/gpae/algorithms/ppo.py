@@ -18,7 +18,8 @@ from gpae.algorithms.groups import whole_gradient
 from gpae.algorithms.optimise import adam, descend, step_size
 from gpae.envs.protocol import EnvSpec
 from gpae.networks import Actor, CriticSizes, UnsharedActor
-from gpae.settings import NotNegative, Positive, Size, at_least, settings
+from gpae.networks.normalisers import without_statistics
+from gpae.settings import NotNegative, Positive, Size, above, at_least, settings
 
 
 @settings
@@ -46,6 +47,8 @@ class PPO(Algorithm):
     """What `clip` is a fraction of: multiplicative, of the old ratio, or additive, of 1, as in GePPO."""
     clip_values: bool = True
     """Clip the critic's change within an update by `clip`, as PPO's reference implementation does."""
+    huber: Annotated[float | None, above(0)] = None
+    """Errors of the critic beyond this count linearly and not by their squares (Huber's loss); None: all by squares."""
     entropy: NotNegative = 0.0
     """Weight of the entropy bonus."""
     value_coefficient: NotNegative = 0.5
@@ -90,9 +93,16 @@ class PPO(Algorithm):
 
     def squared_error(self, values: Array, batch: Batch) -> Array:
         """Half the mean squared error of `values` [L, C, N] against the targets; dead agents' values count."""
-        clip = self.clip if self.clip_values else None
-        errors = losses.value_error(values, batch.evaluation.critic.values, batch.targets.critic_targets, clip)
-        return losses.masked_mean(errors, batch.value_mask)
+        old = batch.evaluation.critic.values if self.clip_values else None
+        return losses.masked_mean(self.value_errors(values, batch, old), batch.value_mask)
+
+    def value_errors(self, values: Array, batch: Batch, old: Array | None) -> Array:
+        """Half the squared error of each of `values` [L, C, N], clipped near the `old` ones, where they are given."""
+        clip, old = (None, values) if old is None else (self.clip, old)
+        targets = batch.targets.critic_targets
+        if batch.value_scale is not None:
+            values, old, targets = (x / batch.value_scale for x in (values, old, targets))
+        return losses.value_error(values, old, targets, clip, self.huber)
 
     def surrogate(self, log_probs: Array, batch: Batch) -> Array:
         """The policy's objective for each sample, [L, C, N], to be made large; `log_probs` are pi_theta's."""
@@ -165,4 +175,5 @@ class PPO(Algorithm):
         state, metrics = jax.lax.scan(step, state, picks.reshape(-1, picks.shape[-1]))
         metrics = jax.tree.map(lambda x: x.mean(0), metrics)
         # A norm is finite only if every parameter is.
-        return state, metrics | {"parameter_norm": optax.tree.norm(state.params)}
+        learnt = (without_statistics(state.params.actor), without_statistics(state.params.critic))
+        return state, metrics | {"parameter_norm": optax.tree.norm(learnt)}

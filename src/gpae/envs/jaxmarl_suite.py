@@ -23,7 +23,7 @@ MISFITS = {
     "MPE_simple_tag_v3": "two teams; with a scripted prey: mpe/simple_tag",
     "MPE_simple_adversary_v3, MPE_simple_crypto_v3, MPE_simple_push_v3, MPE_simple_world_comm_v3": "two teams learn",
     "MPE_simple_facmac_*": "continuous actions",
-    "ant_4x2, halfcheetah_6x1, hopper_3x1, humanoid_9|8, walker2d_2x3": "continuous actions",
+    "ant_4x2, halfcheetah_6x1, hopper_3x1, humanoid_9|8, walker2d_2x3": "mabrax/NAME",
     "HeuristicEnemySMAX": "smax/NAME",
     "SMAX, LearnedPolicyEnemySMAX": "two teams learn",
     "storm, storm_2p, storm_np": "each agent plays for its own payoff",

@@ -35,6 +35,7 @@ class Family:
 _FAMILIES = {
     "smax": Family("gpae.envs.smax:smax", "gpae.envs.smax:map_names", prefix="custom:"),
     "teamwork": Family("gpae.envs.teamwork:teamwork", "gpae.envs.teamwork:names"),
+    "mabrax": Family("gpae.envs.mabrax:MABrax", "gpae.envs.mabrax:names"),
 }
 _SUITES = {
     "jaxmarl": ("coin_game", "hanabi", "jaxnav", "overcooked", "overcooked_v2", "switch_riddle"),

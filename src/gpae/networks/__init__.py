@@ -6,10 +6,12 @@ from gpae.networks.decomposed import DecomposedCritic, DecomposedOutput
 from gpae.networks.distributions import Categorical, DiagonalNormal, Distribution, of_taken
 from gpae.networks.embeddings import RealActions
 from gpae.networks.mixers import IdentityMixer, Mixer, MonotoneMixer, SumMixer
+from gpae.networks.normalisers import STATISTICS, InputNormaliser, ValueScale
 from gpae.networks.sizes import ContinuousPolicy, CriticSizes, NetworkSizes, Sharing, ShownContinuousPolicy
 from gpae.networks.unshared import UnsharedActor, UnsharedCritic, owners
 
 __all__ = [
+    "STATISTICS",
     "Actor",
     "Categorical",
     "ContinuousActor",
@@ -23,6 +25,7 @@ __all__ = [
     "DiagonalNormal",
     "Distribution",
     "IdentityMixer",
+    "InputNormaliser",
     "Mixer",
     "MonotoneMixer",
     "NetworkSizes",
@@ -34,6 +37,7 @@ __all__ = [
     "SumMixer",
     "UnsharedActor",
     "UnsharedCritic",
+    "ValueScale",
     "of_taken",
     "owners",
 ]

@@ -8,6 +8,7 @@ from jax import Array
 
 from gpae.networks.distributions import Categorical, DiagonalNormal, Distribution, epsilon_greedy, masked
 from gpae.networks.layers import Carry, Core, Dense, Torso
+from gpae.networks.normalisers import InputNormaliser
 from gpae.networks.sizes import ContinuousPolicy, NetworkSizes
 
 LOG_SCALES = (-5.0, 2.0)
@@ -40,6 +41,8 @@ class Actor(nn.Module):
     def logits(self, observations: Array, is_first: Array, carry: Carry) -> tuple[Array, Carry]:
         """One number per action, legal or not, [T, E, N, A], and the carry after every row, [T, E, N, H]."""
         x, sizes = observations, self.sizes
+        if sizes.normalise_observations:
+            x = InputNormaliser(name="observations")(x)
         if sizes.actor_identity:
             num_agents = x.shape[-2]
             x = jnp.concatenate([x, jnp.broadcast_to(jnp.eye(num_agents), (*x.shape[:-1], num_agents))], axis=-1)

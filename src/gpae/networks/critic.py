@@ -20,6 +20,7 @@ from jax import Array
 
 from gpae.networks.embeddings import JointActionEmbedding, RealActions, StateEmbedding, of_agent
 from gpae.networks.layers import Carry, Core, Dense, Torso
+from gpae.networks.normalisers import InputNormaliser, ValueScale
 from gpae.networks.sizes import CriticSizes
 from gpae.types import View
 
@@ -81,12 +82,15 @@ class Critic(nn.Module):
         num_agents = self.num_agents if agent is None else 1
         if self.shown == "observation":
             x = of_agent(inputs.view.observations, agent, 2)
+            if sizes.normalise_observations:
+                x = InputNormaliser(name="observations")(x)
             if layer_norm:
                 x = nn.LayerNorm()(x)
             x = Torso(sizes.embedding_size, layer_norm=layer_norm)(x)
         else:
             embedding = StateEmbedding(sizes.embedding_size, self.num_agents, sizes.critic_identity, layer_norm)
-            x = embedding(inputs.view.state, agent)
+            x = inputs.view.state
+            x = embedding(InputNormaliser(name="state")(x) if sizes.normalise_observations else x, agent)
         expected = None
         if self.expected:
             head = Torso(hidden, max(sizes.critic_layers, 1), layer_norm, name="expected_torso")(x)
@@ -103,6 +107,9 @@ class Critic(nn.Module):
         values = Dense(self.outputs, kernel_init=nn.initializers.orthogonal(1.0))(x)
         values = jnp.broadcast_to(values, (*values.shape[:-2], num_agents, self.outputs))
         values = values[..., 0] if self.outputs == 1 else values
+        if sizes.normalise_values:
+            scale = ValueScale(name="values")
+            values, expected = scale(values), expected if expected is None else scale(expected)
         return CriticOutput(values=values, carries=carries, expected=expected)
 
     @property

@@ -11,6 +11,7 @@ from jax import Array
 from gpae.networks.critic import CriticInput
 from gpae.networks.embeddings import StateEmbedding
 from gpae.networks.layers import Carry, Core, Dense, Torso
+from gpae.networks.normalisers import InputNormaliser, ValueScale
 from gpae.networks.sizes import CriticSizes
 
 
@@ -56,6 +57,9 @@ class DecomposedCritic(nn.Module):
         sizes = self.sizes
         hidden, layer_norm = sizes.hidden_size, sizes.layer_norm
         observations, states = inputs.view.observations, inputs.view.state
+        if sizes.normalise_observations:
+            observations = InputNormaliser(name="observations")(observations)
+            states = InputNormaliser(name="state")(states)
         state = StateEmbedding(sizes.embedding_size, self.num_agents, sizes.critic_identity, layer_norm)(states)
         x = nn.LayerNorm()(observations) if layer_norm else observations
         x = Torso(sizes.embedding_size, layer_norm=layer_norm)(x)
@@ -65,6 +69,8 @@ class DecomposedCritic(nn.Module):
         x = Torso(hidden, sizes.head_layers, layer_norm)(x)
         value = Dense(1, kernel_init=nn.initializers.orthogonal(1.0))(x)
         action_values = value + Dense(self.num_actions, kernel_init=nn.initializers.orthogonal(0.01))(x)
+        if sizes.normalise_values:  # weights sum to 1: so is their sum
+            action_values = ValueScale(name="values")(action_values)
 
         states = nn.LayerNorm()(states) if layer_norm else states
         each = jnp.abs(Dense(self.num_agents * self.mixing_size)(states))

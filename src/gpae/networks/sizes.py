@@ -30,6 +30,9 @@ class NetworkSizes:
     """Whether agents share one network: true; type, those of one type do; false, each has its own. So do critics with a
     value per agent; what is the team's, such as V(s) or a mixer, stays one."""
 
+    normalise_observations: ClassVar[bool] = False
+    """Whether inputs are normalised by running statistics."""
+
 
 @settings
 class CriticSizes(NetworkSizes):
@@ -41,6 +44,11 @@ class CriticSizes(NetworkSizes):
     """Dense layers of the critic before its memory, after its embeddings."""
     critic_identity: bool = True
     """Show the critic the agent's index. Without it a state critic is evaluated once per state."""
+    normalise_observations: bool = False  # type: ignore[misc]
+    """Shift and scale what actor and critic are shown, each number by its mean and standard deviation so far."""
+    normalise_values: bool = False
+    """Shift and scale what the critic learns by the mean and standard deviation of its targets so far; `clip_values`
+    clips in these units."""
 
 
 @settings

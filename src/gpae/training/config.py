@@ -157,7 +157,11 @@ def as_dict(config: ExperimentConfig) -> dict[str, Any]:
     return {"env": plain.pop("env"), "algorithm": config.algorithm.name, **plain}
 
 
-_LATER = ("groups", "matmul_precision", "share_parameters", *settings_of(ShownContinuousPolicy))
+_LATER = (
+    *("groups", "matmul_precision", "share_parameters"),
+    *settings_of(ShownContinuousPolicy),
+    *("normalise_observations", "normalise_values", "huber"),
+)
 """Settings that the first runs do not have. Defaults are what those did."""
 
 

@@ -15,6 +15,7 @@ from jax import Array
 from gpae.envs.protocol import Box, Discrete, EnvSpec
 from gpae.errors import UserError
 from gpae.networks import Actor, UnsharedActor
+from gpae.networks.normalisers import STATISTICS
 from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import read_config
 from gpae.training.config import from_dict
@@ -84,6 +85,8 @@ class Policy:
         if isinstance(actor, UnsharedActor):
             actor, params = actor.network, actor.of_agent(params, agent)
         self._params, self._sizes = params, sizes
+        if actor.sizes.actor_identity and STATISTICS in params:
+            self._params = _with_index(params, sizes.num_agents)
         # The network shows each of a team its index. One agent alone is shown its own with the observation.
         self._index = np.eye(sizes.num_agents, dtype=np.float32)[agent] if actor.sizes.actor_identity else np.empty(0)
         self._actor = actor.clone(sizes=replace(actor.sizes, actor_identity=False))
@@ -175,6 +178,14 @@ def _act(
     policy, carry = jax.tree.map(lambda x: x[0], (policy, carries))
     policy = jax.tree.map(lambda x: x[0, 0], policy)
     return policy.mode() if key is None else policy.sample(key), carry
+
+
+def _with_index(params: Any, num_agents: int) -> Any:
+    """An actor's variables whose normaliser leaves the agent's index, behind the observation, as it is."""
+    normal = {"count": 0.0, "mean": 0.0, "variance": 1.0}
+    old = params[STATISTICS]["observations"]
+    wider = {name: jnp.pad(old[name], (0, num_agents), constant_values=value) for name, value in normal.items()}
+    return {**params, STATISTICS: {**params[STATISTICS], "observations": wider}}
 
 
 def _shapes(carry: Any) -> list[tuple[int, ...]]:

@@ -1,0 +1,213 @@
+"""Running statistics: what NumPy makes of all rows, for every actor-critic algorithm, several seeds and groups."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpae.algorithms import ALGORITHMS, losses
+from gpae.algorithms.actor_critic import ActorCritic
+from gpae.algorithms.base import Budget
+from gpae.algorithms.sharding import grouped
+from gpae.algorithms.statistics import Moments, merged, moments, moments_where, shift_and_scale, with_moments
+from gpae.envs.probes import Death
+from gpae.networks import STATISTICS, InputNormaliser, ValueScale
+from gpae.settings import as_arrays
+from gpae.training.config import configure
+from gpae.training.experiment import Experiment
+from reference.stages import Learner, Programs
+
+SMALL = {"num_envs": 8, "rollout_length": 6, "hidden_size": 8, "embedding_size": 8, "epochs": 1, "minibatches": 1}
+ON = {"normalise_observations": True, "normalise_values": True}
+ACTOR_CRITICS = [name for name, cls in ALGORITHMS.items() if issubclass(cls, ActorCritic)]
+
+
+def small(algorithm="gpae", **settings):
+    return configure(algorithm, env="probe/death", total_steps=1_000, **SMALL | settings)
+
+
+def as_numpy(statistics):
+    return float(np.ravel(statistics["count"])[0]), np.asarray(statistics["mean"]), np.asarray(statistics["variance"])
+
+
+def of_rows(rows):
+    """Count, mean and variance of rows [..., F], by NumPy in double precision."""
+    rows = np.concatenate([np.asarray(x, np.float64).reshape(-1, x.shape[-1]) for x in rows])
+    return len(rows), rows.mean(0), rows.var(0)
+
+
+def assert_same(found, expected):
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_moments_of_pieces_are_numpy_s_of_the_whole(strict):
+    """Of numbers far from 0, where squares less squares would be lost in rounding."""
+    draw = np.random.default_rng(0)
+    pieces = [1e3 + draw.normal(size=(rows, 5, 3)).astype(np.float32) for rows in (4, 1, 40)]
+    seen = Moments(jnp.zeros(3), jnp.zeros(3), jnp.ones(3))
+    for piece in pieces:
+        one = moments(jnp.asarray(piece))
+        seen = merged(seen, replace(one, count=jnp.full(3, one.count)))
+    count, mean, variance = of_rows(pieces)
+    np.testing.assert_array_equal(seen.count, [count] * 3)
+    np.testing.assert_allclose(seen.mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(seen.variance, variance, rtol=1e-3)
+
+
+def test_moments_of_selected_numbers(strict):
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(6, 4)).astype(np.float32))
+    found = moments_where(x, x > 0)
+    assert_same((found.count, found.mean, found.variance), of_rows([np.asarray(x)[np.asarray(x) > 0][:, None]]))
+    none = moments_where(x, x > 100)
+    assert (none.count, none.mean, none.variance) == (0.0, 0.0, 0.0)
+    before = Moments(jnp.float32(3), jnp.float32(0.5), jnp.float32(2))
+    assert merged(before, none) == before
+
+
+def test_normalisers_do_nothing_before_anything_was_seen(strict):
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(2, 3, 4)).astype(np.float32))
+    for kind, shape in ((InputNormaliser(), (4,)), (ValueScale(), ())):
+        variables = kind.init(jax.random.key(0), x)
+        assert variables[STATISTICS]["mean"].shape == shape
+        np.testing.assert_array_equal(kind.apply(variables, x), x)
+
+
+def test_inputs_are_normalised_and_clipped_and_no_gradient_flows_into_statistics(strict):
+    seen = {"count": jnp.ones(2), "mean": jnp.array([1.0, 2.0]), "variance": jnp.array([4.0, 0.0])}
+    variables = {STATISTICS: seen}
+    x = jnp.array([[3.0, 2.0], [1.0, 2.5]])
+    shown = InputNormaliser().apply(variables, x)
+    np.testing.assert_allclose(shown, [[1.0, 0.0], [0.0, 10.0]], rtol=1e-6)
+    for kind, values in ((InputNormaliser(), x), (ValueScale(), x[0])):
+        if isinstance(kind, ValueScale):
+            variables = {STATISTICS: jax.tree.map(lambda x: x[0], seen)}
+            np.testing.assert_allclose(kind.apply(variables, values), [7.0, 5.0], rtol=1e-6)
+        slopes = jax.grad(lambda v, kind=kind, values=values: kind.apply(v, values).sum())(variables)
+        assert not any(np.any(x) for x in jax.tree.leaves(slopes))
+
+
+def statistics_in(tree, at=()):
+    """Every place of a normaliser, as a path."""
+    if not isinstance(tree, dict):
+        return []
+    if tree.keys() == {"count", "mean", "variance"}:
+        return [at]
+    return [place for name, inner in tree.items() for place in statistics_in(inner, (*at, name))]
+
+
+@pytest.mark.parametrize("algorithm", ACTOR_CRITICS)
+def test_every_actor_critic_keeps_statistics_where_asked_and_none_otherwise(algorithm):
+    """Tracing is enough: of one update, whose parameters are as those before."""
+    env, budget = Death(), Budget(updates=10, gradient_steps=jnp.float32(100))
+    replay = {"replay_segments": 2, "replay_sequences": 4} if algorithm.startswith("dop") else {}
+    for settings in ({}, ON):
+        chosen = as_arrays(small(algorithm, **settings, **replay).algorithm)
+        state = jax.eval_shape(lambda key, chosen=chosen: chosen.init(env, key), jax.random.key(0))
+        after, _ = jax.eval_shape(lambda a, s: a.update(env, s, budget), chosen, state)
+        assert jax.tree.structure(after.params) == jax.tree.structure(state.params)
+        actor, critic = statistics_in(after.params.actor), statistics_in(after.params.critic)
+        if not settings:
+            assert (actor, critic) == ([], [])
+            continue
+        assert actor == [(STATISTICS, "observations")]
+        names = {place[-1] for place in critic}
+        shown = {"ippo": {"observations"}, "dop": {"observations", "state"}}.get(algorithm.split("-")[0], {"state"})
+        assert names == shown | {"values"}
+        assert sum(place[-1] == "values" for place in critic) == 1  # reward models have none
+
+
+@pytest.mark.parametrize("algorithm", ["gpae", "ippo", "dae"])
+def test_statistics_are_those_of_all_rows_and_targets_so_far(algorithm):
+    programs = Programs(small(algorithm, window=2, **ON), Death())
+    state, views, targets = programs.init(jax.random.key(0)), [], []
+    for _ in range(3):
+        _, data = programs.experience(state)
+        _, mask = programs.algorithm.masks(data.segment.trajectory)
+        targets.append(np.asarray(data.targets.critic_targets)[np.asarray(mask)][:, None])
+        state, _ = programs.update(state)
+        # The newest rollout is the last segment of the next update's window.
+        views.append(jax.device_get(jax.tree.map(lambda x: x[-1], state.window.segments.trajectory.view)))
+    shown = {"observations": [v.observations for v in views], "state": [v.state for v in views], "values": targets}
+    for tree in (state.params.actor, state.params.critic):
+        for place in statistics_in(tree):
+            found = tree
+            for name in place:
+                found = found[name]
+            count, mean, variance = of_rows(shown[place[-1]])
+            if place[-1] == "values":
+                mean, variance = mean[0], variance[0]
+            for one in range(found["mean"].shape[0] if found["mean"].ndim == 2 else 1):  # of an ensemble
+                part = jax.tree.map(lambda x, one=one: x[one], found) if found["mean"].ndim == 2 else found
+                assert_same(as_numpy(part), (count, mean, variance))
+
+
+def test_on_policy_ratios_stay_one_while_statistics_move():
+    """The policy that acted is the policy at the start of the update."""
+    programs = Programs(small(normalise_observations=True), Death())
+    state = programs.init(jax.random.key(1))
+    for _ in range(2):
+        state, _ = programs.update(state)
+    assert state.params.actor[STATISTICS]["observations"]["count"][0] > 0
+    _, data = programs.experience(state)
+    np.testing.assert_allclose(data.evaluation.log_ratios, 0.0, atol=1e-5)
+
+
+def test_old_values_move_with_the_scale_and_errors_are_in_its_units():
+    config = small(**ON, clip=0.5)
+    env = Death()
+    learner = Learner(config.algorithm, env, None)
+    programs = Programs(config, env)
+    state = programs.init(jax.random.key(2))
+    state, _ = programs.update(state)
+
+    @jax.jit
+    def stages(state):
+        state, data = learner.experience(state)
+        batch, carries = learner.batch(data)
+        after, moved = learner.algorithm.rescale_values(state, batch)
+        found = learner.criticise(after.params.critic, moved.inputs, moved.trajectory.is_first, carries.critic)
+        return batch, after, moved, found.values, learner.algorithm.squared_error(found.values + 0.3, moved)
+
+    batch, after, moved, values, loss = stages(state)
+    shift, scale = shift_and_scale(after.params.critic, "values")
+    assert scale != shift_and_scale(state.params.critic, "values")[1]
+    np.testing.assert_allclose(moved.evaluation.critic.values, values, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(batch.evaluation.critic.values, values)
+    old, new, targets = (
+        (x - shift) / scale for x in (moved.evaluation.critic.values, values + 0.3, batch.targets.critic_targets)
+    )
+    expected = losses.masked_mean(losses.value_error(new, old, targets, 0.5), batch.value_mask)
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+
+
+def test_every_seed_keeps_its_own_statistics():
+    experiment = Experiment(small(seeds=2, window=2, **ON))
+    state, _ = experiment.update(experiment.init())
+    found = state.params.actor[STATISTICS]["observations"]
+    for seed in range(2):
+        view = jax.tree.map(lambda x, seed=seed: x[seed], state.window.segments.trajectory.view)
+        part = jax.tree.map(lambda x, seed=seed: x[seed], found)
+        assert_same(as_numpy(part), of_rows([view.observations]))
+    assert not np.array_equal(found["mean"][0], found["mean"][1])
+
+
+def test_groups_count_together():
+    env, algorithm = Death(), small(window=2, num_envs=16, **ON).algorithm
+    traced, budget = as_arrays(algorithm), Budget(updates=5, gradient_steps=jnp.float32(100))
+    state = jax.jit(lambda key: algorithm.init(env, key))(jax.random.key(0))
+    state, _ = jax.jit(grouped(env, 4))(traced, state, budget)
+    view = jax.device_get(state.window.segments.trajectory.view)
+    assert_same(as_numpy(state.params.actor[STATISTICS]["observations"]), of_rows([view.observations]))
+    assert_same(as_numpy(state.params.critic[STATISTICS]["state"]), of_rows([view.state]))
+    # Eight environments of a window of two, whose first segment is still empty.
+    assert state.params.critic[STATISTICS]["values"]["count"] == 8 * 6 * env.spec.num_agents
+
+
+def test_what_has_no_statistics_is_left_as_it_is():
+    tree = {"params": {"observations": {"kernel": jnp.ones(2)}}, "other": (jnp.zeros(1),)}
+    seen = moments(jnp.ones((3, 2)))
+    assert with_moments(tree, "observations", seen) == tree
+    assert shift_and_scale(tree, "observations") is None
