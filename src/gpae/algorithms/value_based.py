@@ -28,7 +28,6 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 from jax import Array
 from jax.typing import ArrayLike
@@ -37,7 +36,7 @@ from gpae.algorithms import losses, replay
 from gpae.algorithms.base import Algorithm, Budget, Metrics, act
 from gpae.algorithms.batch import PerNetwork
 from gpae.algorithms.groups import whole_gradient
-from gpae.algorithms.optimise import adam, descend, step_size
+from gpae.algorithms.optimise import adam, descend, norm, step_size
 from gpae.algorithms.replay import Buffer, Segment
 from gpae.algorithms.rollout import Policy, measure_rollout, unroll
 from gpae.envs.protocol import Environment, EnvSpec
@@ -233,7 +232,7 @@ class ValueBased(Algorithm):
         gradient, metrics = jax.grad(self.loss, argnums=1, has_aux=True)(spec, state.params, state.target, segment)
         gradient = whole_gradient(gradient)
         params, optimiser = descend(adam(self.optimisation), gradient, state.optimiser, state.params, size)
-        metrics |= {"learning_rate": size, "gradient_norm": optax.tree.norm(gradient)}
+        metrics |= {"learning_rate": size, "gradient_norm": norm(gradient)}
         return replace(state, params=params, optimiser=optimiser, gradient_steps=state.gradient_steps + 1), metrics
 
     def optimise(self, spec: EnvSpec, state: ValueState, budget: Budget, key: Array) -> tuple[ValueState, Metrics]:
@@ -247,7 +246,7 @@ class ValueBased(Algorithm):
         light, metrics = jax.lax.scan(step, light, jax.random.split(key, self.optimisation.steps))
         metrics = jax.tree.map(lambda x: x.mean(0), metrics)
         # A norm is finite only if every parameter is.
-        return replace(light, buffer=held), metrics | {"parameter_norm": optax.tree.norm(light.params)}
+        return replace(light, buffer=held), metrics | {"parameter_norm": norm(light.params)}
 
 
 def q_targets(
