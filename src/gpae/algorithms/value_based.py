@@ -134,6 +134,10 @@ class ValueBased(Algorithm):
         _, example = jax.eval_shape(lambda state, key: self.collect(env, state, jnp.float32(0.0), key), state, key)
         return replace(state, buffer=replay.buffer(example, self.replay_segments))
 
+    def begun_with(self, state: ValueState, params: PerNetwork) -> ValueState:
+        """See `Algorithm.begun_with`."""
+        return replace(state, params=params, target=jax.tree.map(jnp.copy, params))
+
     # -- one update ------------------------------------------------------------------------------------------------
 
     def update(self, env: Environment, state: ValueState, budget: Budget) -> tuple[ValueState, Metrics]:

@@ -52,6 +52,8 @@ class ExperimentConfig:
     """How many seeds to train at once, in one program: seed, seed + 1, ..."""
     total_steps: Count = 500_000
     """Environment steps of training, rounded up to whole updates."""
+    from_: str | None = None
+    """Run directory whose last parameters this training starts from, as far as they fit."""
     groups: Annotated[int, between(1, 1024)] = 1
     """Groups that environments are shared out in, each shuffled by itself; as many devices as divide it can train."""
     algorithm: Algorithm = GPAE()
@@ -155,8 +157,8 @@ def as_dict(config: ExperimentConfig) -> dict[str, Any]:
     return {"env": plain.pop("env"), "algorithm": config.algorithm.name, **plain}
 
 
-_LATER = ("groups", *settings_of(ShownContinuousPolicy))
-"""Settings that the first runs do not have: groups, and those of continuous actions. Defaults are what those did."""
+_LATER = ("groups", "from_", *settings_of(ShownContinuousPolicy))
+"""Settings that the first runs do not have: those of continuous actions among them. Defaults are what those did."""
 
 
 def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
@@ -175,7 +177,7 @@ def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
     start = ExperimentConfig(algorithm=cls())
     known = settings_of(start)
     keys = {setting.key for setting in known.values()}
-    values = {name: known[name].default for name in _LATER if name in known} | values
+    values = {known[name].key: known[name].default for name in _LATER if name in known} | values
     if wrong := sorted(keys ^ values.keys()):
         raise UserError(f"these settings of {name} are not those of this version of gpae: {', '.join(wrong)}")
     return start.replace(**values)
