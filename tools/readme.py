@@ -195,6 +195,27 @@ def unfinished(folder):
     return markdown(list(columns), lines)
 
 
+def latency():
+    measured = load("policy_latency.json")
+    found, settings = measured["results"], measured["settings"]
+    rows = []
+    for name, of in found.items():
+        if name != "load":
+            kind, _, envs = name.partition(" ")
+            words = "`policy`, one agent" if kind == "alone" else f"`policy.batch`, E = {int(envs):,}"
+            call, action = of["microseconds_per_call"], of["microseconds_per_action"]
+            rows.append([words, f"{of['agents']:,}", f"{call / 1e3:.2f} ms", f"{action:.1f} µs"])
+    load_ = found["load"]
+    return [
+        *markdown([f"networks of `{settings['preset']}` on {settings['env']}", "agents", "a call", "an action"], rows),
+        "",
+        f"`import gpae`, `load_policy` and the first action take {load_['seconds']} s in a new process. "
+        "`python benchmarks/policy_latency.py --cores 0 --out results/policy_latency.json`, medians; "
+        + made_with(measured["versions"], f"1 CPU core ({measured['hardware']['machine']})")
+        + f", load average {measured['hardware']['load average before'][0]}.",
+    ]
+
+
 def markdown(columns, rows):
     columns = [column.replace("|", "\\|") for column in columns]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
@@ -523,6 +544,7 @@ DOCUMENTS = {
     },
     "docs/studies.md": {"studied": studied},
     "docs/credit.md": {"critic": critic, "gap": gap},
+    "docs/use.md": {"latency": latency},
 }
 
 

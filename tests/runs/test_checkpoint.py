@@ -16,7 +16,9 @@ import pytest
 from flax import struct
 
 from gpae.errors import UserError
+from gpae.runs import checkpoint
 from gpae.runs.checkpoint import Checkpoints
+from gpae.runs.stored import read_arrays
 
 
 @struct.dataclass
@@ -87,6 +89,15 @@ def test_one_item_is_read_without_the_others_and_without_writing(saved):
         assert checkpoints.info() == {"env_steps": 30, "best_win_rate": [0.5]}
     assert as_bytes(items["best"]) == as_bytes(make_state().params)
     assert sorted(saved.rglob("*")) == before
+
+
+def test_the_arrays_of_an_item_are_read_without_knowing_what_they_are_like(saved):
+    with Checkpoints(saved, read_only=True) as checkpoints:
+        found = checkpoints.arrays("best")
+        assert list(found) == ["['dense']['bias']", "['dense']['kernel']"]
+        np.testing.assert_array_equal(found["['dense']['kernel']"], make_state().params["dense"]["kernel"])
+        with pytest.raises(UserError, match="has no 'actor'; it holds state, best"):
+            checkpoints.arrays("actor")
 
 
 def test_placement_is_kept(saved):
@@ -184,16 +195,12 @@ def test_damaged_latest_names_the_one_before(saved):
 
 
 def test_changed_contents_are_named(saved, monkeypatch):
-    """Even if Orbax returned other numbers than were saved."""
-    restore = ocp.CheckpointManager.restore
+    """Even if TensorStore returned other numbers than were saved."""
 
-    def changed(self, step, args):
-        result = restore(self, step, args=args)
-        if "best" in result:
-            result["best"]["00000"] = result["best"]["00000"] + 1
-        return result
+    def changed(folder, wanted):
+        return {name: array + 1 for name, array in read_arrays(folder, wanted).items()}
 
-    monkeypatch.setattr(ocp.CheckpointManager, "restore", changed)
+    monkeypatch.setattr(checkpoint, "read_arrays", changed)
     with (
         Checkpoints(saved) as checkpoints,
         pytest.raises(UserError, match=r"best\['dense'\]\['bias'\] is not what"),
@@ -424,7 +431,7 @@ def test_checkpoints_without_permission_are_not_called_damaged(two, monkeypatch)
     def forbidden(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(ocp.CheckpointManager, "restore", forbidden)
+    monkeypatch.setattr(checkpoint, "read_arrays", forbidden)
     with pytest.raises(UserError, match="cannot be read: no permission"):
         load(two)
 

@@ -31,8 +31,8 @@ def test_the_policy_acts_for_one_agent_from_what_it_sees(run):
     assert action == 1
     drawn = {policy(OBSERVATION, carry, [True, True], jax.random.key(i))[0] for i in range(20)}
     assert drawn == {0, 1}
-    with pytest.raises(UserError, match=r"agent=0 \.\.\. 2"):
-        run.policy()
+    with pytest.raises(UserError, match=r"load the policy of one, agent=0 \.\.\. 2, or use batch"):
+        run.policy()(OBSERVATION, carry, MASK)
     with pytest.raises(UserError, match="between 0 and 2"):
         run.policy(agent=3)
     with pytest.raises(UserError, match="seeds 0 to 0, not 3"):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import jax
@@ -174,6 +175,10 @@ class Algorithm(ABC):
     @abstractmethod
     def update(self, env: Environment, state: Any, budget: Budget) -> tuple[Any, Metrics]:
         """Collects experience and learns from it: the next state, and what was measured, each [] float32."""
+
+    def begun_with(self, state: Any, params: Any) -> Any:
+        """The first state, `init`'s, with parameters that were trained before."""
+        return replace(state, params=params)
 
     def act(self, spec: EnvSpec, params: Any, carry: Any, view: View, is_first: Array) -> tuple[Any, Distribution]:
         """One row of the policy: the carry after it, and what it would do in each of [E, N]."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 from gpae.algorithms import losses
@@ -21,6 +20,9 @@ from gpae.estimators import dae
 from gpae.networks import Critic, CriticInput, UnsharedCritic, of_taken
 from gpae.settings import TracedUnit, between, settings
 from gpae.types import Targets, Trajectory
+
+if TYPE_CHECKING:
+    import optax
 
 _PARTS = ("value", "rewards")
 
@@ -141,4 +143,6 @@ class DAE(MAPPO):
 
     def critic_optimiser(self) -> optax.GradientTransformation:
         """One for each half."""
+        import optax
+
         return optax.partition({part: adam(self.optimisation) for part in _PARTS}, {p: p for p in _PARTS})

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 from gpae.algorithms import losses
 from gpae.algorithms.base import Algorithm, Budget, Metrics, Optimisation, divides
 from gpae.algorithms.batch import Batch, LearnerState, PerNetwork
 from gpae.algorithms.groups import whole_gradient
-from gpae.algorithms.optimise import adam, descend, step_size
+from gpae.algorithms.optimise import adam, descend, norm, step_size
 from gpae.envs.protocol import EnvSpec
 from gpae.networks import Actor, CriticSizes, UnsharedActor
 from gpae.networks.normalisers import without_statistics
 from gpae.settings import NotNegative, Positive, Size, above, at_least, settings
+
+if TYPE_CHECKING:
+    import optax
 
 
 @settings
@@ -145,7 +147,7 @@ class PPO(Algorithm):
             params[name], optimiser[name] = descend(
                 getattr(transforms, name), gradient, getattr(state.optimiser, name), old, size
             )
-            metrics |= measured | {f"{name}_gradient_norm": optax.tree.norm(gradient)}
+            metrics |= measured | {f"{name}_gradient_norm": norm(gradient)}
         state = replace(
             state,
             params=PerNetwork(**params),
@@ -176,4 +178,4 @@ class PPO(Algorithm):
         metrics = jax.tree.map(lambda x: x.mean(0), metrics)
         # A norm is finite only if every parameter is.
         learnt = (without_statistics(state.params.actor), without_statistics(state.params.critic))
-        return state, metrics | {"parameter_norm": optax.tree.norm(learnt)}
+        return state, metrics | {"parameter_norm": norm(learnt)}

@@ -28,7 +28,6 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 from jax import Array
 from jax.typing import ArrayLike
@@ -37,7 +36,7 @@ from gpae.algorithms import losses, replay
 from gpae.algorithms.base import Algorithm, Budget, Metrics, act
 from gpae.algorithms.batch import PerNetwork
 from gpae.algorithms.groups import whole_gradient
-from gpae.algorithms.optimise import adam, descend, step_size
+from gpae.algorithms.optimise import adam, descend, norm, step_size
 from gpae.algorithms.replay import Buffer, Segment
 from gpae.algorithms.rollout import Policy, measure_rollout, unroll
 from gpae.envs.protocol import Environment, EnvSpec
@@ -135,6 +134,10 @@ class ValueBased(Algorithm):
         )
         _, example = jax.eval_shape(lambda state, key: self.collect(env, state, jnp.float32(0.0), key), state, key)
         return replace(state, buffer=replay.buffer(example, self.replay_segments))
+
+    def begun_with(self, state: ValueState, params: PerNetwork) -> ValueState:
+        """See `Algorithm.begun_with`."""
+        return replace(state, params=params, target=jax.tree.map(jnp.copy, params))
 
     # -- one update ------------------------------------------------------------------------------------------------
 
@@ -234,7 +237,7 @@ class ValueBased(Algorithm):
         gradient, metrics = jax.grad(self.loss, argnums=1, has_aux=True)(spec, state.params, state.target, segment)
         gradient = whole_gradient(gradient)
         params, optimiser = descend(adam(self.optimisation), gradient, state.optimiser, state.params, size)
-        metrics |= {"learning_rate": size, "gradient_norm": optax.tree.norm(gradient)}
+        metrics |= {"learning_rate": size, "gradient_norm": norm(gradient)}
         return replace(state, params=params, optimiser=optimiser, gradient_steps=state.gradient_steps + 1), metrics
 
     def optimise(self, spec: EnvSpec, state: ValueState, budget: Budget, key: Array) -> tuple[ValueState, Metrics]:
@@ -248,7 +251,7 @@ class ValueBased(Algorithm):
         light, metrics = jax.lax.scan(step, light, jax.random.split(key, self.optimisation.steps))
         metrics = jax.tree.map(lambda x: x.mean(0), metrics)
         # A norm is finite only if every parameter is.
-        return replace(light, buffer=held), metrics | {"parameter_norm": optax.tree.norm(light.params)}
+        return replace(light, buffer=held), metrics | {"parameter_norm": norm(light.params)}
 
 
 def q_targets(

@@ -165,8 +165,9 @@ def _boxes(title: str, value: Any) -> dict[str, tuple[type, Any]]:
         if is_settings(type(part)):
             changes[field.name] = (Annotated[type(part), tyro.conf.Fixed, tyro.conf.Suppress], part)
             inner |= _boxes(getattr(part, "name", field.name).replace("-", "_"), part)
-        elif field.name == "lambda_":
-            changes[field.name] = (Annotated[float, tyro.conf.arg(name="lambda")], part)
+        elif field.name.endswith("_"):  # which Python needs, and a command line does not
+            plain = settings_of(type(value))[field.name]
+            changes[field.name] = (Annotated[plain.kind, tyro.conf.arg(name=plain.key)], part)
     kind = _derived(type(value), changes)
     return {title: (kind, kind(**{f.name: getattr(value, f.name) for f in fields(value)})), **inner}
 

@@ -1,16 +1,17 @@
-"""The whole state of a run on disk, with Orbax, such that a resumed run equals the unbroken one bit for bit.
+"""The whole state of a run on disk, such that a resumed run equals the unbroken one bit for bit.
 
 A checkpoint is one folder `checkpoints/<update>/` that appears in one piece: Orbax writes beside it and renames at the
 end. It holds several *items* (trees of arrays), so that the policy can be read without the optimiser, and "about", its
 notes: for every array its path, shape, dtype and checksum, the update, what the trainer wants to remember, and a
 checksum of the notes themselves. Latest state and best parameters are items of the same checkpoint: one that a crash
-leaves behind never has the one without the other.
+leaves behind never has the one without the other. Only who writes imports Orbax (`gpae.runs.stored` reads).
 
 Format 1, of gpae 0.1, has no checksum of the notes and no update in them. It is still read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import hashlib
@@ -20,18 +21,19 @@ import os
 import sys
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from gpae.errors import UserError
 from gpae.runs import schema
 from gpae.runs.files import LARGEST, clear_disk_errors, disk_error, refuse_irregular
+from gpae.runs.stored import read_arrays
 from gpae.types import PyTree
 
 _FORMAT = 2
@@ -55,26 +57,37 @@ class Checkpoints:
           UserError: the folder cannot be made or is a link; or it is not there and `read_only`.
         """
         self.path = Path(path).absolute()
-        _refuse_irregular_below(self.path)  # Orbax reads something of every checkpoint at once
-        if read_only and not self.path.is_dir():
-            raise UserError(f"{self.path} holds no checkpoint")
+        _refuse_irregular_below(self.path)
+        self._keep = None if read_only else keep
+        if read_only:
+            if not self.path.is_dir():
+                raise UserError(f"{self.path} holds no checkpoint")
+            return
+        with clear_disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            _ = self._orbax  # removes what was left half written
+
+    @cached_property
+    def _orbax(self) -> Any:
+        import orbax.checkpoint as ocp
+
         _silence_orbax()
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else keep,
-            create=False,
-            read_only=read_only,
-            cleanup_tmp_directories=not read_only,
-            enable_async_checkpointing=False,
+            max_to_keep=self._keep, create=False, cleanup_tmp_directories=True, enable_async_checkpointing=False
         )
-        with clear_disk_errors(self.path):
-            if not read_only:
-                self.path.mkdir(parents=True, exist_ok=True)
-            self._manager = ocp.CheckpointManager(self.path, options=options)
+        return ocp.CheckpointManager(self.path, options=options)
+
+    @property
+    def updates(self) -> list[int]:
+        """The updates whose checkpoints are there, in order. One that is being written has another name."""
+        with clear_disk_errors(self.path, "read"), contextlib.suppress(FileNotFoundError):
+            return sorted(int(name) for name in os.listdir(self.path) if name.isascii() and name.isdecimal())
+        return []
 
     @property
     def latest(self) -> int | None:
         """The update of the latest whole checkpoint; None if there is none."""
-        return self._manager.latest_step()
+        return max(self.updates, default=None)
 
     def save(self, update: int, items: Mapping[str, PyTree], info: Mapping[str, Any]) -> None:
         """Saves, and returns when everything is on disk (so the arrays may be donated afterwards).
@@ -104,12 +117,14 @@ class Checkpoints:
             leaves[name] = [{**d, "crc32": _checksum(x)} for d, x in zip(described, data, strict=True)]
             # Orbax stores no arrays of size 0; their description is enough.
             arrays[name] = {_key(i): x for i, x in enumerate(data) if x.size}
+        import orbax.checkpoint as ocp
+
         saved = {name: ocp.args.StandardSave(a) for name, a in arrays.items() if a}
         about = {"format": _FORMAT, "update": update, "leaves": leaves, "info": dict(info)}
         about["sum"] = _sum(about)
         with clear_disk_errors(self.path), _quiet():
-            self._manager.save(update, args=ocp.args.Composite(**saved, **{_ABOUT: ocp.args.JsonSave(about)}))
-            self._manager.wait_until_finished()
+            self._orbax.save(update, args=ocp.args.Composite(**saved, **{_ABOUT: ocp.args.JsonSave(about)}))
+            self._orbax.wait_until_finished()
 
     def info(self, update: int | None = None) -> dict[str, Any]:
         """What was remembered with the checkpoint of `update` (default: the latest).
@@ -137,34 +152,30 @@ class Checkpoints:
         about = self._about(update)
         leaves = about["leaves"]
         for name, template in templates.items():
-            if name not in leaves:
-                raise UserError(f"checkpoint {self.path / str(update)} has no {name!r}; it holds {', '.join(leaves)}")
-            self._compare(update, leaves[name], template, name)
-        args = {
-            name: ocp.args.StandardRestore(
-                {_key(i): np.empty(d["shape"], d["dtype"]) for i, d in enumerate(leaves[name]) if _size(d)}
-            )
-            for name in templates
-            if any(map(_size, leaves[name]))
-        }
-        loaded = self._load(update, args)
+            self._compare(update, self._leaves(update, about, name), template, name)
         items = {}
         for name, template in templates.items():
-            data = []
-            for i, d in enumerate(leaves[name]):
-                x = np.asarray(loaded[name][_key(i)]) if _size(d) else np.empty(d["shape"], d["dtype"])
-                if (list(x.shape), str(x.dtype)) != (d["shape"], d["dtype"]) or _checksum(x) != d["crc32"]:
-                    raise self._damaged(update, f"{name}{d['path']} is not what was saved")
-                data.append(x)
+            data = self._read(update, name, leaves[name])
             like, structure = jax.tree.flatten(template)
             items[name] = jax.tree.unflatten(
                 structure, [_placed(x, d["key"], t) for x, d, t in zip(data, leaves[name], like, strict=True)]
             )
         return items, about["info"]
 
+    def arrays(self, item: str, update: int | None = None) -> dict[str, np.ndarray]:
+        """Path -> array of everything in an item, as it is stored: what it is like need not be known beforehand.
+
+        Raises:
+          UserError: there is no such checkpoint or item, or it is damaged.
+        """
+        update = self._choose(update)
+        leaves = self._leaves(update, self._about(update), item)
+        return {d["path"]: x for d, x in zip(leaves, self._read(update, item, leaves), strict=True)}
+
     def close(self) -> None:
         """Ends Orbax's threads."""
-        self._manager.close()
+        if self._keep is not None:
+            self._orbax.close()
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -173,44 +184,63 @@ class Checkpoints:
         self.close()
 
     def _choose(self, update: int | None) -> int:
-        chosen = self.latest if update is None else update
+        there = self.updates
+        chosen = max(there, default=None) if update is None else update
         if chosen is None:
             raise UserError(f"{self.path} holds no checkpoint")
-        if chosen not in self._manager.all_steps():
-            known = ", ".join(map(str, self._manager.all_steps())) or "none"
+        if chosen not in there:
+            known = ", ".join(map(str, there)) or "none"
             raise UserError(f"{self.path} holds no checkpoint of update {chosen}; there are: {known}")
         return chosen
 
     def _about(self, update: int) -> dict[str, Any]:
         """The notes of a checkpoint, checked."""
-        about = self._load(update, {_ABOUT: ocp.args.JsonRestore()})[_ABOUT]
+        file = self.path / str(update) / _ABOUT / "metadata"
+        about = self._checked(update, lambda: json.loads(file.read_bytes()))
         if not isinstance(about, dict) or about.get("format") not in (1, _FORMAT):
             raise UserError(f"checkpoint {self.path / str(update)} was not made by this version of gpae")
         old = about["format"] == 1
         # A changed digit of a later format does not make it one of format 1.
         if not ({"sum", "update"}.isdisjoint(about) if old else about.get("sum") == _sum(about)):
             raise self._damaged(update, "its notes are not what was saved")
-        schema.notes(about, self.path / str(update) / _ABOUT / "metadata", complete=old)
+        schema.notes(about, file, complete=old)
         noted = about["info"].get("update", update) if old else about["update"]
         if noted != update:
             raise self._damaged(update, f"it was saved as that of update {noted}, and renamed or changed")
         return about
 
-    def _load(self, update: int, args: Mapping[str, Any]) -> Mapping[str, Any]:
-        if not args:
-            return {}
+    def _leaves(self, update: int, about: Mapping[str, Any], item: str) -> list[dict[str, Any]]:
+        if item not in about["leaves"]:
+            there = ", ".join(about["leaves"])
+            raise UserError(f"checkpoint {self.path / str(update)} has no {item!r}; it holds {there}")
+        leaves: list[dict[str, Any]] = about["leaves"][item]
+        return leaves
+
+    def _read(self, update: int, item: str, leaves: list[dict[str, Any]]) -> list[np.ndarray]:
+        """The arrays of an item, each of them what was saved."""
+        wanted = {_key(i): (tuple(d["shape"]), d["dtype"]) for i, d in enumerate(leaves) if _size(d)}
+        loaded = self._checked(update, lambda: read_arrays(self.path / str(update) / item, wanted))
+        found = []
+        for i, d in enumerate(leaves):
+            x = loaded[_key(i)] if _size(d) else np.empty(d["shape"], d["dtype"])
+            if _checksum(x) != d["crc32"]:
+                raise self._damaged(update, f"{item}{d['path']} is not what was saved")
+            found.append(x)
+        return found
+
+    def _checked(self, update: int, read: Callable[[], Any]) -> Any:
+        """What `read` returns of a checkpoint; whatever is wrong is said in one line."""
         _refuse_irregular_below(self.path / str(update))
         try:
-            with _quiet():
-                return self._manager.restore(update, args=ocp.args.Composite(**args))
-        except Exception as error:  # Orbax, TensorStore and json raise many kinds
+            return read()
+        except Exception as error:  # TensorStore and json raise many kinds
             if getattr(error, "errno", None) in _NO_DAMAGE and (clear := disk_error(error, self.path, "read")):
                 raise clear from error
             words = (str(error).splitlines() or [""])[0][:200]
             raise self._damaged(update, f"{type(error).__name__}: {words}") from error
 
     def _damaged(self, update: int, what: str) -> UserError:
-        others = [step for step in self._manager.all_steps() if step != update]
+        others = [other for other in self.updates if other != update]
         remedy = f"; remove that folder to use the one of update {max(others)}" if others else ""
         return UserError(f"checkpoint {self.path / str(update)} is damaged ({what}){remedy}")
 

@@ -52,6 +52,8 @@ class ExperimentConfig:
     """How many seeds to train at once, in one program: seed, seed + 1, ..."""
     total_steps: Count = 500_000
     """Environment steps of training, rounded up to whole updates."""
+    from_: str | None = None
+    """Run directory whose last parameters this training starts from, as far as they fit."""
     groups: Annotated[int, between(1, 1024)] = 1
     """Groups that environments are shared out in, each shuffled by itself; as many devices as divide it can train."""
     matmul_precision: Literal["default", "float32"] = "default"
@@ -158,7 +160,7 @@ def as_dict(config: ExperimentConfig) -> dict[str, Any]:
 
 
 _LATER = (
-    *("groups", "matmul_precision", "share_parameters"),
+    *("groups", "from_", "matmul_precision", "share_parameters"),
     *settings_of(ShownContinuousPolicy),
     *("normalise_observations", "normalise_values", "huber"),
 )
@@ -181,7 +183,7 @@ def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
     start = ExperimentConfig(algorithm=cls())
     known = settings_of(start)
     keys = {setting.key for setting in known.values()}
-    values = {name: known[name].default for name in _LATER if name in known} | values
+    values = {known[name].key: known[name].default for name in _LATER if name in known} | values
     if wrong := sorted(keys ^ values.keys()):
         raise UserError(f"these settings of {name} are not those of this version of gpae: {', '.join(wrong)}")
     return start.replace(**values)

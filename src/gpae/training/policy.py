@@ -1,4 +1,7 @@
-"""A trained policy, to be used without the trainer: one agent's actions from what it sees alone."""
+"""A trained policy, to be used without the trainer: one agent's actions from what it sees alone, or whole teams'.
+
+Loading one imports no optimiser, nothing that writes checkpoints and no environment.
+"""
 
 from __future__ import annotations
 
@@ -56,11 +59,14 @@ def described(spec: EnvSpec) -> dict[str, Any]:
 
 
 class Policy:
-    """pi(. | tau) of one agent. It can be pickled and copied, before it is used and afterwards.
+    """pi(. | tau) of one agent, or of whole teams. It can be pickled and copied, before it is used and afterwards.
 
     carry = policy.initial_carry()
     action, carry = policy(observation, carry, action_mask)              # the most probable action
     action, carry = policy(observation, carry, action_mask, key)         # one drawn at random
+
+    carry = policy.initial_carry(num_envs)
+    actions, carry = policy.batch(observations, carry, action_masks)     # of all agents in many environments
 
     Continuous actions come as arrays [D], and need no mask: policy(observation, carry).
     """
@@ -72,25 +78,26 @@ class Policy:
           actor: the network of the team.
           params: its parameters.
           sizes: of the environment.
-          agent: which agent to play; None will do where all share a network that is not shown the agent's index.
+          agent: which agent to play; None will do for `batch`, and where all share a network that is not shown the
+            agent's index.
 
         Raises:
-          UserError: there is no such agent, or none is given where one is needed.
+          UserError: there is no such agent.
         """
-        if agent is None and (actor.sizes.actor_identity or isinstance(actor, UnsharedActor)):
-            why = "know their index" if actor.sizes.actor_identity else "have networks of their own"
-            raise UserError(f"these agents {why}: say which one to play, agent=0 ... {sizes.num_agents - 1}")
         if agent is not None and not 0 <= agent < sizes.num_agents:
             raise UserError(f"agent is {agent}; it must be between 0 and {sizes.num_agents - 1}")
-        if isinstance(actor, UnsharedActor):
-            actor, params = actor.network, actor.of_agent(params, agent)
-        self._params, self._sizes = params, sizes
-        if actor.sizes.actor_identity and STATISTICS in params:
-            self._params = _with_index(params, sizes.num_agents)
+        self._params, self._sizes, self._agent, self._team = params, sizes, agent, actor
         # The network shows each of a team its index. One agent alone is shown its own with the observation.
-        self._index = np.eye(sizes.num_agents, dtype=np.float32)[agent] if actor.sizes.actor_identity else np.empty(0)
-        self._actor = actor.clone(sizes=replace(actor.sizes, actor_identity=False))
-        self._carry_shapes = _shapes(self.initial_carry())
+        known = actor.sizes.actor_identity and agent is not None
+        self._index = np.eye(sizes.num_agents, dtype=np.float32)[agent] if known else np.empty(0, np.float32)
+        if isinstance(actor, UnsharedActor):
+            alone, self._own = actor.network, None if agent is None else actor.of_agent(params, agent)
+        else:
+            alone, self._own = actor, params
+            if known and STATISTICS in params:
+                self._own = _with_index(params, sizes.num_agents)
+        self._alone = alone.clone(sizes=replace(alone.sizes, actor_identity=False))
+        self._remembered = [shape[2:] for shape in _shapes(self.initial_carry())]
 
     @property
     def num_agents(self) -> int:
@@ -117,9 +124,12 @@ class Policy:
         """The environment's bounds of continuous actions, which a policy that is not squashed may leave; else None."""
         return self._sizes.bounds
 
-    def initial_carry(self) -> Any:
-        """What is remembered at the start of an episode."""
-        return self._actor.initial_carry(1, 1)
+    def initial_carry(self, num_envs: int | None = None, num_agents: int | None = None) -> Any:
+        """What is remembered at the start of an episode: of one agent, or for `batch` of all agents in `num_envs`.
+
+        `num_agents`, if it is not the team's, is for `batch` with another number of agents.
+        """
+        return self._alone.initial_carry(num_envs or 1, (num_agents or self.num_agents) if num_envs else 1)
 
     def __call__(self, observation: Any, carry: Any, action_mask: Any = None, key: Array | None = None) -> Any:
         """Acts for one step.
@@ -134,15 +144,69 @@ class Policy:
           The action (int, or [D] float32), and the carry for the next step.
 
         Raises:
-          UserError: the observation, the mask or the carry is not what the policy was trained with.
+          UserError: the observation, the mask or the carry is not what the policy was trained with; or it matters which
+            agent plays, and the policy was loaded without one.
         """
-        seen, mask = self._observation(observation), self._mask(action_mask)
-        if _shapes(carry) != self._carry_shapes:
+        if self._agent is None and self._told_apart:
+            last = self.num_agents - 1
             raise UserError(
-                "carry is not this policy's: begin with initial_carry(), and pass on what each step returns"
+                f"these agents {self._told_apart}: load the policy of one, agent=0 ... {last}, or use batch()"
             )
-        action, carry = _act(self._actor, self._params, np.concatenate([seen, self._index]), mask, carry, key)
-        return int(action) if self.bounds is None else np.asarray(action), carry
+        seen, mask = self._observation(observation), self._mask(action_mask)
+        if _shapes(carry) != [(1, 1, *shape) for shape in self._remembered]:
+            raise _foreign_carry("")
+        rows = np.concatenate([seen, self._index])[None, None], mask[None, None], np.zeros(1, bool)
+        actions, carry = _act(self._alone, self._own, *rows, carry, key)
+        action = np.asarray(actions)[0, 0]
+        return int(action) if self.bounds is None else action, carry
+
+    def batch(
+        self, observations: Any, carry: Any, action_masks: Any = None, key: Array | None = None, is_first: Any = None
+    ) -> tuple[Array, Any]:
+        """Acts for one step, for all agents of many environments. It can be used inside `jax.jit` and `jax.lax.scan`.
+
+        Args:
+          observations: [E, N, O], finite. Any N will do where agents share a network that is not shown their index.
+          carry: of the step before, or `initial_carry(E)`.
+          action_masks: [E, N, A] bool, at least one action of each agent; as for one agent.
+          key: to draw the actions; None takes the most probable ones.
+          is_first: [E] bool, the environments in which an episode begins: what was remembered is forgotten.
+
+        Returns:
+          The actions ([E, N] int32, or [E, N, D] float32), and the carry for the next step.
+
+        Raises:
+          UserError: a shape is not what the policy was trained with, or a value is not what it must be. The values of
+            JAX arrays are not looked at.
+        """
+        seen = _rows("observations", observations, (None, None, self.observation_size)).astype(np.float32)
+        envs, agents = seen.shape[:2]
+        if self._told_apart and agents != self.num_agents:
+            raise UserError(f"observations are of {agents} agents; these {self._told_apart}, and are {self.num_agents}")
+        if not isinstance(seen, Array) and not np.isfinite(seen).all():
+            e, i, o = np.argwhere(~np.isfinite(seen))[0]
+            raise UserError(f"observations are not finite: environment {e}, agent {i}, entry {o} is {seen[e, i, o]}")
+        if action_masks is None and self.bounds is None:
+            raise UserError("action_masks are needed: say which actions are legal")
+        shape = (envs, agents, self.num_actions)
+        masks = np.ones(shape, bool) if action_masks is None else _rows("action_masks", action_masks, shape)
+        if not isinstance(masks, Array):
+            if (wrong := (masks != 0) & (masks != 1)).any():
+                raise UserError(f"action_masks hold {masks[wrong][0]}; their entries are true or false")
+            if not masks.any(-1).all():
+                e, i = np.argwhere(~masks.any(-1))[0]
+                raise UserError(f"action_masks allow environment {e}, agent {i} no action: at least one must be legal")
+        first = np.zeros(envs, bool) if is_first is None else _rows("is_first", is_first, (envs,))
+        if _shapes(carry) != [(envs, agents, *shape) for shape in self._remembered]:
+            raise _foreign_carry(f"{envs}" if agents == self.num_agents else f"{envs}, {agents}")
+        return _act(self._team, self._params, seen, masks.astype(bool), first.astype(bool), carry, key)
+
+    @property
+    def _told_apart(self) -> str:
+        """Why it matters which agent plays; "" if it does not."""
+        if self._team.sizes.actor_identity:
+            return "know their index"
+        return "have networks of their own" if isinstance(self._team, UnsharedActor) else ""
 
     def _observation(self, observation: Any) -> np.ndarray:
         seen = _numbers("observation", observation)
@@ -170,13 +234,17 @@ class Policy:
 
 @partial(jax.jit, static_argnums=0)
 def _act(
-    actor: Actor, params: Any, observation: Array, mask: Array, carry: Any, key: Array | None
+    actor: Actor | UnsharedActor,
+    params: Any,
+    observations: Array,
+    masks: Array,
+    is_first: Array,
+    carry: Any,
+    key: Array | None,
 ) -> tuple[Array, Any]:
-    """The action and the carry of one step, of a team of one."""
-    rows = (observation[None, None, None], mask[None, None, None], jnp.zeros((1, 1), bool))
-    policy, carries = actor.apply(params, *rows, carry)
+    """Actions and carry of one row, [E, N]."""
+    policy, carries = actor.apply(params, observations[None], masks[None], is_first[None], carry)
     policy, carry = jax.tree.map(lambda x: x[0], (policy, carries))
-    policy = jax.tree.map(lambda x: x[0, 0], policy)
     return policy.mode() if key is None else policy.sample(key), carry
 
 
@@ -199,6 +267,21 @@ def _numbers(name: str, value: Any) -> np.ndarray:
         raise UserError(f"{name} is not an array of numbers: {str(error).splitlines()[0]}") from error
 
 
+def _foreign_carry(begin: str) -> UserError:
+    return UserError(
+        f"carry is not this policy's: begin with initial_carry({begin}), and pass on what each step returns"
+    )
+
+
+def _rows(name: str, value: Any, shape: tuple[int | None, ...]) -> Any:
+    """`value` as an array; one of JAX's stays where it is."""
+    rows = value if isinstance(value, Array) else _numbers(name, value)
+    if rows.ndim != len(shape) or any(want not in (None, n) for want, n in zip(shape, rows.shape, strict=True)):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise UserError(f"{name} has shape {list(rows.shape)}; this policy wants [{wanted}]")
+    return rows
+
+
 def load_policy(path: str | Path, *, best: bool = False, seed: int | None = None, agent: int | None = None) -> Policy:
     """The policy that a run has learnt.
 
@@ -206,10 +289,11 @@ def load_policy(path: str | Path, *, best: bool = False, seed: int | None = None
       path: the run directory; it may still be training.
       best: the parameters with the best evaluation, instead of the last.
       seed: which seed of a run of several; default the first.
-      agent: which agent to play, where agents are shown their index or have networks of their own.
+      agent: which agent to play, where agents are shown their index or have networks of their own; `Policy.batch` plays
+        them all.
 
     Raises:
-      UserError: not a run directory, no whole checkpoint, no such seed, or no agent given where one is needed.
+      UserError: not a run directory, no whole checkpoint, no such seed or agent.
     """
     require_device()
     config = from_dict(read_config(path))

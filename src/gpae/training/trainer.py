@@ -28,6 +28,7 @@ from gpae.training.policy import Policy, described, load_policy
 from gpae.training.recorder import Callback, Recorder
 from gpae.training.signals import signals
 from gpae.training.together import Together
+from gpae.training.transfer import Transfer, read_trained
 
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 """Signals to save and stop at; the last is what clusters send some time before they end a job."""
@@ -184,6 +185,7 @@ class _Training:
         self.best_scores = [-math.inf] * self.config.seeds
         self.state: Any = None
         """Of the learner, while it is to be updated."""
+        self.trained_before: Transfer | None = None
         self._unwritten: list[dict[str, Any]] = []
         self._trained: tuple[Any, Any] | None = None
 
@@ -196,6 +198,8 @@ class _Training:
             check_resumable(path, config)
             self.directory = RunDirectory.resume(path, as_dict(config), free=("total_steps",))
         else:
+            if config.from_ is not None:  # before anything is made or replaced
+                self.trained_before = read_trained(config.from_, self.experiment)
             self.directory = RunDirectory.create(path, as_dict(config), overwrite=self.options.overwrite)
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.directory)
@@ -231,6 +235,11 @@ class _Training:
             if state is None:
                 with recorder.progress.phase("compiling initial state"):
                     state = jax.block_until_ready(experiment.init())
+                if config.from_ is not None:
+                    before = self.trained_before or read_trained(config.from_, experiment)
+                    state = before.begin(experiment, state)
+                    for line in before.report:
+                        recorder.line(line)
                 best = jax.tree.map(jnp.copy, state.params)
             with recorder.progress.phase("compiling update"):
                 self.compile_update()
