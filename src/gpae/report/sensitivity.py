@@ -1,14 +1,9 @@
-"""How much a score depends on each setting: every trial's score against every setting that was tried in several values.
-
-A trial is whatever was trained with settings of its own: a draw of `gpae tune`, a column of `gpae study`. Nothing but
-its settings and its score is asked for.
-"""
+"""Pictures of what was tried: every trial's score against each setting, and how important each setting was."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from gpae.diagnostics.style import COLOURS
-from gpae.report.load import Result
 from gpae.report.scores import is_rate
-from gpae.report.sources import PLACE
 
 _STYLES: dict[str, dict[str, Any]] = {
     "complete": {"marker": "o", "color": COLOURS[0], "markerfacecolor": "none"},
@@ -33,62 +26,6 @@ _FEW_VALUES = 8
 """So many values of a setting stand side by side, each in a place of its own; more along an axis of numbers."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What was trained with settings of its own."""
-
-    settings: Mapping[str, Any]
-    score: float | None
-    """The mean over its seeds; None: it was never evaluated."""
-    state: str = "complete"
-    """complete, pruned or diverged."""
-
-
-def sensitivity(trials: Sequence[Trial], names: Collection[str] | None = None) -> dict[str, list[list[Any]]]:
-    """Setting -> value, score and state of each trial.
-
-    Args:
-      trials: of one method in one environment.
-      names: of the settings to look at; None: those in which the trials differ.
-    """
-    every = dict.fromkeys(name for trial in trials for name in trial.settings)
-    if names is None:
-        names = [name for name in every if len({repr(trial.settings.get(name)) for trial in trials}) > 1]
-    return {name: [[t.settings.get(name), t.score, t.state] for t in trials] for name in names}
-
-
-def of_results(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """What a study has tried of each algorithm in each environment, by its runs' config.json alone.
-
-    Returns:
-      Of each algorithm with several settings: "env", "algorithm", "metric", "trials", "seeds" and "steps" of each, and
-      the "settings" (see `sensitivity`). An algorithm with one setting stands there too, with no settings.
-    """
-    found = []
-    for env in dict.fromkeys(r.env for r in results):
-        here = [r for r in results if r.env == env and all(s.config for s in r.sources)]
-        for algorithm in dict.fromkeys(r.algorithm for r in here):
-            trials, steps, seeds = [], set(), set()
-            for result in (r for r in here if r.algorithm == algorithm):
-                final = float(np.mean([seed.curves[result.metric][-1] for seed in result.seeds]))
-                config = result.sources[0].config
-                trials.append(Trial({k: v for k, v in config.items() if k not in PLACE}, final))
-                steps |= {seed.steps[-1] for seed in result.seeds}
-                seeds.add(len(result.seeds))
-            found.append(
-                {
-                    "env": env,
-                    "algorithm": algorithm,
-                    "metric": here[0].metric,
-                    "trials": len(trials),
-                    "seeds": sorted(seeds),
-                    "steps": sorted(steps),
-                    "settings": sensitivity(trials),
-                }
-            )
-    return found
-
-
 def draw(
     settings: Mapping[str, Sequence[Sequence[Any]]],
     title: str,
@@ -98,7 +35,7 @@ def draw(
     """A panel for each setting. Call it inside `gpae.diagnostics.style.drawing`.
 
     Args:
-      settings: as `sensitivity` makes them; at least one.
+      settings: as `gpae.report.tried.sensitivity` makes them; at least one.
       title: of the figure.
       metric: the score's name.
       ranges: setting that was drawn from a range -> whether its logarithm was drawn evenly. The others' axis is one of

@@ -13,13 +13,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from gpae.diagnostics.style import drawing, save_png
-from gpae.report.sensitivity import Trial, draw, draw_importance, sensitivity
+from gpae.report.sensitivity import draw, draw_importance
+from gpae.report.tried import TUNING, Trial, sensitivity
 from gpae.runs.files import atomic_write, write_json
 from gpae.studies.space import Interval
 from gpae.studies.tuner import Tried, best, importances, tried
 from gpae.studies.tuning import Method, Tuning
-
-FILE = "tuning.json"
 
 
 def write_tuning(tuning: Tuning) -> str:
@@ -45,7 +44,7 @@ def write_tuning(tuning: Tuning) -> str:
             save_png(draw_importance(important, title), tuning.path / "importance.png")
         pictures.append("importance.png")
     write_json(
-        tuning.path / FILE,
+        tuning.path / TUNING,
         {
             "name": tuning.name,
             "trials": tuning.trials,
@@ -56,9 +55,9 @@ def write_tuning(tuning: Tuning) -> str:
         },
     )
     winners = "\n".join(line for entry in methods for line in [*entry["toml"], ""])
-    text = f"# {tuning.name}\n\nMade by `gpae tune`; every trial stands in `{FILE}`.\n\n```toml\n{winners}```\n"
+    text = f"# {tuning.name}\n\nMade by `gpae tune`; every trial stands in `{TUNING}`.\n\n```toml\n{winners}```\n"
     atomic_write(tuning.path / "best.md", text.encode())
-    return f"{winners}\n{tuning.path / FILE}, see {', '.join(['best.md', *pictures])}"
+    return f"{winners}\n{tuning.path / TUNING}, see {', '.join(['best.md', *pictures])}"
 
 
 def _method(method: Method, trials: list[Tried], importance: Mapping[str, float]) -> dict[str, Any]:

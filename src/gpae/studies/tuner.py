@@ -112,18 +112,27 @@ def tried(tuning: Tuning) -> list[tuple[Method, list[Tried]]]:
 def importances(tuning: Tuning) -> list[dict[str, float]]:
     """Of each method, the share of each setting in what tells its best trials from the others; empty if too few.
 
-    By PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255), from the trials that have run to their end.
+    By PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255). A trial that ended early counts as worse than all that did
+    not: left out, a choice that was always given up early would look unimportant.
     """
+    import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     found: list[dict[str, float]] = []
     with database(tuning) as methods:
         for method, study in methods:
-            done = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
-            if len(done) < _FEW or len({trial.value for trial in done}) < 2:
+            ended = list(filter(_ended, study.trials))
+            worst = min((trial.value for trial in ended if trial.value is not None), default=0.0) - 1.0
+            values = [worst if trial.value is None else trial.value for trial in ended]
+            if len(ended) < _FEW or len(set(values)) < 2:
                 found.append({})
                 continue
-            shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+            copy = optuna.create_study(direction="maximize")
+            for trial, value in zip(ended, values, strict=True):
+                copy.add_trial(
+                    optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=value)
+                )
+            shares = get_param_importances(copy, evaluator=PedAnovaImportanceEvaluator())
             found.append({method.keys[name]: float(share) for name, share in shares.items()})
     return found
 

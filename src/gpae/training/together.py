@@ -38,17 +38,22 @@ class Together:
         else:
             self._program(len(self.experiments))
 
-    def update(self, states: dict[int, Any]) -> dict[int, tuple[Any, dict[str, Any]]]:
+    def update(self, states: dict[int, Any], going: int | None = None) -> dict[int, tuple[Any, dict[str, Any]]]:
         """States by the experiments' places -> states and metrics, as `Experiment.update`. The states are donated.
 
         Where some have ended the others go on: in the same program, the free places filled with copies, until half of
         the places are free; then in a program of half the size. So few programs are compiled however many end early.
+
+        Args:
+          states: of those to be updated.
+          going: how many have not ended, those that wait for these to catch up included; default: these.
         """
-        if len(states) == 1:
+        going = len(states) if going is None else going
+        if going == 1:
             ((place, state),) = states.items()
             return {place: self.experiments[place].update(state)}
         size = len(self.experiments)
-        while (half := (size + 1) // 2) >= len(states):
+        while (half := (size + 1) // 2) >= going:
             size = half
         given, algorithms = list(states.values()), [self.experiments[place].traced for place in states]
         fillers = self._fillers[: size - len(given)]

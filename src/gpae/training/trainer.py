@@ -132,7 +132,7 @@ def train_together(
             while busy := {i: t for i, t in enumerate(trainings) if t.state is not None}:
                 # A kill between two that were saving leaves one behind: it catches up first.
                 least = min(training.begun for training in busy.values())
-                found = together.update({i: t.state for i, t in busy.items() if t.begun == least})
+                found = together.update({i: t.state for i, t in busy.items() if t.begun == least}, len(busy))
                 for place, (state, metrics) in found.items():
                     try:
                         trainings[place].learnt(state, metrics)
