@@ -25,7 +25,9 @@ def test_constraints_pin_every_dependency_to_one_allowed_version(python):
     versions = {canonicalize_name(pin.name): re.fullmatch(r"==([\w.]+)", str(pin.specifier)).group(1) for pin in pins}
     assert len(versions) == len(pins), "pinned twice"
     extras = PROJECT["optional-dependencies"]
-    optional = [wanted for extra in ("dev", "tensorboard", "wandb", "report", "slurm") for wanted in extras[extra]]
+    optional = [
+        wanted for extra in ("dev", "tensorboard", "wandb", "report", "slurm", "tune") for wanted in extras[extra]
+    ]
     for wanted in map(Requirement, [*PROJECT["dependencies"], *optional]):
         assert wanted.specifier.contains(versions[canonicalize_name(wanted.name)]), wanted
 

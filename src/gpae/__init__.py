@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from gpae.training.config import ExperimentConfig, RunOptions, configure
     from gpae.training.policy import Policy, load_policy
     from gpae.training.presets import preset
+    from gpae.training.recorder import EvaluationResult
     from gpae.training.trainer import Run
 
 __all__ = [
+    "EvaluationResult",
     "ExperimentConfig",
     "Policy",
     "Run",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "EvaluationResult": "gpae.training.recorder",
     "ExperimentConfig": "gpae.training.config",
     "Policy": "gpae.training.policy",
     "Run": "gpae.training.trainer",

@@ -32,7 +32,19 @@ NUMBERS = ("0", "1", "2", "3", "7", "64", "-1", "0.5", "1e9", "1000000007", "922
 WORDS = ("nan", "inf", "-inf", "", " ", "None", "true", "x" * 3000, "../../x", "\0", "é", "a=b", "=", "[1]", "smax/3m")
 ENVIRONMENTS = ("smax/3m", "probe/team", "probe/stay", "mpe/simple_spread", "smax/custom:3m_vs_", "smax/", "/")
 OPTIONS = ("walls_cause_death=no", "num_agents=2", "length=x", "num_agents=1000000000000", "=1", "a", "length=-3")
-COMMANDS = ("evaluate", "play", "inspect", "report", "study", "algorithms", "credit", "trian", "--help", "--version")
+COMMANDS = (
+    "evaluate",
+    "play",
+    "inspect",
+    "report",
+    "study",
+    "tune",
+    "algorithms",
+    "credit",
+    "trian",
+    "--help",
+    "--version",
+)
 
 
 def train_words(chance: random.Random) -> list[str]:

@@ -1,4 +1,4 @@
-"""Changes study files at random and reads them: a study, or one line that names file and place, comes of it.
+"""Changes files of studies and tunings at random and reads them: one of them, or one line that says what is wrong.
 
 PYTHONPATH=tests python -m fuzz.study_files --seconds 60 --seed 1
 PYTHONPATH=tests python -m fuzz.study_files --seed 1 --case 17        # one case again
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fuzz.driver import drive, outcome
 from gpae.studies.file import read_study
+from gpae.studies.tuning import read_tuning
 
 TEXT = """
 name = "quick"
@@ -38,16 +39,28 @@ only = ["gpae", "mappo"]
 window = 1
 
 [settings.off-policy]
-preset = "none"
+preset = "tuned"
 only = ["gpae"]
 window = 2
 """
+TUNING = (
+    TEXT.replace(
+        "seeds_at_once = 2", 'trials = 8\ntrials_at_once = 2\nscore = { metric = "return", last = 1 }\nprune = true'
+    )
+    .replace("num_envs = 8", "num_envs = 8\nlearning_rate = { low = 1e-4, high = 1e-2, log = true }")
+    .replace("epochs = 2", "epochs = { choices = [1, 2] }")
+)
 VALUES = (
+    *("{ choices = [1, 2] }", '{ choices = ["a", 1] }', "{ low = 0, high = 1 }", "{ low = 1, high = nan, log = true }"),
+    *("{ choices = 1 }", "{ low = 1e308, high = inf }", "{ low = 2, high = 1 }", "{ low = true, high = [] }"),
     *("0", "1", "-1", "7", "1000000007", "9223372036854775807", "1e308", "nan", "inf", "true", '""', '"a"', "[]"),
     *('["gpae", "gpae"]', '["x"]', "[[1]]", "{}", "{ a = 1 }", "1979-05-27", "'''\n'''", '"\\u0000"', '"../x"', "0x10"),
     *('"smax/3m"', '["probe/team"]', '"None"', f'"{"x" * 3000}"', "[" * 2000, "0.5", "1_000", '["mappo", 1]'),
 )
-KEYS = ("name", "seeds", "window", "eta", "beta", "epochs", "runs", '"a b"', '""', "evaluation.every", "lambda", "env")
+KEYS = (
+    *("trials", "prune", "score.last", "sampler", "clip"),
+    *("name", "seeds", "window", "eta", "beta", "epochs", "runs", '"a b"', '""', "evaluation.every", "lambda", "env"),
+)
 LINES = (
     "[all]",
     "[settings.x]",
@@ -60,9 +73,9 @@ LINES = (
 )
 
 
-def changed(chance: random.Random) -> bytes:
+def changed(text: str, chance: random.Random) -> bytes:
     """The file with one to four changes."""
-    lines = TEXT.strip().splitlines()
+    lines = text.strip().splitlines()
     for _ in range(chance.choice((1, 1, 2, 4))):
         place = chance.randrange(len(lines))
         kind = chance.choice(("value", "value", "value", "key", "line", "gone", "twice", "swap"))
@@ -88,9 +101,15 @@ def changed(chance: random.Random) -> bytes:
 def case(chance: random.Random, folder: Path) -> list[tuple[str, str]]:
     """One file."""
     file = folder / "study.toml"
-    file.write_bytes(changed(chance))
+    tuning = chance.random() < 0.4
+    file.write_bytes(changed(TUNING if tuning else TEXT, chance))
 
     def read() -> None:
+        if tuning:
+            methods = read_tuning(file, folder / "runs").methods
+            assert len({method.name.lower() for method in methods}) == len(methods)
+            assert all(method.space for method in methods)
+            return
         study = read_study(file, folder / "runs")
         assert len({run.name.lower() for run in study.runs}) == len(study.runs)
         assert all(re.fullmatch(r"[\w.+-]+", run.name) for run in study.runs)

@@ -13,6 +13,7 @@ from gpae.diagnostics import pictures
 from gpae.errors import UserError
 from gpae.runs.evaluations import lacking, read_evaluations
 from gpae.runs.metrics import read_metrics
+from gpae.training import trainer
 from gpae.training.config import RunOptions
 from gpae.training.experiment import Experiment
 from gpae.training.recorder import Recorder
@@ -143,9 +144,9 @@ def test_callbacks_are_told_after_everything_is_saved(tmp_path):
     told = []
 
     class Listener:
-        def evaluated(self, path, env_steps, scores):
-            steps = [line["step_count"] for line in gpae.Run(path).evaluations["seed_0"].values()]
-            told.append((env_steps, steps[-1], len(scores)))
+        def evaluated(self, evaluation):
+            steps = [line["step_count"] for line in gpae.Run(evaluation.run).evaluations["seed_0"].values()]
+            told.append((evaluation.env_steps, steps[-1], len(evaluation.metrics)))
 
         def trained(self, path, experiment, params):
             told.append(("trained", "absolute_metrics" in gpae.Run(path).evaluations["seed_0"]))
@@ -154,7 +155,7 @@ def test_callbacks_are_told_after_everything_is_saved(tmp_path):
         def finished(self, path):
             told.append(("finished", len(gpae.Run(path).evaluations["seed_0"]["absolute_metrics"]["return"])))
 
-    gpae.train(CONFIG.replace(total_steps=64, evaluations=2), options(tmp_path), callbacks=[Listener()])
+    trainer.train(CONFIG.replace(total_steps=64, evaluations=2), options(tmp_path), callbacks=[Listener()])
     assert told == [(32, 32, 1), (64, 64, 1), ("trained", False), ("finished", 80)]
 
 

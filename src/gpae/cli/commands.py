@@ -26,6 +26,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "see credit: gpae inspect credit RUN, gpae inspect critic RUN, gpae inspect gap RUN",
     ),
     "study": ("gpae.cli.study:Study", "train everything that a file names: gpae study studies/quick.toml"),
+    "tune": (
+        "gpae.cli.tune:Tune",
+        "search settings, equal trials for each method: gpae tune studies/tune-5m_vs_6m.toml",
+    ),
     "report": ("gpae.cli.study:Report", "tables, plots and a page of what runs have found: gpae report runs/quick"),
     "envs": ("gpae.cli.lists:Environments", "list the environments"),
     "check-env": (

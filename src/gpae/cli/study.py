@@ -75,6 +75,8 @@ class Report(Command):
     """A report.json of the same study, made before, such as results/quick/report.json: says what came out otherwise."""
     metric: str | None = None
     """The score to compare by; None: win_rate, or a return where nothing is won."""
+    tuning: tuple[Path, ...] = ()
+    """Folders of `gpae tune` in which settings of these runs were chosen: their budget and sensitivity are told too."""
     scale: tuple[str, ...] = ()
     """Returns that stand for 0 and 1 where environments are put together, each as ENVIRONMENT=LOW:HIGH."""
 
@@ -97,6 +99,7 @@ class Report(Command):
                 against=self.against,
                 metric=self.metric,
                 scales=scales,
+                tunings=self.tuning,
             )
         print(printable(said))
         return 0

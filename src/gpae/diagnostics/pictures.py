@@ -19,7 +19,7 @@ from gpae.errors import UserError
 from gpae.training import trainer
 from gpae.training.config import ExperimentConfig, RunOptions
 from gpae.training.experiment import Experiment
-from gpae.training.recorder import Callback
+from gpae.training.recorder import Callback, EvaluationResult, OfFunction, Told
 from gpae.training.trainer import Run
 
 REPLAY = "replay.gif"
@@ -28,7 +28,7 @@ REPLAY = "replay.gif"
 class Pictures:
     """A callback that draws curve.png, and replay.gif where the environment can be drawn."""
 
-    def evaluated(self, path: Path, env_steps: int, scores: Sequence[float]) -> None:
+    def evaluated(self, evaluation: EvaluationResult) -> None:
         """Nothing is drawn yet."""
 
     def interrupted(self, path: Path) -> None:
@@ -48,20 +48,39 @@ class Pictures:
         """Everything is drawn already."""
 
 
-def train(config: ExperimentConfig, options: RunOptions | None = None, *, callbacks: Sequence[Callback] = ()) -> Run:
+def train(config: ExperimentConfig, options: RunOptions | None = None, *, callback: Told | None = None) -> Run:
     """Trains from the first update to the last, or from the last checkpoint on, and draws what came out.
 
-    Args and errors are those of `gpae.training.trainer.train`.
+    Args:
+      config: what to learn, where and how. Of a run that is resumed, `total_steps` alone may differ, and may only grow.
+      options: where to keep it.
+      callback: called after each evaluation with an `EvaluationResult`. Where it returns True the run is saved and
+        trains no further; it counts as unfinished, and is resumed like one that a signal has stopped.
+
+    Returns:
+      The run; it is finished unless the callback has stopped it before its last step.
+
+    Raises:
+      UserError: something about the request is wrong; nothing has been changed.
+      Diverged: a loss or a parameter became infinite or NaN.
+      Interrupted: by SIGINT, SIGTERM or SIGUSR2, after saving.
     """
-    return trainer.train(config, options, callbacks=[Pictures(), *callbacks])
+    return trainer.train(config, options, callbacks=_with_pictures(callback))
 
 
-def train_together(configs: Sequence[ExperimentConfig], options: Sequence[RunOptions]) -> list[Run]:
+def train_together(
+    configs: Sequence[ExperimentConfig], options: Sequence[RunOptions], *, callback: Told | None = None
+) -> list[Run]:
     """Trains configurations that differ in traced settings alone in one program, and draws what came out.
 
-    Args and errors are those of `gpae.training.trainer.train_together`.
+    Args and errors are those of `gpae.training.trainer.train_together`; the callback hears of all of them, and stops
+    the one that it is told of.
     """
-    return trainer.train_together(configs, options, callbacks=[Pictures()])
+    return trainer.train_together(configs, options, callbacks=_with_pictures(callback))
+
+
+def _with_pictures(callback: Told | None) -> list[Callback]:
+    return [Pictures(), *([] if callback is None else [OfFunction(callback)])]
 
 
 def drawable(experiment: Experiment) -> bool:

@@ -16,6 +16,7 @@ from gpae.report.published import CAUTION, published
 from gpae.report.scores import SAMPLED, Scale, is_rate, scale_of
 from gpae.report.statistics import FEW, Bootstrap, Interval, first_reached, median_reached
 from gpae.report.tables import KINDS, REACHED
+from gpae.report.tried import of_results
 
 TAUS = tuple(round(0.05 * i, 2) for i in range(21))
 """Thresholds of the performance profiles, for scores in [0, 1]."""
@@ -30,6 +31,7 @@ def build(
     title: str,
     command: str,
     scales: Mapping[str, tuple[float, float]] | None = None,
+    tried: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The report as a JSON value.
 
@@ -40,6 +42,7 @@ def build(
       title: of the report.
       command: that makes it.
       scales: environment -> the scores that stand for 0 and 1, where environments do not say it themselves.
+      tried: what tunings have tried beforehand (`gpae.report.tried.of_tuning`).
     """
     remarks = list(remarks)
     by_env = {env: [r for r in results if r.env == env] for env in dict.fromkeys(r.env for r in results)}
@@ -71,6 +74,7 @@ def build(
         ],
         "aggregate": _aggregate(by_env, metrics, scaled, bootstrap),
         "published": _published(by_env, metrics, bootstrap),
+        "tried": [*of_results(results), *tried],
         "timing": [_timing(result, metrics[result.env]) for result in results],
         "runs": _runs(results),
     }

@@ -15,8 +15,9 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from gpae.diagnostics.style import COLOURS, LINES, MARKERS, drawing
 from gpae.report.scores import is_rate
+from gpae.report.sensitivity import draw
 from gpae.report.spread import seed_dots
-from gpae.report.tables import blocks, made_with
+from gpae.report.tables import blocks, file_key, made_with
 
 _MOST_TOGETHER = 6
 """Methods whose curves can be told apart in one plot; more stand in small ones, one each."""
@@ -41,7 +42,7 @@ def draw_figures(report: Mapping[str, Any], folder: Path) -> list[str]:
     numbers, remarks = styles(report), []
     foot = f"{report['command']}; {made_with(report)}"
     for block in blocks(report):
-        for name, draw in (
+        for name, plot in (
             ("curve", _curves),
             ("intervals", _intervals),
             ("profile", _profiles),
@@ -49,7 +50,7 @@ def draw_figures(report: Mapping[str, Any], folder: Path) -> list[str]:
         ):
             try:
                 with drawing():
-                    figure = draw(block, numbers)
+                    figure = plot(block, numbers)
                     if figure is not None:
                         figure.text(0.005, 0.004, foot, fontsize=5, color="0.4", va="bottom", parse_math=False)
                         _write(figure, folder / f"{block['key']}-{name}")
@@ -57,6 +58,33 @@ def draw_figures(report: Mapping[str, Any], folder: Path) -> list[str]:
                 raise
             except Exception as error:  # whatever fonts and names do to matplotlib, the figures are in the tables too
                 remarks.append(f"the picture {block['key']}-{name} could not be drawn: {type(error).__name__}: {error}")
+    return remarks + _draw_tried(report, folder, foot)
+
+
+def sensitivities(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Name of a picture -> what was tried of a method in several values of a setting."""
+    found = {}
+    for entry in report.get("tried", []):
+        if entry["settings"]:
+            words = (entry["tuning"] or "", entry["env"], entry["method"], "sensitivity")
+            found["-".join(file_key(word) for word in words if word)] = entry
+    return found
+
+
+def _draw_tried(report: Mapping[str, Any], folder: Path, foot: str) -> list[str]:
+    remarks = []
+    for name, entry in sensitivities(report).items():
+        title = f"{entry['env']}, {entry['method']}: {entry['trials']} trials"
+        title += f" of {entry['tuning']}" if entry["tuning"] else ""
+        try:
+            with drawing():
+                figure = draw(entry["settings"], title, entry["metric"], entry["ranges"])
+                figure.text(0.005, 0.002, foot, fontsize=4, color="0.4", va="bottom", parse_math=False)
+                _write(figure, folder / name)
+        except OSError:
+            raise
+        except Exception as error:  # as above
+            remarks.append(f"the picture {name} could not be drawn: {type(error).__name__}: {error}")
     return remarks
 
 

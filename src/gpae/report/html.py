@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.ticker import MaxNLocator
 
 from gpae.report import tables
-from gpae.report.figures import styles
+from gpae.report.figures import sensitivities, styles
 from gpae.report.scores import is_rate
 from gpae.report.spread import spread
 
@@ -23,21 +23,31 @@ _WIDTH, _HEIGHT = 640, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 620, 14, 292
 
 
-def page(report: Mapping[str, Any], replays: Mapping[str, tuple[str, str, bytes]]) -> str:
+def page(
+    report: Mapping[str, Any],
+    replays: Mapping[str, tuple[str, str, bytes]],
+    pictures: Mapping[str, bytes] | None = None,
+) -> str:
     """The page.
 
     Args:
       report: as `gpae.report.build.build` makes it.
       replays: environment -> method, run, GIF.
+      pictures: name -> PNG, of `gpae.report.figures.sensitivities`.
     """
-    return _Page(report, replays).text()
+    return _Page(report, replays, pictures or {}).text()
 
 
 class _Page:
     """One page under construction: counts what needs names of its own."""
 
-    def __init__(self, report: Mapping[str, Any], replays: Mapping[str, tuple[str, str, bytes]]):
-        self.report, self.replays = report, replays
+    def __init__(
+        self,
+        report: Mapping[str, Any],
+        replays: Mapping[str, tuple[str, str, bytes]],
+        pictures: Mapping[str, bytes],
+    ):
+        self.report, self.replays, self.pictures = report, replays, pictures
         self.numbers = styles(report)
         self.blocks = tables.blocks(report)
         self.count = 0
@@ -61,6 +71,7 @@ class _Page:
                     f"<h3>{_e(entry['env'])}</h3>",
                     self.table(tables.published_table(entry), f"Final win rates in {entry['env']}"),
                 ]
+        parts += self.tried()
         parts.append('<h2 id="timing">Time and memory</h2>')
         parts.append(
             '<p class="soft">Seconds are those of whole programs, compilation and evaluations included; '
@@ -86,10 +97,27 @@ class _Page:
     def contents(self) -> str:
         names = [(block["key"], block["title"]) for block in self.blocks]
         names += [("published", "ours and published")] if self.report["published"] else []
+        names += [("tried", "tuning budget")] if self.report["tried"] else []
         names += [("timing", "time and memory")]
         names += [("settings", "settings")] if self.report["settings"] else []
         links = "".join(f'<li><a href="#{key}">{_e(title)}</a></li>' for key, title in [*names, ("runs", "runs")])
         return f'<nav aria-label="Contents"><ul>{links}</ul></nav>'
+
+    def tried(self) -> list[str]:
+        """How much was tried of each method, and what the score depended on."""
+        if not self.report["tried"]:
+            return []
+        parts = ['<h2 id="tried">Tuning budget and sensitivity</h2>', f'<p class="soft">{_e(tables.TRIED)}</p>']
+        parts.append(self.table(tables.tried_table(self.report), "What was tried of each method"))
+        for name, entry in sensitivities(self.report).items():
+            if name in self.pictures:
+                what = f"{entry['env']}, {entry['method']}: the score of every trial against each setting"
+                source = "data:image/png;base64," + base64.b64encode(self.pictures[name]).decode()
+                parts.append(
+                    f'<details class="replay"><summary>{_e(what)}</summary>'
+                    f'<img loading="lazy" src="{source}" alt="{_e(what)}. The values stand in report.json."></details>'
+                )
+        return parts
 
     def block(self, block: Mapping[str, Any]) -> str:
         """An environment, or all of them together."""

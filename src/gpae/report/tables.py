@@ -29,7 +29,7 @@ def percent(metric: str) -> Callable[[Sequence[float] | None], str]:
 
 def blocks(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The environments, and what they have in common, in one shape."""
-    found = [{**block, "title": block["env"], "key": _key(block["env"])} for block in report["environments"]]
+    found = [{**block, "title": block["env"], "key": file_key(block["env"])} for block in report["environments"]]
     aggregate = report["aggregate"]
     if aggregate is not None:
         title = f"all {len(aggregate['environments'])} environments"
@@ -38,8 +38,9 @@ def blocks(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _key(env: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in env)
+def file_key(name: str) -> str:
+    """A name as part of a file's."""
+    return "".join(c if c.isalnum() else "-" for c in name)
 
 
 def aggregate_table(block: Mapping[str, Any]) -> Table:
@@ -163,6 +164,25 @@ def timing_table(report: Mapping[str, Any]) -> Table:
     return header, rows
 
 
+def tried_table(report: Mapping[str, Any]) -> Table:
+    """Header and rows: how many settings of each method were tried, at what cost; no rows where none was chosen."""
+    header = ["tried in", "environment", "method", "trials", "ended early", "seeds of each", "steps of each"]
+    rows = []
+    for e in report.get("tried", []):
+        best = "" if e["best"] is None else f"{100 * e['best']:.1f} %" if is_rate(e["metric"]) else f"{e['best']:.4g}"
+        where = [e["tuning"] or "this report", e["env"], e["method"], str(e["trials"]), str(e["ended_early"])]
+        each = [" or ".join(f"{x:,}" for x in e[name]) for name in ("seeds", "steps")]
+        metric = e["metric"].replace("_", " ")
+        rows.append([*where, *each, ", ".join(e["settings"]) or "none", f"{best} ({metric})" if best else ""])
+    return [*header, "settings that differ", "best"], rows
+
+
+TRIED = (
+    "Trials are settings of a method that were trained, those that ended early included. The best of many is too good,"
+    " by chance: the more were tried, the more so. In this report: the columns of the study, by their last evaluation."
+)
+
+
 def settings_table(report: Mapping[str, Any]) -> Table:
     """Header and rows: the settings that are not the same in all methods."""
     methods = list(dict.fromkeys(m for by_method in report["settings"].values() for m in by_method))
@@ -209,6 +229,8 @@ def markdown(report: Mapping[str, Any]) -> str:
             parts.append(tested(block, report["statistics"]["draws"]))
     for entry in report["published"]:
         parts += [f"## {entry['env']}: ours and published", entry["caution"], _markdown_table(published_table(entry))]
+    if (tried := tried_table(report))[1]:
+        parts += ["## Tuning budget", TRIED, _markdown_table(tried)]
     if report["settings"]:
         parts += ["## Settings that differ", _markdown_table(settings_table(report))]
     return "\n\n".join(parts) + "\n"

@@ -24,11 +24,12 @@ from typing import Any
 
 from gpae.errors import UserError
 from gpae.report.build import build, number
-from gpae.report.figures import draw_figures
+from gpae.report.figures import draw_figures, sensitivities
 from gpae.report.html import page
 from gpae.report.load import Result, load
 from gpae.report.statistics import Bootstrap
 from gpae.report.tables import KINDS, latex, markdown, percent, timing
+from gpae.report.tried import TUNING, of_tuning
 from gpae.runs.files import clear_disk_errors, read_json, write_json
 
 
@@ -41,6 +42,7 @@ def write_report(
     against: Path | None = None,
     metric: str | None = None,
     scales: Mapping[str, tuple[float, float]] | None = None,
+    tunings: Sequence[Path] = (),
 ) -> str:
     """Reads runs and writes their report.
 
@@ -52,6 +54,7 @@ def write_report(
       against: report.json of the same study, made before; the report says in what it is another.
       metric: the score to compare by; None: win rate, or return where nothing is won.
       scales: environment -> the returns that stand for 0 and 1 where environments are put together.
+      tunings: folders of `gpae tune` in which settings of these runs were chosen.
 
     Returns:
       What to tell: where the report is, what to beware of, and whether it is as `against`.
@@ -62,10 +65,19 @@ def write_report(
     paths = [Path(p) for p in paths]
     if output is None:
         output = next((p / "report" for p in paths if p.is_dir()), Path("report"))
+    for path in paths:
+        if path.is_dir() and (path / TUNING).exists():
+            raise UserError(f"{path} is a tuning, with its winners in best.md: report what they reach --tuning {path}")
     bootstrap = Bootstrap(resamples, seed)
     results, remarks = load(paths, metric)
     report = build(
-        results, remarks, bootstrap, title=_title(paths[0].resolve()), command=_command(paths), scales=scales
+        results,
+        remarks,
+        bootstrap,
+        title=_title(paths[0].resolve()),
+        command=_command(paths, tunings),
+        scales=scales,
+        tried=[entry for folder in tunings for entry in of_tuning(Path(folder))],
     )
     repeated = []
     if against is not None:
@@ -99,7 +111,9 @@ def _write(output: Path, report: dict[str, Any], results: Sequence[Result]) -> N
             for name, text in (texts | {"evaluations.csv": _csv(results)}).items():
                 (new / name).write_text(text, "utf-8", newline="")
             report["remarks"] += draw_figures(report, new / "figures")
-            (new / "report.html").write_text(page(report, _replays(results, report)), "utf-8", newline="")
+            drawn = {name: new / "figures" / f"{name}.png" for name in sensitivities(report)}
+            pictures = {name: file.read_bytes() for name, file in drawn.items() if file.exists()}
+            (new / "report.html").write_text(page(report, _replays(results, report), pictures), "utf-8", newline="")
             files = sorted(str(p.relative_to(new)) for p in new.rglob("*") if p.is_file())
             report["files"] = [*files, "report.json"]
             write_json(new / "report.json", report)
@@ -192,8 +206,8 @@ def _title(path: Path) -> str:
     return path.stem if path.is_file() else path.name
 
 
-def _command(paths: Sequence[Path]) -> str:
-    return " ".join(["gpae report", *map(str, paths)])
+def _command(paths: Sequence[Path], tunings: Sequence[Path]) -> str:
+    return " ".join(["gpae report", *map(str, paths), *(["--tuning", *map(str, tunings)] if tunings else [])])
 
 
 def _replays(results: Sequence[Result], report: dict[str, Any]) -> dict[str, tuple[str, str, bytes]]:

@@ -67,7 +67,7 @@ def run_study(
     logs = study.path / "logs"
     with clear_disk_errors(logs):
         logs.mkdir(parents=True, exist_ok=True)
-    with _lock(study.path, console) as lock, signals(signal.SIGINT, signal.SIGTERM, every=True) as received:
+    with locked(study.path, console) as lock, signals(signal.SIGINT, signal.SIGTERM, every=True) as received:
         display = Display(study, estimate or Estimate.of(study), console, launcher.slots)
         names = [*imports, *users_main()]
         return _Execution(study, launcher, display, logs, lock, names).run(received, pause)
@@ -180,7 +180,7 @@ class _Execution:
 
 
 @contextlib.contextmanager
-def _lock(path: Path, console: Console) -> Iterator[int]:
+def locked(path: Path, console: Console) -> Iterator[int]:
     """The number of a file that no other process has locked. Trainings inherit it, so that those of a study that was
     killed are waited for while they save.
     """

@@ -45,14 +45,14 @@ from gpae.training.config import ExperimentConfig, as_dict, from_dict, idle, kno
 from gpae.training.experiment import Experiment
 from gpae.training.presets import FAMILIES, layers, names, preset
 
-_TOP = (
+TOP = (
     *("name", "preset", "environments", "algorithms", "steps", "evaluation"),
     *("seeds", "first_seed", "seeds_at_once", "settings_at_once"),
     *("all", "for", "settings"),
 )
 _EVALUATION = ("times", "every", "episodes")
 # These belong to the study as a whole, so that its runs can be compared.
-_OWNED = {
+OWNED = {
     "env": "environments",
     "algorithm": "algorithms",
     "seed": "first_seed",
@@ -75,11 +75,14 @@ def read_study(file: Path, runs: Path = Path("runs")) -> Study:
     Raises:
       UserError: the file is wrong, or its runs exist with other settings. The message names the line and the key.
     """
-    return _Reader(file, read_text(file), runs).read()
+    return Reader(file, read_text(file), runs).read()
 
 
-class _Reader:
+class Reader:
     """One reading of a file: knows text and place, so that complaints can."""
+
+    top: tuple[str, ...] = TOP
+    """What may stand at the top."""
 
     def __init__(self, file: Path, text: str, runs: Path):
         self.file, self.text, self.runs = file, text, runs
@@ -89,11 +92,31 @@ class _Reader:
         return UserError(f"{self.file}, line {locate(self.text, key, value)}: {'.'.join(key)}: {message}")
 
     def read(self) -> Study:
+        """The study."""
+        data = self.parsed()
+        name, columns = self.columns(data)
+        found: list[StudyRun] = []
+        for column in columns:
+            found += self.runs_of(data, *column, self.runs / name)
+        self.different_names(found)
+        for run in found:
+            self.same_as_before(run)
+        at_once = self.whole(data, ("settings_at_once",), 1, most=_MOST_RUNS)
+        return Study(name, self.runs / name, tuple(found), settings_at_once=at_once)
+
+    def parsed(self) -> dict[str, Any]:
+        """The file as TOML has it, its top checked."""
         try:
             data = tomllib.loads(self.text)
         except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
             raise UserError(f"{self.file} is not TOML: {str(error)[:200]}") from error
-        self.known(data, (), _TOP)
+        if "trials" in data and "trials" not in self.top:
+            raise self.wrong(("trials",), f"this file is a tuning's: gpae tune {self.file} carries it out")
+        self.known(data, (), self.top)
+        return data
+
+    def columns(self, data: Mapping[str, Any]) -> tuple[str, list[tuple[Mapping[str, Any], str, str, str]]]:
+        """The name; and what there is to be, each a table of settings, its name, an environment and an algorithm."""
         name = self.text_of(data, ("name",), self.file.stem)
         if not re.fullmatch(r"[\w.-]*\w[\w.-]*", name) or len(name) > 100:
             raise self.wrong(("name",), f"{name!r} would not do as a folder's name: letters, digits, - _ . please")
@@ -109,7 +132,7 @@ class _Reader:
         settings = self.table(data, ("settings",), {DEFAULT: {}})
         if not settings:
             raise self.wrong(("settings",), "names no setting")
-        found: list[StudyRun] = []
+        found: list[tuple[Mapping[str, Any], str, str, str]] = []
         for env in environments:
             for setting in settings:
                 if not re.fullmatch(r"[\w.+-]{1,60}", setting):
@@ -117,23 +140,18 @@ class _Reader:
                         ("settings", setting), "would not do as a folder's name: letters, digits, - _ . + please"
                     )
                 for one in self.algorithms_of(settings, setting, algorithms):
-                    found += self.runs_of(data, settings[setting], setting, env, one, self.runs / name)
-        self.different_names(found)
-        for run in found:
-            self.same_as_before(run)
-        at_once = self.whole(data, ("settings_at_once",), 1, most=_MOST_RUNS)
-        return Study(name, self.runs / name, tuple(found), settings_at_once=at_once)
+                    found.append((settings[setting], setting, env, one))
+        return name, found
 
     def runs_of(
         self, data: Mapping[str, Any], values: Mapping[str, Any], setting: str, env: str, one: str, path: Path
     ) -> list[StudyRun]:
         """The runs of a setting of an algorithm in an environment: one, or one for so many seeds at once."""
         config, said = self.config(data, values, setting, env, one)
-        words = [re.sub(r"[/:]", "-", env), one, *([] if setting == DEFAULT else [setting])]
         found = []
         for part in self.parts(data, config):
             numbers = [] if part == config else [f"seeds{part.seed}-{part.seed + part.seeds - 1}"]
-            name = "-".join([*words, *numbers])
+            name = "-".join([name_of(env, one, setting), *numbers])
             found.append(StudyRun(name, setting, part, path / name, said))
         return found
 
@@ -176,6 +194,18 @@ class _Reader:
         self, data: Mapping[str, Any], values: Mapping[str, Any], setting: str, env: str, algorithm: str
     ) -> tuple[ExperimentConfig, tuple[str, ...]]:
         """The settings of one run, and what is to be said of those that do nothing."""
+        start, overrides, origin = self.gathered(data, values, setting, env, algorithm)
+        place = ("settings", setting) if setting != DEFAULT else ("name",)
+        config = self.made(start, overrides, origin, place)
+        self.fits(config, origin, place)
+        return config, tuple(idle(config, origin))
+
+    def gathered(
+        self, data: Mapping[str, Any], values: Mapping[str, Any], setting: str, env: str, algorithm: str
+    ) -> tuple[ExperimentConfig, dict[str, Any], dict[str, tuple[str, ...]]]:
+        """Of one method: what its settings change from; their values, by names as Python has them; of those that the
+        file's tables have set, where.
+        """
         here, cls = ("settings", setting), algorithm_called(algorithm)
         own = {k: v for k, v in values.items() if k not in ("only", "for", "preset")}
         sources = [
@@ -200,23 +230,40 @@ class _Reader:
             "seeds": self.whole(data, ("seeds",), 1, most=10_000),
             "total_steps": steps,
         }
+        return start, overrides | own_words | self.evaluation(data, steps), origin
+
+    def made(
+        self,
+        start: ExperimentConfig,
+        values: Mapping[str, Any],
+        origin: Mapping[str, tuple[str, ...]],
+        place: tuple[str, ...],
+    ) -> ExperimentConfig:
+        """`start` with other values, which fit together; `place` is blamed where no setting of the file is."""
         try:
-            config = start.replace(**overrides | own_words | self.evaluation(data, steps)).validate()
-            # Makes environment, networks and losses, so that settings which do not fit are found now.
+            return start.replace(**values).validate()
+        except UserError as error:
+            raise self.blamed(error, origin, place, f"{values['env']}, {start.algorithm.name}") from error
+
+    def fits(self, config: ExperimentConfig, origin: Mapping[str, tuple[str, ...]], place: tuple[str, ...]) -> None:
+        """Makes environment, networks and losses, so that settings which do not fit are found now."""
+        try:
             Experiment(config)
         except UserError as error:
-            words = str(error)
-            if words.startswith(str(self.file)):
-                raise
-            blamed = [n for n in origin if re.search(rf"(?<![\w-]){re.escape(flag(n))}\b|\b{re.escape(n)}\b", words)]
-            place = origin[blamed[0]] if blamed else here if setting != DEFAULT else ("name",)
-            raise self.wrong(place, f"{words} (in {env}, {algorithm})") from error
-        return config, tuple(idle(config, overrides))
+            raise self.blamed(error, origin, place, f"{config.env}, {config.algorithm.name}") from error
+
+    def blamed(
+        self, error: UserError, origin: Mapping[str, tuple[str, ...]], place: tuple[str, ...], where: str
+    ) -> UserError:
+        """The error at the setting that its words name."""
+        words = str(error)
+        named = [n for n in origin if re.search(rf"(?<![\w-]){re.escape(flag(n))}\b|\b{re.escape(n)}\b", words)]
+        return self.wrong(origin[named[0]] if named else place, f"{words} (in {where})")
 
     def value(self, key: tuple[str, ...], name: str, value: Any, start: ExperimentConfig) -> tuple[str, Any]:
         """A setting by its name in Python, and its value, checked."""
-        if name in _OWNED:
-            raise self.wrong(key, f"is the same for the whole study: set {_OWNED[name]!r} at the top")
+        if name in OWNED:
+            raise self.wrong(key, f"is the same for the whole study: set {OWNED[name]!r} at the top")
         try:
             (field,) = known_to(start, {name: value})
             return field, checked(settings_of(start)[field], value)
@@ -270,22 +317,26 @@ class _Reader:
     def table(
         self, data: Mapping[str, Any], key: tuple[str, ...], default: dict[str, Any], where: tuple[str, ...] = ()
     ) -> dict[str, Any]:
+        """A table; the default where there is none."""
         found = data.get(key[-1], default)
         if not isinstance(found, dict):
             raise self.wrong(where or key, f"must be a table, not {_short(found)}")
         return found
 
     def text_of(self, data: Mapping[str, Any], key: tuple[str, ...], default: str) -> str:
+        """A string; the default where there is none."""
         found = data.get(key[-1], default)
         if not isinstance(found, str):
             raise self.wrong(key, f"must be a string, not {_short(found)}")
         return found
 
     def name_of_preset(self, name: str, key: tuple[str, ...]) -> None:
+        """Refuses what is no preset."""
         if name not in names():
             raise self.wrong(key, str(unknown_name("preset", name, names())))
 
     def names(self, data: Mapping[str, Any], key: tuple[str, ...]) -> list[str]:
+        """A list of names, which must be there."""
         found = data.get(key[-1])
         if found is None:
             raise UserError(f"{self.file}: {'.'.join(key)} is missing: a list of names")
@@ -303,6 +354,7 @@ class _Reader:
         least: int = 1,
         most: int = _MOST,
     ) -> int:
+        """A whole number in a range; the default where there is none."""
         found = data.get(key[-1], default)
         if found is None:
             raise UserError(f"{self.file}: {'.'.join(key)} is missing: a whole number")
@@ -316,6 +368,11 @@ class _Reader:
             make()
         except UserError as error:
             raise self.wrong(key, str(error), name) from error
+
+
+def name_of(env: str, algorithm: str, setting: str) -> str:
+    """What a method in an environment is called as a folder."""
+    return "-".join([re.sub(r"[/:]", "-", env), algorithm, *([] if setting == DEFAULT else [setting])])
 
 
 def _short(value: Any) -> str:

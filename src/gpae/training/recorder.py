@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,15 +18,47 @@ from gpae.training.progress import Progress
 from gpae.training.sinks import Sink, TensorBoard, WeightsAndBiases
 
 
-class Callback(Protocol):
-    """Someone who is told what happens in a training. Callbacks come last: everything is saved by then."""
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What an evaluation during training has found."""
 
-    def evaluated(self, path: Path, env_steps: int, scores: Sequence[float]) -> None:
-        """The parameters were evaluated; one score per seed."""
+    run: Path
+    """The run directory."""
+    update: int
+    """Updates before it, of the whole run."""
+    env_steps: int
+    """Environment steps before it, of each seed."""
+    seconds: float
+    """Since the start of the run, pauses left out."""
+    metrics: Mapping[int, Mapping[str, float]]
+    """Seed -> name -> mean over its episodes. Names are win_rate (where there are wins), return and episode_length, and
+    the same with sampled_ before them: of greedy and of sampled actions."""
+    score_name: str
+    """Which of them the best parameters are the best in."""
+
+    def mean(self, name: str) -> float:
+        """A metric's mean over the seeds."""
+        return float(np.mean([found[name] for found in self.metrics.values()]))
+
+    @property
+    def score(self) -> float:
+        """The mean over the seeds of what the best parameters are the best in."""
+        return self.mean(self.score_name)
+
+
+Told = Callable[[EvaluationResult], bool | None]
+"""What `gpae.train` calls after each evaluation; the training stops where it returns True."""
+
+
+class Callback(Protocol):
+    """Someone who is told what happens in a training. Callbacks come last: everything is written by then."""
+
+    def evaluated(self, evaluation: EvaluationResult) -> bool | None:
+        """The parameters were evaluated. True: save, and train no further."""
         ...
 
     def interrupted(self, path: Path) -> None:
-        """The run has been saved and stops."""
+        """The run has been saved and stops before its last step."""
         ...
 
     def trained(self, path: Path, experiment: Experiment, params: Any) -> Sequence[str]:
@@ -39,6 +72,28 @@ class Callback(Protocol):
     def finished(self, path: Path) -> None:
         """Everything is written."""
         ...
+
+
+class OfFunction:
+    """A callback that only hears of evaluations."""
+
+    def __init__(self, function: Told):
+        """Calls `function`."""
+        self.function = function
+
+    def evaluated(self, evaluation: EvaluationResult) -> bool | None:
+        """Whatever the function says."""
+        return self.function(evaluation)
+
+    def interrupted(self, path: Path) -> None:
+        """Not told."""
+
+    def trained(self, path: Path, experiment: Experiment, params: Any) -> Sequence[str]:
+        """Not told, and nothing is drawn."""
+        return ()
+
+    def finished(self, path: Path) -> None:
+        """Not told."""
 
 
 class Recorder:
@@ -111,8 +166,8 @@ class Recorder:
 
     def evaluation(
         self, number: int, env_steps: int, seconds: float, found: Sequence[Mapping[str, Sequence[float]]]
-    ) -> None:
-        """Writes an evaluation of every seed after `number` updates."""
+    ) -> bool:
+        """Writes an evaluation of every seed after `number` updates, and tells of it; whether to stop."""
         config, experiment = self.experiment.config, self.experiment
         for seed, evaluation in zip(experiment.seeds, found, strict=True):
             self.directory.log_evaluation(
@@ -125,13 +180,21 @@ class Recorder:
             )
             for sink in self.sinks:
                 sink.log(env_steps, seed, {f"evaluation/{n}": float(np.mean(v)) for n, v in evaluation.items()})
-        scores = [float(np.mean(e[experiment.score_name])) for e in found]
-        score = float(np.mean(scores))
+        means = [{name: float(np.mean(values)) for name, values in e.items()} for e in found]
+        result = EvaluationResult(
+            run=self.directory.path,
+            update=number,
+            env_steps=env_steps,
+            seconds=seconds,
+            metrics=dict(zip(experiment.seeds, means, strict=True)),
+            score_name=experiment.score_name,
+        )
+        score = result.score
         if experiment.score_name == "return":
             self.progress.update(env_steps * config.seeds, number, episode_return=score)
         self.line(f"{env_steps:,} steps: greedy {shown(experiment.score_name, score)}")
-        for callback in self.callbacks:
-            callback.evaluated(self.directory.path, env_steps, scores)
+        answers = [callback.evaluated(result) for callback in self.callbacks]
+        return any(answers)
 
     def _absolute(self, found: Sequence[Mapping[str, Sequence[float]]]) -> None:
         """Writes the evaluation of the best parameters."""

@@ -28,31 +28,50 @@ class Together:
             if (name := differing(configs[0], config)) is not None:
                 raise UserError(f"trainings in one program may not differ in {name}, which is no input of the program")
         self.experiments = [first, *(Experiment(config, twin=first) for config in configs[1:])]
-        self._program: Any = None
+        self._programs: dict[int, Any] = {}
+        self._fillers: list[Any] = []
 
     def compile_update(self) -> None:
         """Compiles the update of all of them, which its first call does otherwise."""
         if len(self.experiments) == 1:
             self.experiments[0].compile_update()
-        elif self._program is None:
-            states = [experiment.shapes for experiment in self.experiments]
-            self._program = self._lower(states, [experiment.traced for experiment in self.experiments])
+        else:
+            self._program(len(self.experiments))
 
-    def update(self, states: dict[int, Any]) -> dict[int, tuple[Any, dict[str, Any]]]:
-        """States by the experiments' places -> states and metrics, as `Experiment.update`. The states are donated."""
-        if len(states) == 1:
+    def update(self, states: dict[int, Any], going: int | None = None) -> dict[int, tuple[Any, dict[str, Any]]]:
+        """States by the experiments' places -> states and metrics, as `Experiment.update`. The states are donated.
+
+        Where some have ended the others go on: in the same program, the free places filled with copies, until half of
+        the places are free; then in a program of half the size. So few programs are compiled however many end early.
+
+        Args:
+          states: of those to be updated.
+          going: how many have not ended, those that wait for these to catch up included; default: these.
+        """
+        going = len(states) if going is None else going
+        if going == 1:
             ((place, state),) = states.items()
             return {place: self.experiments[place].update(state)}
-        algorithms = [self.experiments[place].traced for place in states]
-        self.compile_update()
-        # Where one has diverged the others go on, in a program for fewer.
-        whole = len(states) == len(self.experiments)
-        program = self._program if whole else self._lower(list(states.values()), algorithms)
-        found = program(list(states.values()), algorithms, self.experiments[0].budget)
-        return dict(zip(states, found, strict=True))
+        size = len(self.experiments)
+        while (half := (size + 1) // 2) >= going:
+            size = half
+        given, algorithms = list(states.values()), [self.experiments[place].traced for place in states]
+        fillers = self._fillers[: size - len(given)]
+        fillers += [jax.tree.map(jnp.copy, given[0]) for _ in range(size - len(given) - len(fillers))]
+        algorithms += [algorithms[0]] * len(fillers)
+        found = self._program(size)(given + fillers, algorithms, self.experiments[0].budget)
+        self._fillers = [state for state, _ in found[len(given) :]]
+        return dict(zip(states, found, strict=False))
 
-    def _lower(self, states: Any, algorithms: Any) -> Any:
+    def _program(self, size: int) -> Any:
+        """The compiled update of so many of them."""
+        if size not in self._programs:
+            self._programs[size] = self._lower(size)
+        return self._programs[size]
+
+    def _lower(self, size: int) -> Any:
         first = self.experiments[0]
+        states, algorithms = [first.shapes] * size, [first.traced] * size
 
         def update(states: Any, algorithms: Any, budget: Any) -> list[Any]:
             state, algorithm = (jax.tree.map(lambda *xs: jnp.stack(xs), *parts) for parts in (states, algorithms))

@@ -87,10 +87,10 @@ def train(config: ExperimentConfig, options: RunOptions | None = None, *, callba
     Args:
       config: what to learn, where and how. Of a run that is resumed, `total_steps` alone may differ, and may only grow.
       options: where to keep it.
-      callbacks: whom to tell of evaluations and of the end.
+      callbacks: whom to tell of evaluations and of the end; whoever says so stops the training.
 
     Returns:
-      The finished run.
+      The run; it is finished unless a callback has stopped it.
 
     Raises:
       UserError: something about the request is wrong; nothing has been changed.
@@ -110,10 +110,10 @@ def train_together(
     Args:
       configs: what to learn; one compiled program updates all of them.
       options: where to keep each. The terminal shows the first.
-      callbacks: whom to tell, of all of them.
+      callbacks: whom to tell, of all of them. One that is stopped leaves the others alone.
 
     Returns:
-      The finished runs.
+      The runs, finished but for those that a callback has stopped.
 
     Raises:
       UserError, Diverged, Interrupted: as `train`, when the others have ended too.
@@ -133,7 +133,7 @@ def train_together(
             while busy := {i: t for i, t in enumerate(trainings) if t.state is not None}:
                 # A kill between two that were saving leaves one behind: it catches up first.
                 least = min(training.begun for training in busy.values())
-                found = together.update({i: t.state for i, t in busy.items() if t.begun == least})
+                found = together.update({i: t.state for i, t in busy.items() if t.begun == least}, len(busy))
                 for place, (state, metrics) in found.items():
                     try:
                         trainings[place].learnt(state, metrics)
@@ -253,22 +253,26 @@ class _Training:
           Stopped: the training goes no further.
         """
         self.state = None  # nothing is left to be updated, should this raise
-        best = self.best
+        best, halted = self.best, False
         self.begun += self.config.evaluation.updates_per_call
         self._unwritten.append(metrics)
         # Those of the call before are fetched while this one runs, unless something else has to wait for it.
         self._write(0 if self.begun in self.evaluate_at | self.save_at else 1)
         if self.begun in self.evaluate_at:
-            best = self._evaluate(state, best, self.recorder)
+            best, halted = self._evaluate(state, best, self.recorder)
+            halted = halted and self.begun < self.config.num_updates
         if stop := self.caught():
             self._write(0)
-        if self.begun in self.save_at or stop:
+        if self.begun in self.save_at or stop or halted:
             self._save(state, best)
-        if stop:
-            self.recorder.line(f"stopped and saved after update {self.done}")
+        if stop or halted:
+            by = "" if stop else " by its callback"
+            self.recorder.line(f"stopped{by} and saved after update {self.done}")
             self.recorder.interrupted()
+        if stop:
             raise Interrupted(stop[0], self.directory.path)
-        self._next(state, best)
+        if not halted:
+            self._next(state, best)
 
     def _write(self, left: int) -> None:
         """Writes what was measured down, but for the last calls."""
@@ -336,18 +340,18 @@ class _Training:
                     + (f"the checkpoint of update {kept} is kept" if kept else "there is no checkpoint yet")
                 )
 
-    def _evaluate(self, state: Any, best: Any, recorder: Recorder) -> Any:
-        """Evaluates the parameters, and keeps them where they are the best so far."""
+    def _evaluate(self, state: Any, best: Any, recorder: Recorder) -> tuple[Any, bool]:
+        """Evaluates the parameters, keeps them where they are the best so far, and asks whether to stop."""
         experiment = self.experiment
         compiled = experiment.evaluation_compiled
         with recorder.progress.phase("evaluating" if compiled else "compiling evaluation", once=not compiled):
             found = experiment.evaluate(state.params.actor, purpose=1, number=self.done)
-        recorder.evaluation(self.done, self.steps, self.seconds, found)
+        halted = recorder.evaluation(self.done, self.steps, self.seconds, found)
         scores = list(map(experiment.score, found))
         # Of equals, the one trained longer.
         better = [score >= highest for score, highest in zip(scores, self.best_scores, strict=True)]
         self.best_scores = [max(pair) for pair in zip(scores, self.best_scores, strict=True)]
-        return experiment.seeds.choose(better, state.params, best)
+        return experiment.seeds.choose(better, state.params, best), halted
 
     def _save(self, state: Any, best: Any) -> None:
         if self.checkpoints.latest == self.done:

@@ -1,0 +1,367 @@
+"""Carrying out a tuning: the same number of trials for each method, drawn by Optuna, trained some in one program.
+
+The trials of a batch are drawn one after the other. The first is drawn freely; the others have its values of those
+settings that are no inputs of a program (`Method.shared`), so that one program trains them all. What Optuna knows lies
+in tuning.db (SQLite), what was learnt in the trials' run directories: a tuning that was killed goes on with the batch
+that was running, each trial from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from gpae.errors import UserError
+from gpae.runs.directory import is_run
+from gpae.runs.evaluations import lacking, of_algorithm, read_evaluations
+from gpae.runs.files import clear_disk_errors
+from gpae.studies.execute import locked
+from gpae.studies.tuning import Method, Score, Tuning
+from gpae.training.config import ExperimentConfig, RunOptions
+from gpae.training.recorder import EvaluationResult, OfFunction
+from gpae.training.together import differing
+from gpae.training.trainer import Interrupted, Stopped, train_together
+
+if TYPE_CHECKING:
+    import optuna
+
+DATABASE = "tuning.db"
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial that has ended."""
+
+    number: int
+    values: Mapping[str, Any]
+    """Setting, as Python has it -> its value."""
+    score: float | None
+    """The mean over the seeds; of one that was pruned, when it was; None: it was never evaluated."""
+    state: str
+    """complete, pruned or diverged."""
+
+
+def scores(run: Path, config: ExperimentConfig, score: Score) -> list[float]:
+    """A run's score at each of its evaluations: the mean over its seeds of the last few up to there."""
+    of_seeds = of_algorithm(read_evaluations(run), config.env, config.algorithm.name)
+    curves = []
+    for steps in of_seeds.values():
+        found = [step for name, step in steps.items() if name.startswith("step_")]
+        found.sort(key=lambda step: step["step_count"])
+        curves.append([float(np.mean(step[score.metric])) for step in found if score.metric in step])
+    shortest = min(map(len, curves), default=0)
+    means = np.mean([curve[:shortest] for curve in curves], axis=0) if shortest else np.zeros(0)
+    return [float(np.mean(means[max(0, i + 1 - score.last) : i + 1])) for i in range(shortest)]
+
+
+def tune(tuning: Tuning, *, console: Console | None = None) -> int:
+    """Carries out what is left of a tuning.
+
+    Args:
+      tuning: which.
+      console: what to show it on; default is standard output.
+
+    Returns:
+      0, or 130, 138 or 143 if a signal stopped it: the same call goes on.
+
+    Raises:
+      UserError: Optuna is not installed, another process is at this tuning, its database is damaged or that of another
+        file, or a trial's run cannot be made.
+    """
+    console = console or Console(highlight=False, soft_wrap=True)
+    with clear_disk_errors(tuning.path):
+        tuning.path.mkdir(parents=True, exist_ok=True)
+    with locked(tuning.path, console), database(tuning) as methods:
+        searches = [_Search(tuning, method, study, console) for method, study in methods]
+        try:
+            # In turn, so that all have as many trials whenever it is stopped.
+            todo = searches
+            while todo := [search for search in todo if search.batch()]:
+                pass
+        except Interrupted as stop:
+            console.print(Text(f"{signal.Signals(stop.exit_code - 128).name}: saved; the same command continues"))
+            return stop.exit_code
+    return 0
+
+
+def tried(tuning: Tuning) -> list[tuple[Method, list[Tried]]]:
+    """The trials that have ended, of each method.
+
+    Raises:
+      UserError: as `tune`.
+    """
+    if not (tuning.path / DATABASE).exists():
+        return [(method, []) for method in tuning.methods]
+    with database(tuning) as methods:
+        return [(method, [_tried(trial) for trial in study.trials if _ended(trial)]) for method, study in methods]
+
+
+def importances(tuning: Tuning) -> list[dict[str, float]]:
+    """Of each method, the share of each setting in what tells its best trials from the others; empty if too few.
+
+    By PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255). A trial that ended early counts as worse than all that did
+    not: left out, a choice that was always given up early would look unimportant.
+    """
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    found: list[dict[str, float]] = []
+    with database(tuning) as methods:
+        for method, study in methods:
+            ended = list(filter(_ended, study.trials))
+            worst = min((trial.value for trial in ended if trial.value is not None), default=0.0) - 1.0
+            values = [worst if trial.value is None else trial.value for trial in ended]
+            if len(ended) < _FEW or len(set(values)) < 2:
+                found.append({})
+                continue
+            copy = optuna.create_study(direction="maximize")
+            for trial, value in zip(ended, values, strict=True):
+                copy.add_trial(
+                    optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=value)
+                )
+            shares = get_param_importances(copy, evaluator=PedAnovaImportanceEvaluator())
+            found.append({method.keys[name]: float(share) for name, share in shares.items()})
+    return found
+
+
+_FEW = 4
+"""Fewer trials tell nothing of what is important."""
+
+
+@contextmanager
+def database(tuning: Tuning) -> Iterator[list[tuple[Method, optuna.Study]]]:
+    """Optuna's studies, one of each method; made where they are not there yet."""
+    try:
+        import optuna
+    except ImportError as error:
+        raise UserError("optuna is not installed; it comes with `pip install -e '.[tune]'`") from error
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    file = tuning.path / DATABASE
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(file, timeout=60, check_same_thread=False)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": NullPool})
+            studies = []
+            for method in tuning.methods:
+                study = optuna.create_study(
+                    storage=storage,
+                    study_name=method.name,
+                    direction="maximize",
+                    load_if_exists=True,
+                    pruner=_pruner(tuning),
+                )
+                _same_as_before(tuning, method, study)
+                studies.append((method, study))
+            yield studies
+    except (SQLAlchemyError, sqlite3.Error, json.JSONDecodeError) as error:
+        words = str(error).splitlines()[0]
+        raise UserError(
+            f"{file} cannot be used ({words}); where it is damaged, give the tuning another name"
+        ) from error
+
+
+def _same_as_before(tuning: Tuning, method: Method, study: optuna.Study) -> None:
+    """Refuses to put trials beside others of another make."""
+    now, before = method.as_dict(), study.user_attrs.get("method")
+    if before is None:
+        study.set_user_attr("method", now)
+        return
+    now = json.loads(json.dumps(now))
+    for part in now:
+        if now[part] != before[part]:
+            keys = [*now[part], *before[part]] if isinstance(now[part], dict) else []
+            names = sorted({key for key in keys if now[part].get(key) != before[part].get(key)})
+            what = f"{part} ({', '.join(names)})" if names else part
+            which = f"{tuning.path} was begun with another file: {what} of {method.name} differ"
+            raise UserError(f"{which}; give the tuning another name")
+
+
+def _pruner(tuning: Tuning) -> Any:
+    import optuna
+
+    if tuning.pruning is None:
+        return optuna.pruners.NopPruner()
+    rule = tuning.pruning
+    return optuna.pruners.PercentilePruner(100 * rule.keep, n_startup_trials=rule.after, n_warmup_steps=rule.start)
+
+
+def _sampler(tuning: Tuning, number: int) -> Any:
+    """What draws the trial of that number: the same whether or not the tuning was interrupted before."""
+    import optuna
+
+    seed = int(np.random.SeedSequence([_SEED, number]).generate_state(1)[0])
+    if tuning.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+
+
+def _ended(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether a trial counts; what a kill has left half drawn is told as FAIL, and does not."""
+    return trial.state.name in ("COMPLETE", "PRUNED")
+
+
+def _tried(trial: optuna.trial.FrozenTrial) -> Tried:
+    state = "complete" if trial.state.name == "COMPLETE" else "pruned"
+    if "diverged" in trial.user_attrs:
+        state = "diverged"
+    steps = trial.intermediate_values
+    score = trial.value if trial.value is not None else steps[max(steps)] if steps else None
+    return Tried(trial.number, dict(trial.params), score, state)
+
+
+class _Search:
+    """The trials of one method."""
+
+    def __init__(self, tuning: Tuning, method: Method, study: optuna.Study, console: Console):
+        self.tuning, self.method, self.study, self.console = tuning, method, study, console
+        self.folder = tuning.path / method.name
+        self.distributions = {name: domain.distribution() for name, domain in method.space.items()}
+        self.open: dict[int, optuna.Trial] = {}
+        """The batch: number -> trial."""
+        self.reported: dict[int, int] = {}
+        """Evaluations of each that Optuna knows."""
+
+    def batch(self) -> bool:
+        """Draws and trains the next trials, or those that were running; False if none are left."""
+        self.open = {trial.number: trial for trial in self.running() or self.drawn()}
+        configs = {number: self.method.trial(trial.params) for number, trial in self.open.items()}
+        for group in _groups(configs):
+            self.train({number: configs[number] for number in group})
+        return bool(configs)
+
+    def running(self) -> list[optuna.Trial]:
+        """The trials of a batch that was interrupted."""
+        from optuna.trial import Trial, TrialState
+
+        found = []
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.params.keys() == self.method.space.keys():
+                found.append(Trial(self.study, trial._trial_id))
+                self.reported[trial.number] = len(trial.intermediate_values)
+            else:
+                self.study.tell(trial.number, state=TrialState.FAIL)
+        return found
+
+    def drawn(self) -> list[optuna.Trial]:
+        """New trials, as many as one program trains or as are left."""
+        before = self.study.get_trials(deepcopy=False)
+        left = self.tuning.trials - sum(map(_ended, before))
+        found: list[optuna.Trial] = []
+        shared: dict[str, Any] = {}
+        for i in range(min(left, self.tuning.at_once)):
+            self.study.sampler = _sampler(self.tuning, len(before) + i)
+            if shared:
+                self.study.enqueue_trial(shared)
+            trial = self.study.ask(self.distributions)
+            shared = shared or {name: trial.params[name] for name in self.method.shared}
+            found.append(trial)
+        return found
+
+    def train(self, configs: Mapping[int, ExperimentConfig]) -> None:
+        """Trains some in one program, and tells Optuna what came of each."""
+        paths = {number: self.folder / f"trial-{number}" for number in configs}
+        numbers = {path: number for number, path in paths.items()}
+        pruned: set[int] = set()
+
+        def told(evaluation: EvaluationResult) -> bool:
+            number = numbers[evaluation.run]
+            if self.report(number, evaluation.run, configs[number]):
+                pruned.add(number)
+            return number in pruned
+
+        self.say(f"training {len(configs)} of {self.tuning.trials} trials: {_listed(paths)}")
+        quiet = not self.console.is_terminal
+        options = [
+            RunOptions(name=path.name, runs=path.parent, resume=is_run(path), quiet=quiet) for path in paths.values()
+        ]
+        trouble = ""
+        try:
+            train_together(list(configs.values()), options, callbacks=[OfFunction(told)])
+        except Interrupted:
+            raise
+        except Stopped as stop:
+            trouble = str(stop)
+        except jax.errors.JaxRuntimeError as error:  # too large for the device's memory, say
+            trouble = str(error).splitlines()[0]
+        finally:
+            jax.clear_caches()  # the next batch has programs of its own
+        for number, config in configs.items():
+            self.tell(number, paths[number], config, number in pruned, trouble)
+
+    def report(self, number: int, run: Path, config: ExperimentConfig) -> bool:
+        """Tells Optuna the score at an evaluation; whether the trial is to end."""
+        so_far, trial = scores(run, config, self.method.score), self.open[number]
+        for step in range(self.reported.get(number, 0), len(so_far)):
+            trial.report(so_far[step], step + 1)
+        self.reported[number] = len(so_far)
+        # After the last evaluation there is nothing to save.
+        return len(so_far) < config.evaluation.evaluations and trial.should_prune()
+
+    def tell(self, number: int, run: Path, config: ExperimentConfig, pruned: bool, trouble: str) -> None:
+        """How a trial ended."""
+        from optuna.trial import TrialState
+
+        found = scores(run, config, self.method.score) if is_run(run) else []
+        seeds = range(config.seed, config.seed + config.seeds)
+        if found and not lacking(read_evaluations(run), config.env, config.algorithm.name, seeds):
+            ended = _tried(self.study.tell(number, found[-1]))
+        else:
+            if not pruned:
+                self.open[number].set_user_attr("diverged", trouble)
+            ended = _tried(self.study.tell(number, state=TrialState.PRUNED))
+        score = "never evaluated" if ended.score is None else f"{self.method.score.metric} {ended.score:.4g}"
+        endings = {"complete": "", "pruned": f", pruned at evaluation {len(found)}", "diverged": f", {trouble}"}
+        keys = self.method.keys
+        values = ", ".join(f"{keys[name]} {shown(value)}" for name, value in ended.values.items())
+        self.say(f"trial {number}: {score}{endings[ended.state]} ({values})")
+
+    def say(self, text: str) -> None:
+        self.console.print(Text(f"{self.method.name}: {text}"))
+
+
+def _groups(configs: Mapping[int, ExperimentConfig]) -> list[list[int]]:
+    """Trials that one program can train, together."""
+    found: list[list[int]] = []
+    for number, config in configs.items():
+        for group in found:
+            if differing(configs[group[0]], config) is None:
+                group.append(number)
+                break
+        else:
+            found.append([number])
+    return found
+
+
+def _listed(numbers: Mapping[int, Any]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def shown(value: Any) -> str:
+    """A setting's value in four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def best(trials: Sequence[Tried]) -> Tried | None:
+    """The best of those that have run to their end; of equals the first."""
+    whole = [trial for trial in trials if trial.state == "complete" and trial.score is not None]
+    return max(whole, key=lambda trial: float(trial.score or 0.0), default=None)

@@ -1,0 +1,324 @@
+"""Carrying out a tuning: draws, budgets, pruning, resumption, with a stand-in for training; and for real."""
+
+import io
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from gpae.cli import main
+from gpae.errors import UserError
+from gpae.runs.evaluations import read_evaluations
+from gpae.runs.metrics import read_metrics
+from gpae.studies import tuner
+from gpae.studies.tuner import best, importances, tried, tune
+from gpae.studies.tuning import read_tuning
+from gpae.training.config import RunOptions
+from gpae.training.recorder import EvaluationResult
+from gpae.training.together import differing
+from gpae.training.trainer import Diverged, Interrupted, train
+from reference.runs import write_run
+from reference.trainings import same_but_for_time
+
+TEXT = """\
+name = "toy"
+environments = ["probe/team"]
+algorithms = ["gpae", "mappo"]
+first_seed = 100
+seeds = 2
+steps = 1_000
+evaluation = { times = 4, episodes = 100 }
+trials = 10
+trials_at_once = 4
+score = { metric = "win_rate", last = 2 }
+prune = { after = 2, from = 2, keep = 0.5 }
+
+[all]
+num_envs = 16
+rollout_length = 4
+chunk_length = "None"
+learning_rate = { low = 1e-4, high = 1e-2, log = true }
+epochs = { choices = [1, 2, 4] }
+"""
+ONE = TEXT.replace(', "mappo"', "")
+
+
+def quality(config):
+    """Best at a learning rate of 1e-3 with 2 epochs."""
+    rate = float(config.algorithm.optimisation.learning_rate)
+    return max(0.0, 0.9 - abs(math.log10(rate) + 3) / 2 - 0.1 * abs(config.algorithm.optimisation.epochs - 2))
+
+
+class StandIn:
+    """Trains nothing, but leaves behind what training does and tells of it."""
+
+    def __init__(self):
+        self.calls = []
+        self.before = lambda configs: None
+        """Called with what is to be trained; may raise."""
+
+    def __call__(self, configs, options, *, callbacks):
+        pairs = list(zip(configs, options, strict=True))
+        self.calls.append([(config, option.path(config), option.resume) for config, option in pairs])
+        self.before(configs)
+        bad = []
+        for config, option in pairs:
+            path, times = option.path(config), config.evaluation.evaluations
+            if quality(config) < 0.3:
+                write_run(path, config, np.zeros((config.seeds, 0)))
+                bad.append(path)
+                continue
+            curve = [quality(config) * (k + 1) / times for k in range(times)]
+            for k in range(times):
+                shutil.rmtree(path, ignore_errors=True)
+                write_run(path, config, [curve[: k + 1]] * config.seeds)
+                told = EvaluationResult(path, k, k, 0.0, {100: {"win_rate": curve[k]}}, "win_rate")
+                (callback,) = callbacks
+                if callback.evaluated(told) and k < times - 1:
+                    break
+            else:
+                shutil.rmtree(path)
+                write_run(path, config, [curve] * config.seeds, [curve[-1]] * config.seeds)
+        if bad:
+            raise Diverged(f"update 3, seed 100: value_loss not finite; in {bad[0].name}")
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    made = StandIn()
+    monkeypatch.setattr(tuner, "train_together", made)
+    return made
+
+
+def read(folder, text=TEXT):
+    folder.mkdir(exist_ok=True)
+    (folder / "toy.toml").write_text(text)
+    return read_tuning(folder / "toy.toml", folder / "runs")
+
+
+def carry_out(tuning):
+    text = io.StringIO()
+    code = tune(tuning, console=Console(file=text, width=1000, highlight=False))
+    return code, text.getvalue()
+
+
+def test_every_method_has_as_many_trials_and_a_program_trains_some(tmp_path, stand_in):
+    tuning = read(tmp_path)
+    code, said = carry_out(tuning)
+    assert code == 0
+    # In turn; the last batch is what is left.
+    assert [(call[0][0].algorithm.name, len(call)) for call in stand_in.calls] == [
+        (name, size) for size in (4, 4, 2) for name in ("gpae", "mappo")
+    ]
+    for call in stand_in.calls:
+        assert all(differing(call[0][0], config) is None for config, _, _ in call)
+        assert len({float(config.algorithm.optimisation.learning_rate) for config, _, _ in call}) == len(call)
+    found = tried(tuning)
+    for method, trials in found:
+        assert [trial.number for trial in trials] == list(range(10))
+        name = method.config.algorithm.name
+        trained = [c for call in stand_in.calls for c, _, _ in call if c.algorithm.name == name]
+        assert [method.trial(trial.values) for trial in trials] == trained
+        for trial, config in zip(trials, trained, strict=True):
+            path = tuning.path / method.name / f"trial-{trial.number}"
+            assert json.loads((path / "config.json").read_text())["learning_rate"] == trial.values["learning_rate"]
+            if trial.state == "complete":
+                curve = [round(100 * quality(config) * k / 4) / 100 for k in (3, 4)]
+                assert trial.score == pytest.approx(np.mean(curve))
+        winner = best(trials)
+        assert winner.score == max(t.score for t in trials if t.state == "complete")
+        assert f"{method.name}: trial {winner.number}: win_rate {winner.score:.4g} (learning_rate " in said
+    shares = importances(tuning)
+    assert [set(share) for share in shares] == [{"learning_rate", "epochs"}] * 2
+    assert all(sum(share.values()) == pytest.approx(1.0) for share in shares)
+    assert carry_out(tuning) == (0, "")  # nothing is left
+    assert carry_out(read(tmp_path, TEXT.replace("trials = 10", "trials = 11")))[0] == 0  # but it can be given more
+    assert [len(call) for call in stand_in.calls[6:]] == [1, 1]
+
+
+def test_the_worse_ones_end_early_and_those_that_diverge_count_as_trials(tmp_path, stand_in):
+    tuning = read(tmp_path, ONE.replace("trials = 10", "trials = 20"))
+    _, said = carry_out(tuning)
+    ((_, trials),) = tried(tuning)
+    assert len(trials) == 20
+    states = {state: [t for t in trials if t.state == state] for state in ("complete", "pruned", "diverged")}
+    assert all(states.values())
+    assert {t.score is None for t in states["diverged"]} == {True}
+    for trial in states["pruned"]:
+        run = tuning.path / "probe-team-gpae" / f"trial-{trial.number}"
+        steps = read_evaluations(run)["probe"]["team"]["gpae"]["seed_100"]
+        assert 2 <= len(steps) < 4
+        assert trial.score < best(trials).score
+        assert f"trial {trial.number}: win_rate {trial.score:.4g}, pruned at evaluation {len(steps)} (" in said
+    assert "never evaluated, update 3, seed 100: value_loss not finite; in trial-" in said
+    kept = read(tmp_path / "kept", TEXT.replace("prune = {", "# prune = {") + "\n")
+    assert kept.pruning is not None  # as by default
+    whole = read(tmp_path / "whole", "prune = false\n" + ONE.replace("prune = {", "# {"))
+    carry_out(whole)
+    assert {t.state for _, found in tried(whole) for t in found} <= {"complete", "diverged"}
+
+
+def drawn(tuning):
+    return [[(t.number, dict(t.values), t.score, t.state) for t in trials] for _, trials in tried(tuning)]
+
+
+def test_a_signal_leaves_the_batch_to_be_resumed_and_the_trials_are_those_of_an_unbroken_tuning(tmp_path, stand_in):
+    unbroken = read(tmp_path / "unbroken", ONE)
+    carry_out(unbroken)
+    tuning, stand_in.calls = read(tmp_path / "broken", ONE), []
+
+    def interrupt(configs):
+        if len(stand_in.calls) == 2:
+            write_run(tuning.path / "probe-team-gpae" / "trial-4", configs[0], np.zeros((2, 0)))  # has begun
+            raise Interrupted(signal.SIGTERM, tuning.path)
+
+    stand_in.before = interrupt
+    code, said = carry_out(tuning)
+    assert code == 143
+    assert said.endswith("SIGTERM: saved; the same command continues\n")
+    assert [len(trials) for _, trials in tried(tuning)] == [4]
+    stopped = stand_in.calls[-1]
+    stand_in.before, stand_in.calls = (lambda configs: shutil.rmtree(stopped[0][1], ignore_errors=True)), []
+    assert carry_out(tuning)[0] == 0
+    assert [(config, path) for config, path, _ in stand_in.calls[0]] == [(config, path) for config, path, _ in stopped]
+    assert [resume for _, _, resume in stand_in.calls[0]] == [True, False, False, False]
+    assert drawn(tuning) == drawn(unbroken)
+
+
+def test_what_a_kill_left_half_drawn_is_no_trial(tmp_path, stand_in):
+    tuning = read(tmp_path, ONE.replace("trials = 10", "trials = 4"))
+    tuning.path.mkdir(parents=True)
+    with tuner.database(tuning) as ((_, study),):
+        study.ask()  # nothing is drawn yet
+        study.enqueue_trial({"epochs": 2})
+    carry_out(tuning)
+    ((_, trials),) = tried(tuning)
+    assert [trial.number for trial in trials] == list(range(1, 5))
+
+
+def test_trials_of_another_file_are_refused_in_one_line(tmp_path, stand_in):
+    text = ONE.replace("trials = 10", "trials = 1")
+    carry_out(read(tmp_path, text))
+    for old, new, words in (
+        ("high = 1e-2", "high = 2e-2", r"space \(learning_rate\) of probe-team-gpae differ"),
+        ("num_envs = 16", "num_envs = 32", r"settings \(num_envs\) of probe-team-gpae differ"),
+        ("last = 2", "last = 3", r"score of probe-team-gpae differ"),
+    ):
+        with pytest.raises(UserError, match=f"toy was begun with another file: {words}; give the tuning another name"):
+            carry_out(read(tmp_path, text.replace(old, new)))
+
+
+def test_a_damaged_database_and_a_missing_package_are_one_line(tmp_path, stand_in, monkeypatch, capsys):
+    tuning = read(tmp_path)
+    tuning.path.mkdir(parents=True)
+    (tuning.path / "tuning.db").write_bytes(b"not a database" * 100)
+    words = [str(tmp_path / "toy.toml"), "--runs", str(tmp_path / "runs")]
+    assert main(["tune", *words]) == 2
+    said = capsys.readouterr().err
+    assert "tuning.db cannot be used" in said
+    assert len(said.splitlines()) == 1
+    (tuning.path / "tuning.db").unlink()
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main(["tune", *words]) == 2
+    assert "optuna is not installed; it comes with `pip install -e '.[tune]'`" in capsys.readouterr().err
+
+
+def test_the_command_prints_what_won_and_draws_why(tmp_path, stand_in, capsys):
+    tuning = read(tmp_path, TEXT.replace("trials = 10", "trials = 6"))
+    assert main(["tune", str(tmp_path / "toy.toml"), "--runs", str(tmp_path / "runs")]) == 0
+    printed = capsys.readouterr().out
+    folder = tmp_path / "runs" / "toy"
+    found = json.loads((folder / "tuning.json").read_text())
+    for entry, (method, trials) in zip(found["methods"], tried(tuning), strict=True):
+        winner = best(trials)
+        assert entry["best"] == winner.number
+        assert [t["score"] for t in entry["trials"]] == [t.score for t in trials]
+        assert [t["settings"]["epochs"] for t in entry["trials"]] == [t.values["epochs"] for t in trials]
+        assert entry["toml"][1:] == method.lines(winner.values)
+        assert "\n".join(entry["toml"]) in printed
+        rates = entry["sensitivity"]["learning_rate"]
+        assert rates == [[t.values["learning_rate"], t.score, t.state] for t in trials]
+        assert (folder / f"{method.name}-sensitivity.png").read_bytes()[:4] == b"\x89PNG"
+    assert "# gpae in probe/team: win_rate 0." in printed
+    assert "1,024 steps, seeds 100 to 101\n[for.gpae]\n" in printed
+    assert (folder / "importance.png").read_bytes()[:4] == b"\x89PNG"
+    assert "\n".join(found["methods"][1]["toml"]) in (folder / "best.md").read_text()
+    again = {p.name: p.read_bytes() for p in folder.glob("*.*") if p.name != "tuning.db"}
+    assert main(["tune", str(tmp_path / "toy.toml"), "--runs", str(tmp_path / "runs")]) == 0
+    assert again == {p.name: p.read_bytes() for p in folder.glob("*.*") if p.name != "tuning.db"}
+
+
+REAL = """\
+name = "real"
+environments = ["probe/team"]
+algorithms = ["gpae"]
+steps = 300
+evaluation = { times = 3, episodes = 8 }
+trials = 4
+trials_at_once = 2
+score = { metric = "sampled_return", last = 2 }
+prune = false
+
+[all]
+actor_identity = true
+num_envs = 8
+rollout_length = 4
+hidden_size = 8
+embedding_size = 8
+window = 2
+updates_per_call = 2
+chunk_length = "None"
+minibatches = 2
+learning_rate = { low = 1e-4, high = 1e-2, log = true }
+"""
+KILLED = """
+import os, signal, sys
+from gpae.studies import tuner
+report = tuner._Search.report
+def kill(self, number, run, config):
+    if number == 3 and len(tuner.scores(run, config, self.method.score)) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return report(self, number, run, config)
+tuner._Search.report = kill
+from gpae.cli import main
+main(["tune", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.slow
+def test_a_tuning_that_is_killed_loses_nothing_but_what_was_running(tmp_path):
+    """Trained for real: two batches of two; the process is killed at the second evaluation of the last trial."""
+    unbroken = read(tmp_path / "unbroken", REAL)
+    assert carry_out(unbroken)[0] == 0
+    tuning = read(tmp_path / "killed", REAL)
+    words = [str(tmp_path / "killed" / "toy.toml"), "--runs", str(tmp_path / "killed" / "runs")]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *words], env=os.environ, capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    ((_, trials),) = tried(tuning)
+    assert [trial.number for trial in trials] == [0, 1]
+    folder = tuning.path / "probe-team-gpae"
+    before = (folder / "trial-0" / "metrics.jsonl").stat().st_mtime_ns
+    assert carry_out(tuning)[0] == 0
+    assert (folder / "trial-0" / "metrics.jsonl").stat().st_mtime_ns == before
+    assert drawn(tuning) == drawn(unbroken)
+    for number in range(4):
+        ours, theirs = (t.path / "probe-team-gpae" / f"trial-{number}" for t in (tuning, unbroken))
+        assert same_but_for_time(read_metrics(ours)) == same_but_for_time(read_metrics(theirs))
+    # A trial trained alone is the one of the batch, up to the last bits.
+    ((method, trials),) = tried(unbroken)
+    train(method.trial(trials[1].values), RunOptions(name="alone", runs=tmp_path, quiet=True))
+    batch = read_metrics(unbroken.path / "probe-team-gpae" / "trial-1")
+    for one, other in zip(batch[:4], read_metrics(tmp_path / "alone"), strict=False):
+        for name in one.keys() - {"seconds"}:
+            np.testing.assert_allclose(one[name], other[name], rtol=2e-3, atol=2e-4, err_msg=name)
+    assert Path(unbroken.path / "tuning.db").exists()
