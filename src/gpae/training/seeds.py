@@ -25,9 +25,11 @@ class Seeds:
     def __iter__(self) -> Iterator[int]:
         return iter(range(self.start, self.start + self.count))
 
-    def over(self, function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
-        """`function` of one seed, for all of them."""
-        return function if self.count == 1 else jax.vmap(function, in_axes)
+    def over(
+        self, function: Callable[..., Any], in_axes: Any = 0, *, spread_over: str | None = None
+    ) -> Callable[..., Any]:
+        """`function` of one seed, for all of them; what it lays over devices is laid over that axis of theirs too."""
+        return function if self.count == 1 else jax.vmap(function, in_axes, spmd_axis_name=spread_over)
 
     def one_by_one(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """`function` of one seed, for one after the other in a program."""
