@@ -16,7 +16,8 @@ from gpae.training.experiment import Experiment
 from gpae.training.trainer import train
 
 CONFIG = configure(
-    "gpae",
+    "ippo",
+    recurrent=False,
     groups=2,
     num_envs=8,
     rollout_length=8,
@@ -43,30 +44,32 @@ def updated(config, devices, updates=2):
     return found, state, metrics
 
 
-@pytest.mark.parametrize(("groups", "devices"), [(2, 4), (1, 2)])
-def test_devices_share_seeds_and_their_environments_and_learn_and_play_what_one_does(groups, devices):
-    config = CONFIG.replace(seeds=2, groups=groups)
+def test_devices_share_seeds_and_their_environments_and_learn_and_play_what_one_does():
+    config = CONFIG.replace(seeds=2)
     one, alone, measured = updated(config, 1)
-    several, shared, measured_there = updated(config, devices)
-    assert dict(several.mesh.shape) == {"seed": 2, "env": groups}
+    several, shared, measured_there = updated(config, 4)
+    assert dict(several.mesh.shape) == {"seed": 2, "env": 2}
     held = shared.vector.is_first
-    assert held.addressable_shards[0].data.shape == (1, held.shape[1] // groups)
+    assert held.addressable_shards[0].data.shape == (1, held.shape[1] // 2)
     for x, y in zip(jax.tree.leaves(alone.params), jax.tree.leaves(shared.params), strict=True):
         np.testing.assert_allclose(x, y, atol=1e-5)
     for name in measured:
         np.testing.assert_allclose(measured[name], measured_there[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
     text = several._update.as_text()
-    assert bool(re.search(r"= .*all-reduce", text)) == (groups > 1)  # seeds have nothing to tell each other
+    # Sums are over the two devices of a seed, in either of XLA's ways to write it: seeds have nothing to tell each other.
+    among = set(re.findall(r" all-reduce\(.*replica_groups=(\{\{.*?\}\}|\[.*?\]<=\[.*?\])", text))
+    assert among
+    assert among <= {"{{0,1},{2,3}}", "[2,2]<=[4]"}
     assert not re.search(r"= .*(all-to-all|collective-permute)", text)
     # A number per seed and update of each metric is all that is gathered.
     assert set(re.findall(r"= (\S+?)\{\S* all-gather\(", text)) == {"f32[2,1]"}
-    assert several._update.cost_analysis()["flops"] < 1.4 / devices * one._update.cost_analysis()["flops"]
+    assert several._update.cost_analysis()["flops"] < 0.35 * one._update.cost_analysis()["flops"]
 
     # Three greedy and three sampled episodes, which no number of devices but 2 can share evenly.
     actors = jax.device_get(alone.params.actor)
     assert one.evaluate(actors, purpose=2, episodes=5) == several.evaluate(actors, purpose=2, episodes=5)
-    assert several._episodes.cost_analysis()["flops"] < 1.4 / devices * one._episodes.cost_analysis()["flops"]
+    assert several._episodes.cost_analysis()["flops"] < 0.35 * one._episodes.cost_analysis()["flops"]
 
 
 def test_a_run_begun_on_two_devices_goes_on_on_one(tmp_path):

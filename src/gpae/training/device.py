@@ -57,18 +57,34 @@ def mesh(groups: int, devices: int | None = None, seeds: int = 1) -> Mesh | None
     Raises:
       UserError: there are not so many, or seeds and groups cannot be shared evenly among them.
     """
+    if devices == 1:
+        return None
     there = usable() if devices is None else jax.devices()
     if devices is None:
-        devices = max(n for n in range(1, len(there) + 1) if _rows(n, groups, seeds))
+        devices = max((n for n in range(1, len(there) + 1) if _even(n) and _rows(n, groups, seeds)), default=len(there))
+        if devices == 1:
+            return None
     if not 1 <= devices <= len(there):
         raise UserError(f"--devices {devices}: JAX finds {len(there)} of kind {there[0].platform}")
+    if not _even(devices):
+        raise UserError(f"--devices {devices}: {jax.process_count()} hosts must have the same number of them each")
     if not (rows := _rows(devices, groups, seeds)):
         alone = "" if seeds == 1 else f" of {seeds} seeds"
         raise UserError(
             f"--devices {devices}: devices share whole groups of environments{alone}, and this run has {groups};"
             f" --groups {devices} would do for a new run"
         )
-    return None if devices == 1 else mesh_of(there[:devices], rows)
+    return mesh_of(_of_every_process(there, devices), rows)
+
+
+def _even(devices: int) -> bool:
+    return devices % jax.process_count() == 0
+
+
+def _of_every_process(there: list[Any], devices: int) -> list[Any]:
+    """So many of these devices, as many of each process, those of a process beside each other."""
+    number = devices // jax.process_count()
+    return [d for i in range(jax.process_count()) for d in [d for d in there if d.process_index == i][:number]]
 
 
 def _rows(devices: int, groups: int, seeds: int) -> int:

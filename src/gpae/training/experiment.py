@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from gpae.algorithms.base import Algorithm, Budget
 from gpae.algorithms.sharding import AXIS, SEEDS, grouped, shardings, shared_out
 from gpae.settings import as_arrays
+from gpae.training import hosts
 from gpae.training.compilation import enable_compilation_cache
 from gpae.training.config import ExperimentConfig
 from gpae.training.device import mesh, require_device
@@ -66,12 +67,12 @@ class Experiment:
     @cached_property
     def traced(self) -> Algorithm:
         """The algorithm with its traced settings as arrays, the same for all seeds."""
-        return as_arrays(self.algorithm)
+        return self._everywhere(as_arrays(self.algorithm))
 
-    @property
+    @cached_property
     def budget(self) -> Budget:
         """How long the training is to be."""
-        return Budget(updates=self.config.num_updates, gradient_steps=jnp.float32(self.config.gradient_steps))
+        return Budget(updates=self.config.num_updates, gradient_steps=self._everywhere(jnp.float32(self.config.gradient_steps)))
 
     def init(self) -> Any:
         """The state before the first update."""
@@ -92,14 +93,18 @@ class Experiment:
 
     def spread(self, state: Any) -> Any:
         """A state, as it was begun or restored, where it belongs: shared out over the devices that train."""
-        return state if self.mesh is None else jax.device_put(state, self._shardings)
+        return state if self.mesh is None else hosts.put(state, self._shardings)
+
+    def _everywhere(self, tree: Any) -> Any:
+        """What is the same for all, on all devices."""
+        return tree if self.mesh is None else hosts.put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
     def _of_seeds(self, tree: Any) -> Any:
         """What each seed has one of, such as parameters and keys, on the devices of that seed."""
         if self.mesh is None:
             return tree
         where = PartitionSpec(SEEDS) if self.seeds.count > 1 else PartitionSpec()
-        return jax.device_put(tree, NamedSharding(self.mesh, where))
+        return hosts.put(tree, NamedSharding(self.mesh, where))
 
     @cached_property
     def shapes(self) -> Any:

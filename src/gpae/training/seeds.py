@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 
@@ -50,7 +51,7 @@ class Seeds:
 
     def choose(self, flags: list[bool], new: Any, old: Any) -> Any:
         """`new` for the seeds whose flag is set, `old` for the others."""
-        where = jnp.asarray(flags)
+        where = np.asarray(flags)
 
         def of_leaf(new: Array, old: Array) -> Array:
             return jnp.where(where[0] if self.count == 1 else where.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
