@@ -9,7 +9,7 @@ import pytest
 
 from gpae.algorithms import ALGORITHMS, having
 from gpae.algorithms.base import Budget
-from gpae.algorithms.sharding import grouped, mesh_of, of_group, shardings
+from gpae.algorithms.sharding import grouped, mesh_of, of_group, shardings, shared_out
 from gpae.envs.probes import Team
 from gpae.errors import UserError
 from gpae.settings import as_arrays
@@ -41,10 +41,12 @@ def trained(name, devices, updates=5):
     if mesh is not None:
         state = jax.device_put(state, shardings(state, mesh))
     traced = as_arrays(algorithm)
-    program = jax.jit(grouped(env, GROUPS, mesh)).lower(traced, state, budget).compile()
+    update = grouped(env, GROUPS, devices)
+    update = update if mesh is None else shared_out(update, mesh)
+    program = jax.jit(update).lower(state, traced, budget).compile()
     found = []
     for _ in range(updates):
-        state, metrics = program(traced, state, budget)
+        state, metrics = program(state, traced, budget)
         found.append(metrics)
     return state, found, program
 
@@ -83,5 +85,5 @@ def test_every_algorithm_sums_what_its_groups_share(name):
     env, algorithm = Team(), small(name)
     state = jax.eval_shape(lambda key: algorithm.init(env, key), jax.random.key(0))
     budget = Budget(updates=5, gradient_steps=jnp.float32(100.0))
-    following, _ = jax.eval_shape(grouped(env, GROUPS), as_arrays(algorithm), state, budget)
+    following, _ = jax.eval_shape(grouped(env, GROUPS), state, as_arrays(algorithm), budget)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), following) == jax.tree.map(lambda x: (x.shape, x.dtype), state)

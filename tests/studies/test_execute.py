@@ -22,6 +22,7 @@ from gpae.studies.file import read_study
 from gpae.studies.launchers import LocalLauncher, SubmititLauncher, devices_here, slurm_parameters
 from gpae.studies.study import Study, StudyRun
 from gpae.training.config import as_dict, configure
+from gpae.training.trainer import Run
 
 # Trains nothing, but leaves behind what training does. A file named after the run tells it what to do.
 STAND_IN = """
@@ -255,18 +256,21 @@ def test_a_study_that_is_killed_goes_on_as_if_nothing_had_been(tmp_path):
 
 
 @pytest.mark.slow
-def test_jobs_of_a_cluster(tmp_path, monkeypatch):
-    """On submitit's stand-in for a cluster, which runs jobs as processes of this machine."""
+def test_jobs_of_a_cluster(tmp_path):
+    """On submitit's stand-in for a cluster, which runs jobs as processes of this machine: two tasks share the seeds."""
     pytest.importorskip("submitit", reason="submitit (extra `slurm`) is not installed")
     file = tmp_path / "tiny.toml"
     file.write_text(TINY)
     study = read_study(file, tmp_path / "runs")
-    launcher = SubmititLauncher(study.path / "slurm", cluster="local", parameters={"timeout_min": 10})
+    parameters = {"timeout_min": 10, "tasks_per_node": 2}
+    launcher = SubmititLauncher(study.path / "slurm", cluster="local", parameters=parameters)
     text = io.StringIO()
     code = run_study(study, launcher, console=Console(file=text, width=200), pause=0.1)
     log = study.path / "logs" / "probe-team-gpae.log"
     assert code == 0, text.getvalue() + (log.read_text() if log.exists() else "")
-    assert "compiling update" in log.read_text()
+    assert log.read_text().count("compiling update ...") == 1  # the other task says nothing, and writes no files
+    assert len(Run(study.runs[0].path).metrics) == 2 * study.runs[0].config.num_updates
+    assert Run(study.runs[0].path).policy(agent=0, seed=1).num_actions == 2
     # What fails in a job is known outside.
     (study.runs[0].path / "evaluations.json").unlink()
     wrong = dataclasses.replace(study.runs[0], config=study.runs[0].config.replace(gamma=0.5))

@@ -1,6 +1,7 @@
-"""Training on several devices, from the command's side: files, resume on other devices, refusals."""
+"""Training on several devices: seeds, evaluations, files, resume on other devices, refusals."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -8,14 +9,15 @@ import pytest
 
 from gpae.envs.probes import Team
 from gpae.errors import UserError
-from gpae.training import experiment
+from gpae.training import device, experiment
 from gpae.training.config import RunOptions, configure
 from gpae.training.device import mesh
 from gpae.training.experiment import Experiment
 from gpae.training.trainer import train
 
 CONFIG = configure(
-    "gpae",
+    "ippo",
+    recurrent=False,
     groups=2,
     num_envs=8,
     rollout_length=8,
@@ -24,12 +26,53 @@ CONFIG = configure(
     embedding_size=8,
     total_steps=128,
     evaluations=1,
-    evaluation_episodes=2,
+    evaluation_episodes=3,
 )
 
 
-def test_a_run_begun_on_two_devices_goes_on_on_one(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def _team(monkeypatch):
     monkeypatch.setattr(experiment, "make_environment", lambda config: Team())
+
+
+def updated(config, devices, updates=2):
+    """The experiment, its state after some updates, and the metrics of the last one."""
+    found = Experiment(config, devices)
+    state = found.init()
+    for _ in range(updates):
+        state, metrics = found.update(state)
+    return found, state, metrics
+
+
+def test_devices_share_seeds_and_their_environments_and_learn_and_play_what_one_does():
+    config = CONFIG.replace(seeds=2)
+    one, alone, measured = updated(config, 1)
+    several, shared, measured_there = updated(config, 4)
+    assert dict(several.mesh.shape) == {"seed": 2, "env": 2}
+    held = shared.vector.is_first
+    assert held.addressable_shards[0].data.shape == (1, held.shape[1] // 2)
+    for x, y in zip(jax.tree.leaves(alone.params), jax.tree.leaves(shared.params), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-5)
+    for name in measured:
+        np.testing.assert_allclose(measured[name], measured_there[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+    text = several._update.as_text()
+    # Sums are over the two devices of a seed, in either of XLA's ways to write it: seeds have nothing to tell each other.
+    among = set(re.findall(r" all-reduce\(.*replica_groups=(\{\{.*?\}\}|\[.*?\]<=\[.*?\])", text))
+    assert among
+    assert among <= {"{{0,1},{2,3}}", "[2,2]<=[4]"}
+    assert not re.search(r"= .*(all-to-all|collective-permute)", text)
+    # A number per seed and update of each metric is all that is gathered.
+    assert set(re.findall(r"= (\S+?)\{\S* all-gather\(", text)) == {"f32[2,1]"}
+    assert several._update.cost_analysis()["flops"] < 0.35 * one._update.cost_analysis()["flops"]
+
+    # Three greedy and three sampled episodes, which no number of devices but 2 can share evenly.
+    actors = jax.device_get(alone.params.actor)
+    assert one.evaluate(actors, purpose=2, episodes=5) == several.evaluate(actors, purpose=2, episodes=5)
+    assert several._episodes.cost_analysis()["flops"] < 0.35 * one._episodes.cost_analysis()["flops"]
+
+
+def test_a_run_begun_on_two_devices_goes_on_on_one(tmp_path):
     options = RunOptions(runs=tmp_path, name="moved", quiet=True, devices=2)
     train(CONFIG, options)
     moved = train(CONFIG.replace(total_steps=256), dataclasses.replace(options, devices=1, resume=True))
@@ -37,18 +80,25 @@ def test_a_run_begun_on_two_devices_goes_on_on_one(tmp_path, monkeypatch):
     assert np.isfinite(moved.metrics[-1]["value_loss"])
 
 
-def test_devices_that_do_not_divide_the_groups_are_refused():
+def test_devices_that_cannot_share_evenly_are_refused():
     with pytest.raises(UserError, match="--groups 4 would do"):
         mesh(2, 4)
+    with pytest.raises(UserError, match="groups of environments of 3 seeds, and this run has 2"):
+        mesh(2, 4, seeds=3)
     with pytest.raises(UserError, match="JAX finds 4"):
         mesh(8, 8)
 
 
-def test_as_many_devices_train_as_divide_the_groups():
+def test_as_many_devices_train_as_can_share_evenly(monkeypatch):
     assert jax.device_count() == 4
+    assert mesh(8) is None  # one CPU computes with all cores
+    monkeypatch.setattr(device, "usable", jax.devices)
     assert mesh(1) is None
-    assert mesh(6).shape["env"] == 3
-    assert mesh(8).shape["env"] == 4
+    assert dict(mesh(6).shape) == {"seed": 1, "env": 3}
+    assert dict(mesh(8).shape) == {"seed": 1, "env": 4}
+    assert dict(mesh(1, seeds=6).shape) == {"seed": 3, "env": 1}
+    assert dict(mesh(2, seeds=2).shape) == {"seed": 2, "env": 2}
+    assert dict(mesh(4, 4, seeds=5).shape) == {"seed": 1, "env": 4}
 
 
 def test_products_are_as_precise_as_was_asked_for():

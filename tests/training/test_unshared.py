@@ -55,8 +55,16 @@ def test_each_agents_policy_is_loaded_by_its_number(trained, params):
             action, carries[agent] = policy(view.observations[agent], carries[agent], view.action_mask[agent])
             assert action == int(pi.mode()[0, agent])
             np.testing.assert_allclose(carries[agent][0, 0], team[0, agent], rtol=1e-5, atol=1e-6)
-    with pytest.raises(UserError, match=r"networks of their own: say which one to play, agent=0 \.\.\. 2"):
-        gpae.load_policy(trained.path)
+    policy = gpae.load_policy(trained.path, seed=1)
+    seen = view.observations, policy.initial_carry(), view.action_mask
+    with pytest.raises(UserError, match=r"networks of their own: load the policy of one, agent=0 \.\.\. 2"):
+        policy(seen[0][0], seen[1], seen[2][0])
+    together, _ = policy.batch(seen[0][None], policy.initial_carry(1), seen[2][None])
+    alone = [
+        policy(view.observations[i], policy.initial_carry(), view.action_mask[i])[0]
+        for i, policy in enumerate(policies)
+    ]
+    assert together[0].tolist() == alone
 
 
 def test_credit_is_estimated_with_each_agents_own_critic(trained, params):

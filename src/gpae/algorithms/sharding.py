@@ -1,8 +1,9 @@
-"""An update of groups of environments, on one device or shared out over several; parameters are everywhere.
+"""An update of groups of environments, on one device or shared out over several; a seed's parameters are on all of its.
 
 Environments form a fixed number of groups. Each group draws its own random numbers, shuffles its own sequences and
 replays its own experience, and what is summed over environments is summed over groups (`gpae.algorithms.groups`). What
-is learnt depends on the number of groups, and not on how many devices share them.
+is learnt depends on the number of groups, and not on how many devices share them. Seeds are shared out as well: they
+have nothing to tell each other.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ from gpae.envs.protocol import Environment
 
 AXIS = "env"
 """The axis of a mesh that environments are shared out over."""
+SEEDS = "seed"
+"""The axis of a mesh that seeds are shared out over."""
 _GROUP = "group"
 State = TypeVar("State")
-Update = Callable[[Algorithm, Any, Budget], tuple[Any, Metrics]]
+Update = Callable[[Any, Algorithm, Budget], tuple[Any, Metrics]]
 
 
-def mesh_of(devices: Sequence[Any]) -> Mesh:
-    """These devices in a row, over which environments are shared out."""
-    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+def mesh_of(devices: Sequence[Any], seeds: int = 1) -> Mesh:
+    """These devices in `seeds` rows: seeds are shared out over the rows, environments over those of a row."""
+    shape = (seeds, len(devices) // seeds)
+    return jax.make_mesh(shape, (SEEDS, AXIS), axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
 def axes(state: Any) -> Any:
@@ -54,25 +58,31 @@ def axes(state: Any) -> Any:
     return found
 
 
-def specs(state: Any, before: int = 0) -> Any:
-    """How every array of a state is shared out, `PartitionSpec`s; `before` axes stand in front of a state's own."""
+def specs(state: Any, seeds: bool = False) -> Any:
+    """How every array of a state is shared out, `PartitionSpec`s; with `seeds`, their axis stands in front."""
+    front = [SEEDS] if seeds else []
 
     def spec(axis: int, x: Array) -> PartitionSpec:
-        # What is empty (a window of one segment) lies everywhere: so XLA returns it, whatever was asked.
-        return PartitionSpec(*[None] * (before + axis), AXIS) if axis >= 0 and x.size else PartitionSpec()
+        # Every group has what is empty, such as a window of one segment.
+        return PartitionSpec(*front, *([None] * axis + [AXIS] if axis >= 0 and x.size else []))
 
     return jax.tree.map(spec, axes(state), state)
 
 
-def shardings(state: State, mesh: Mesh, before: int = 0) -> State:
+def shardings(state: State, mesh: Mesh, seeds: bool = False) -> State:
     """The sharding of every array of a learner's state (or of its shapes), as a tree of the same structure.
 
     Args:
       state: of either learner.
-      mesh: devices, with an axis called "env".
-      before: axes that stand in front of a state's own, such as that of seeds.
+      mesh: of devices, see `mesh_of`.
+      seeds: whether an axis of seeds stands in front of a state's own.
     """
-    found: State = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs(state, before))
+
+    def of(spec: PartitionSpec, x: Array) -> NamedSharding:
+        # What is empty lies everywhere: so XLA returns it, whatever was asked.
+        return NamedSharding(mesh, spec if x.size else PartitionSpec())
+
+    found: State = jax.tree.map(of, specs(state, seeds), state)
     return found
 
 
@@ -91,20 +101,21 @@ def of_group(algorithm: Algorithm, groups: int) -> Algorithm:
     return replace(algorithm, **changes)
 
 
-def grouped(env: Environment, groups: int, mesh: Mesh | None = None) -> Update:
-    """`Algorithm.update` for environments in groups: (algorithm, state, budget) -> (state, metrics).
+def grouped(env: Environment, groups: int, devices: int = 1) -> Update:
+    """`Algorithm.update` for environments in groups: (state, algorithm, budget) -> (state, metrics).
 
-    With one group and no mesh it is `Algorithm.update` itself.
+    With one group it is `Algorithm.update` itself.
 
     Args:
       env: where.
       groups: G, which divides the environments.
-      mesh: devices, with an axis called "env" whose size divides G; None: one device.
+      devices: that share them, which divide G. With several, the update is of one device's share, to be called through
+        `shared_out`.
     """
-    if groups == 1 and mesh is None:
-        return lambda algorithm, state, budget: algorithm.update(env, state, budget)
-    here = groups // (1 if mesh is None else mesh.shape[AXIS])
-    over = (_GROUP,) if mesh is None else (_GROUP, AXIS)
+    if groups == 1:
+        return lambda state, algorithm, budget: algorithm.update(env, state, budget)
+    here = groups // devices
+    over = (_GROUP,) if devices == 1 else (_GROUP, AXIS)
 
     def parts(x: Array) -> int:
         return here if x.size else groups
@@ -119,7 +130,7 @@ def grouped(env: Environment, groups: int, mesh: Mesh | None = None) -> Update:
             return x
         return x.reshape(*x.shape[:axis], parts(x) * x.shape[axis + 1], *x.shape[axis + 2 :])
 
-    def update(algorithm: Algorithm, state: Any, budget: Budget) -> tuple[Any, Metrics]:
+    def update(state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, Metrics]:
         algorithm = of_group(algorithm, groups)
         key, draw = jax.random.split(state.key)
         where = axes(state)
@@ -127,7 +138,7 @@ def grouped(env: Environment, groups: int, mesh: Mesh | None = None) -> Update:
 
         def of_one(state: Any) -> tuple[Any, Metrics]:
             number = jax.lax.axis_index(_GROUP)
-            if mesh is not None:
+            if devices > 1:
                 number = number + here * jax.lax.axis_index(AXIS)
             with summed_over(*over):
                 found, metrics = algorithm.update(env, replace(state, key=jax.random.fold_in(draw, number)), budget)
@@ -139,19 +150,28 @@ def grouped(env: Environment, groups: int, mesh: Mesh | None = None) -> Update:
         found, metrics = mapped(apart)
         return jax.tree.map(join, found, where), metrics
 
-    if mesh is None:
-        return update
+    return update
+
+
+def shared_out(update: Update, mesh: Mesh, seeds: bool = False) -> Update:
+    """An update, which each device computes of its share, of everything.
+
+    Args:
+      update: (state, algorithm, budget) -> (state, metrics), of the seeds and the groups that one device has.
+      mesh: of devices, see `mesh_of`.
+      seeds: whether an axis of seeds stands in front of the arrays of state and metrics.
+    """
     everywhere = PartitionSpec()
 
-    def shared(algorithm: Algorithm, state: Any, budget: Budget) -> tuple[Any, Metrics]:
-        spread = specs(state)
+    def shared(state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, Metrics]:
+        spread = specs(state, seeds)
         # `whole_gradient` says what a sum's gradient is; shard_map's own accounting (check_vma) would change it.
         return jax.shard_map(
             update,
             mesh=mesh,
-            in_specs=(everywhere, spread, everywhere),
-            out_specs=(spread, everywhere),
+            in_specs=(spread, everywhere, everywhere),
+            out_specs=(spread, PartitionSpec(SEEDS) if seeds else everywhere),
             check_vma=False,
-        )(algorithm, state, budget)
+        )(state, algorithm, budget)
 
     return shared

@@ -17,6 +17,7 @@ from gpae.errors import UserError
 from gpae.runs.directory import read_config
 from gpae.settings import flag, is_settings, replaced, settings, settings_of
 from gpae.training.config import ExperimentConfig, RunOptions, from_dict, idle, refusal
+from gpae.training.hosts import Place, place
 from gpae.training.presets import NONE, names, preset
 from gpae.training.trainer import Stopped
 
@@ -28,7 +29,7 @@ _TOLD = ("quiet", "tensorboard", "wandb")
 _WITH_RESUME = (
     "--resume",
     "--total-steps",
-    "--devices",
+    *("--devices", "--coordinator", "--hosts", "--host"),
     *(f"--{no}{name}" for name in _TOLD for no in ("", "no-")),
     *_FREE,
 )
@@ -66,6 +67,22 @@ class New:
 
 
 @dataclass(frozen=True)
+class Hosts:
+    """Where several processes train one run, of which each has devices: the same command in each of them."""
+
+    hosts: int = 1
+    """How many processes there are."""
+    host: int | None = None
+    """Which one this is, from 0, which writes the files; None: as srun says."""
+    coordinator: str | None = None
+    """HOST:PORT of number 0, as all others reach it; None: as srun says."""
+
+    def place(self) -> Place | None:
+        """Where this process stands among them; None: it is alone."""
+        return place(self.coordinator, self.hosts, self.host)
+
+
+@dataclass(frozen=True)
 class Resume:
     """Continues a run from its last checkpoint, with the settings that it has."""
 
@@ -81,6 +98,7 @@ class Resume:
     """Write TensorBoard event files too."""
     wandb: bool = False
     """Log to Weights & Biases too."""
+    hosts: Annotated[Hosts, tyro.conf.arg(name="")] = Hosts()
 
 
 def main(words: Sequence[str], imports: Sequence[str] = ()) -> int:
@@ -132,7 +150,7 @@ def _start(words: Sequence[str]) -> ExperimentConfig:
 def _flags(config: ExperimentConfig) -> set[str]:
     """Everything that `gpae train` takes for this algorithm."""
     known = {setting.flag: setting.kind for setting in settings_of(config).values()}
-    known |= {flag(f.name): f.type for kind in (Choice, New) for f in fields(kind)}
+    known |= {flag(f.name): f.type for kind in (Choice, New, Hosts) for f in fields(kind)}
     return {*known, *("--no-" + name[2:] for name, kind in known.items() if kind in (bool, "bool")), *_FREE}
 
 
@@ -145,14 +163,15 @@ def _refuse_foreign(given: set[str], config: ExperimentConfig) -> None:
 
 
 def _parsed(words: Sequence[str], start: ExperimentConfig) -> tuple[ExperimentConfig, RunOptions]:
-    boxes = {"choice": (Choice, Choice(start.algorithm.name)), **_boxes("experiment", start), "run": (New, New())}
+    run_boxes = {"run": (New, New()), "hosts": (Hosts, Hosts())}
+    boxes = {"choice": (Choice, Choice(start.algorithm.name)), **_boxes("experiment", start), **run_boxes}
     # Made of names, and not written as a class: which parts there are is known only now.
     Train = make_dataclass("Train", [(name, kind) for name, (kind, _) in boxes.items()], frozen=True)
     Train.__doc__ = _TRAIN
     flags: Any = parse(Train, "train", words, Train(*(default for _, default in boxes.values())))
-    parts = [getattr(flags, name) for name in boxes if name not in ("choice", "run")]
+    parts = [getattr(flags, name) for name in boxes if name not in ("choice", *run_boxes)]
     values = {f.name: x for part in parts for f in fields(part) if not is_settings(type(x := getattr(part, f.name)))}
-    run = RunOptions(**{f.name: getattr(flags.run, f.name) for f in fields(New)})
+    run = RunOptions(**{f.name: getattr(flags.run, f.name) for f in fields(New)}, place=flags.hosts.place())
     return replaced(start, values), run
 
 
@@ -182,7 +201,7 @@ def _resumed(words: Sequence[str], given: set[str]) -> tuple[ExperimentConfig, R
     if other := sorted(given - set(_WITH_RESUME)):
         raise UserError(
             f"{other[0]} with --resume: a run keeps its settings; only --total-steps may grow"
-            " (--devices, --quiet, --tensorboard and --wandb are free)"
+            " (--devices, --hosts, --quiet, --tensorboard and --wandb are free)"
         )
     place = list(words).index("--resume") + 1 if "--resume" in words else 0
     helped = {"-h", "--help"} & set(words)
@@ -200,6 +219,7 @@ def _resumed(words: Sequence[str], given: set[str]) -> tuple[ExperimentConfig, R
         runs=path.parent,
         resume=True,
         devices=flags.devices,
+        place=flags.hosts.place(),
         quiet=flags.quiet,
         tensorboard=flags.tensorboard,
         wandb=flags.wandb,

@@ -6,7 +6,8 @@ notes: for every array its path, shape, dtype and checksum, the update, what the
 checksum of the notes themselves. Latest state and best parameters are items of the same checkpoint: one that a crash
 leaves behind never has the one without the other. Only who writes imports Orbax (`gpae.runs.stored` reads).
 
-Format 1, of gpae 0.1, has no checksum of the notes and no update in them. It is still read.
+Format 1, of gpae 0.1, has no checksum of the notes and no update in them. It is still read. Where several processes train
+one run, each writes what lies on its devices; an array that is shared out has a checksum of its pieces' checksums (format 3).
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import logging
 import os
 import sys
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -32,11 +32,13 @@ import numpy as np
 
 from gpae.errors import UserError
 from gpae.runs import schema
+from gpae.runs.checksums import checksum, checksums
 from gpae.runs.files import LARGEST, clear_disk_errors, disk_error, refuse_irregular
 from gpae.runs.stored import read_arrays
 from gpae.types import PyTree
 
 _FORMAT = 2
+_IN_PIECES = 3
 _ABOUT = "about"
 _NO_DAMAGE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Of reading: the checkpoint may well be whole."""
@@ -109,18 +111,19 @@ class Checkpoints:
             raise ValueError(f"update {update} is not later than the checkpoint of update {self.latest}")
         if not self.path.is_dir():  # Orbax would make it again, without the run around it
             raise UserError(f"{self.path} was removed while it was in use; update {update} is not saved")
-        arrays: dict[str, dict[str, np.ndarray]] = {}
+        arrays: dict[str, dict[str, Any]] = {}
         leaves: dict[str, list[dict[str, Any]]] = {}
         for name, tree in items.items():
             data = [_data(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
-            described = _describe(tree)
-            leaves[name] = [{**d, "crc32": _checksum(x)} for d, x in zip(described, data, strict=True)]
+            noted = checksums(data)
+            leaves[name] = [d | sums for d, sums in zip(_describe(tree), noted, strict=True)]
             # Orbax stores no arrays of size 0; their description is enough.
             arrays[name] = {_key(i): x for i, x in enumerate(data) if x.size}
         import orbax.checkpoint as ocp
 
         saved = {name: ocp.args.StandardSave(a) for name, a in arrays.items() if a}
-        about = {"format": _FORMAT, "update": update, "leaves": leaves, "info": dict(info)}
+        pieces = any("pieces" in leaf for of_item in leaves.values() for leaf in of_item)
+        about = {"format": _IN_PIECES if pieces else _FORMAT, "update": update, "leaves": leaves, "info": dict(info)}
         about["sum"] = _sum(about)
         with clear_disk_errors(self.path), _quiet():
             self._orbax.save(update, args=ocp.args.Composite(**saved, **{_ABOUT: ocp.args.JsonSave(about)}))
@@ -197,7 +200,7 @@ class Checkpoints:
         """The notes of a checkpoint, checked."""
         file = self.path / str(update) / _ABOUT / "metadata"
         about = self._checked(update, lambda: json.loads(file.read_bytes()))
-        if not isinstance(about, dict) or about.get("format") not in (1, _FORMAT):
+        if not isinstance(about, dict) or about.get("format") not in (1, _FORMAT, _IN_PIECES):
             raise UserError(f"checkpoint {self.path / str(update)} was not made by this version of gpae")
         old = about["format"] == 1
         # A changed digit of a later format does not make it one of format 1.
@@ -223,7 +226,7 @@ class Checkpoints:
         found = []
         for i, d in enumerate(leaves):
             x = loaded[_key(i)] if _size(d) else np.empty(d["shape"], d["dtype"])
-            if _checksum(x) != d["crc32"]:
+            if checksum(x, d.get("pieces")) != d["crc32"]:
                 raise self._damaged(update, f"{item}{d['path']} is not what was saved")
             found.append(x)
         return found
@@ -256,7 +259,7 @@ class Checkpoints:
         if differing:
             more = f", and {len(differing) - 3} more" if len(differing) > 3 else ""
             raise UserError(f"checkpoint {self.path / str(update)} does not fit: {', '.join(differing[:3])}{more}")
-        if [{**d, "crc32": 0} for d in there] != [{**d, "crc32": 0} for d in here]:
+        if [(d["path"], _words(d)) for d in there] != [(d["path"], _words(d)) for d in here]:
             raise self._damaged(update, f"the arrays of {item} are in another order")
 
 
@@ -307,11 +310,14 @@ def _is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _data(path: Any, leaf: Any) -> np.ndarray:
+def _data(path: Any, leaf: Any) -> Any:
+    """A leaf as it is stored: in NumPy, or where it lies if no process has all devices."""
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
         raise TypeError(f"{jax.tree_util.keystr(path)} is {type(leaf).__name__}, not an array")
     if isinstance(leaf, jax.Array) and _is_key(leaf):
         leaf = jax.random.key_data(leaf)
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return leaf
     return np.asarray(jax.device_get(leaf))
 
 
@@ -338,10 +344,6 @@ def _words(d: Mapping[str, Any]) -> str:
 
 def _size(d: Mapping[str, Any]) -> int:
     return int(np.prod(d["shape"], dtype=np.int64))
-
-
-def _checksum(x: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
 
 
 def _placed(x: np.ndarray, key: str | None, like: Any) -> Any:

@@ -209,6 +209,9 @@ def notes(content: Any, file: str | Path, *, complete: bool = False) -> dict[str
             if leaf["key"].found is not None:
                 leaf["key"].text()
             leaf["crc32"].whole(most=2**32 - 1)
+            if pieces := leaf.get("pieces"):
+                for number in pieces.elements():
+                    number.whole(1)
     info = whole["info"]
     info.items()
     for name in ("update", "env_steps", "seconds", "best_scores", "sizes") if complete else ():

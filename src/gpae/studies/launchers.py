@@ -138,18 +138,18 @@ class SubmititLauncher:
 
 
 class _Submitted:
-    """A job of a cluster."""
+    """A job of a cluster. Where it has several tasks, the first one writes, and says how it ended."""
 
     def __init__(self, job: Any):
-        self._job = job
+        self._job, self._first = job, job.task(0)
         self.memory: float | None = None
 
     def poll(self) -> int | None:
-        if not self._job.done():
+        if not self._first.done():
             return None
         # A job that was killed, or never started, has no result.
-        error = self._job.exception()
-        return int(self._job.result()) if error is None else 1
+        error = self._first.exception()
+        return int(self._first.result()) if error is None else 1
 
     def stop(self, number: int) -> None:
         self._job.cancel(check=False)

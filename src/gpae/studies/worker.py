@@ -10,10 +10,13 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpae.errors import UserError
 from gpae.runs.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from gpae.training.hosts import Place
 
 
 def write_job(file: Path, trainings: Sequence[Mapping[str, Any]], imports: Sequence[str]) -> None:
@@ -29,8 +32,13 @@ def write_job(file: Path, trainings: Sequence[Mapping[str, Any]], imports: Seque
     write_json(file, {"trainings": list(trainings), "imports": list(imports)})
 
 
-def work(file: Path) -> int:
-    """Trains what a job's file says; the exit code is that of `gpae train`."""
+def work(file: Path, place: Place | None = None) -> int:
+    """Trains what a job's file says; the exit code is that of `gpae train`.
+
+    Args:
+      file: of the job.
+      place: of this process, where several train it.
+    """
     try:
         job = read_json(file)
         import_user_code(job["imports"])
@@ -41,7 +49,7 @@ def work(file: Path) -> int:
 
         runs = [Path(training["run"]) for training in job["trainings"]]
         options = [
-            RunOptions(name=run.name, runs=run.parent, resume=training["resume"])
+            RunOptions(name=run.name, runs=run.parent, resume=training["resume"], place=place)
             for run, training in zip(runs, job["trainings"], strict=True)
         ]
         if len(runs) > 1:
@@ -109,11 +117,24 @@ def train_here(file: str, log: str, folder: str) -> int:
     with open(log, "a", encoding="utf-8") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
-    code = work(Path(file))
+    code = work(Path(file), _place())
     if code == 128 + signal.SIGUSR2:
         # The trainer has saved; now the cluster's own handler submits the job again (`ClusterJob.checkpoint`).
         signal.raise_signal(signal.SIGUSR2)
     return code
+
+
+def _place() -> Place | None:
+    """Where this process stands among the tasks of a cluster's job, which train together; None: it is the only one."""
+    import submitit
+
+    from gpae.training.hosts import Place, port
+
+    here = submitit.JobEnvironment()
+    if here.num_tasks == 1:
+        return None
+    head = here.hostnames[0] if here.num_nodes > 1 else "127.0.0.1"
+    return Place(f"{head}:{port(int(here.raw_job_id))}", here.num_tasks, here.global_rank)
 
 
 class ClusterJob:

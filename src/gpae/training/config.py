@@ -20,6 +20,7 @@ from gpae.networks import ShownContinuousPolicy
 from gpae.runs.directory import check_name
 from gpae.settings import Count, Size, between, check_ranges, flag, replaced, settings, settings_of, values_of
 from gpae.training import version_0_1
+from gpae.training.hosts import Place
 
 
 @settings
@@ -203,6 +204,8 @@ class RunOptions:
     """Replace the run of this name."""
     devices: int | None = None
     """Devices that train, which must divide the run's `groups`; None: as many as there are and do."""
+    place: Place | None = None
+    """Where this process stands among several that train this run; None: it is alone."""
     quiet: bool = False
     """Print nothing."""
     tensorboard: bool = False

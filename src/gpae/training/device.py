@@ -1,4 +1,4 @@
-"""The device that JAX computes on: said in one line where there is none."""
+"""The devices that JAX computes on: said in one line where there is none."""
 
 from __future__ import annotations
 
@@ -39,24 +39,61 @@ def require_device() -> None:
         raise UserError(said)
 
 
-def mesh(groups: int, devices: int | None = None) -> Mesh | None:
-    """The devices that share the groups of environments; None: one device trains alone.
+def usable() -> list[Any]:
+    """The devices that train unless another number is asked for: all accelerators, or one CPU of each process.
+
+    JAX's CPU computes with all cores; several of them exist only where somebody asked for them.
+    """
+    there: list[Any] = jax.devices()
+    if there[0].platform != "cpu":
+        return there
+    return [next(device for device in there if device.process_index == i) for i in range(jax.process_count())]
+
+
+def mesh(groups: int, devices: int | None = None, seeds: int = 1) -> Mesh | None:
+    """The devices that share seeds and groups of environments; None: one device trains alone.
+
+    Seeds are shared out first, since they send each other nothing.
 
     Args:
       groups: of environments.
-      devices: how many; None: the most that there are and that divide `groups`.
+      devices: how many; None: the most of the `usable` that can share evenly.
+      seeds: that are trained in one program.
 
     Raises:
-      UserError: there are not so many, or they do not divide `groups`.
+      UserError: there are not so many, or seeds and groups cannot be shared evenly among them.
     """
-    there: list[Any] = jax.devices()
+    if devices == 1:
+        return None
+    there = usable() if devices is None else jax.devices()
     if devices is None:
-        devices = max(n for n in range(1, len(there) + 1) if groups % n == 0)
+        devices = max((n for n in range(1, len(there) + 1) if _even(n) and _rows(n, groups, seeds)), default=len(there))
+        if devices == 1:
+            return None
     if not 1 <= devices <= len(there):
         raise UserError(f"--devices {devices}: JAX finds {len(there)} of kind {there[0].platform}")
-    if groups % devices:
+    if not _even(devices):
+        raise UserError(f"--devices {devices}: {jax.process_count()} hosts must have the same number of them each")
+    if not (rows := _rows(devices, groups, seeds)):
+        alone = "" if seeds == 1 else f" of {seeds} seeds"
         raise UserError(
-            f"--devices {devices}: devices share whole groups of environments, and this run has {groups};"
+            f"--devices {devices}: devices share whole groups of environments{alone}, and this run has {groups};"
             f" --groups {devices} would do for a new run"
         )
-    return None if devices == 1 else mesh_of(there[:devices])
+    return mesh_of(_of_every_process(there, devices), rows)
+
+
+def _even(devices: int) -> bool:
+    return devices % jax.process_count() == 0
+
+
+def _of_every_process(there: list[Any], devices: int) -> list[Any]:
+    """So many of these devices, as many of each process, those of a process beside each other."""
+    number = devices // jax.process_count()
+    return [d for i in range(jax.process_count()) for d in [d for d in there if d.process_index == i][:number]]
+
+
+def _rows(devices: int, groups: int, seeds: int) -> int:
+    """Into how many rows of devices seeds are shared out, as many as can be; 0: it cannot be done evenly."""
+    fit = (n for n in range(seeds, 0, -1) if seeds % n == 0 and devices % n == 0 and groups % (devices // n) == 0)
+    return next(fit, 0)

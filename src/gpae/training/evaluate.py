@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import Array
+from jax.sharding import NamedSharding
 
 from gpae.algorithms import Algorithm
 from gpae.envs.protocol import Environment
@@ -28,7 +29,9 @@ class Episodes:
     """The environment's states in the first episode, [limit + 1, ...]; rows after its length are empty."""
 
 
-def run_episodes(env: Environment, algorithm: Algorithm, params: Any, key: Array, greedy: Array) -> Episodes:
+def run_episodes(
+    env: Environment, algorithm: Algorithm, params: Any, key: Array, greedy: Array, spread: NamedSharding | None = None
+) -> Episodes:
     """Plays one episode in each environment, from its reset to its end.
 
     Args:
@@ -37,11 +40,17 @@ def run_episodes(env: Environment, algorithm: Algorithm, params: Any, key: Array
       params: the actor's.
       key: decides resets, the environments' chance and the sampled actions.
       greedy: [E] bool; take the most probable action, or draw one.
+      spread: of arrays [E, ...], over the devices that share the environments, evenly or not; None: one device. The
+        episodes are the same ones.
     """
+
+    def shared(tree: Any) -> Any:
+        return tree if spread is None else jax.lax.with_sharding_constraint(tree, spread)
+
     spec, num_envs = env.spec, greedy.shape[0]
     limit = spec.episode_limit
     reset_key, key = jax.random.split(key)
-    start = begin(env, reset_key, num_envs).state
+    start = shared(begin(env, reset_key, num_envs).state)
     first = jax.tree.map(lambda x: x[0], start)
     episodes = Episodes(
         returns=jnp.zeros(num_envs),
@@ -49,7 +58,7 @@ def run_episodes(env: Environment, algorithm: Algorithm, params: Any, key: Array
         won=jnp.zeros(num_envs, bool),
         states=jax.tree.map(lambda x: jnp.zeros((limit + 1, *x.shape), x.dtype).at[0].set(x), first),
     )
-    carry = algorithm.actor(spec).initial_carry(num_envs, spec.num_agents)
+    carry = shared(algorithm.actor(spec).initial_carry(num_envs, spec.num_agents))
     loop = (jnp.int32(0), start, carry, jnp.zeros(num_envs, bool), episodes)
 
     def unfinished(loop: Any) -> Array:
@@ -63,7 +72,7 @@ def run_episodes(env: Environment, algorithm: Algorithm, params: Any, key: Array
         carry, pi = algorithm.act(spec, params, carry, view, jnp.zeros(num_envs, bool))
         mode = pi.mode()
         actions = jnp.where(greedy.reshape(-1, *[1] * (mode.ndim - 1)), mode, pi.sample(policy_key))
-        state, outcome = jax.vmap(env.step)(jax.random.split(env_key, num_envs), state, actions)
+        state, outcome = shared(jax.vmap(env.step)(jax.random.split(env_key, num_envs), state, actions))
         episodes = Episodes(
             returns=episodes.returns + jnp.where(over, 0.0, outcome.reward),
             lengths=episodes.lengths + ~over,

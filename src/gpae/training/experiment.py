@@ -15,8 +15,9 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gpae.algorithms.base import Algorithm, Budget
-from gpae.algorithms.sharding import grouped, shardings
+from gpae.algorithms.sharding import AXIS, SEEDS, grouped, shardings, shared_out
 from gpae.settings import as_arrays
+from gpae.training import hosts
 from gpae.training.compilation import enable_compilation_cache
 from gpae.training.config import ExperimentConfig
 from gpae.training.device import mesh, require_device
@@ -49,7 +50,7 @@ class Experiment:
         self.algorithm.fits(self.spec)
         self.seeds = Seeds(config.seed, config.seeds)
         self._twin = twin
-        self.mesh = mesh(config.groups, devices)
+        self.mesh = mesh(config.groups, devices, config.seeds)
 
     @property
     def score_name(self) -> str:
@@ -67,12 +68,14 @@ class Experiment:
     @cached_property
     def traced(self) -> Algorithm:
         """The algorithm with its traced settings as arrays, the same for all seeds."""
-        return as_arrays(self.algorithm)
+        return self._everywhere(as_arrays(self.algorithm))
 
-    @property
+    @cached_property
     def budget(self) -> Budget:
         """How long the training is to be."""
-        return Budget(updates=self.config.num_updates, gradient_steps=jnp.float32(self.config.gradient_steps))
+        return Budget(
+            updates=self.config.num_updates, gradient_steps=self._everywhere(jnp.float32(self.config.gradient_steps))
+        )
 
     def init(self) -> Any:
         """The state before the first update."""
@@ -89,15 +92,22 @@ class Experiment:
     @cached_property
     def _shardings(self) -> Any:
         """Of the state; None where one device trains."""
-        return None if self.mesh is None else shardings(self.shapes, self.mesh, before=int(self.seeds.count > 1))
+        return None if self.mesh is None else shardings(self.shapes, self.mesh, self.seeds.count > 1)
 
     def spread(self, state: Any) -> Any:
         """A state, as it was begun or restored, where it belongs: shared out over the devices that train."""
-        return state if self.mesh is None else jax.device_put(state, self._shardings)
+        return state if self.mesh is None else hosts.put(state, self._shardings)
 
-    def on_one(self, params: Any) -> Any:
-        """Parameters as evaluations take them: on the first device alone."""
-        return params if self.mesh is None else jax.device_put(params, self.mesh.devices.flat[0])
+    def _everywhere(self, tree: Any) -> Any:
+        """What is the same for all, on all devices."""
+        return tree if self.mesh is None else hosts.put(tree, NamedSharding(self.mesh, PartitionSpec()))
+
+    def _of_seeds(self, tree: Any) -> Any:
+        """What each seed has one of, such as parameters and keys, on the devices of that seed."""
+        if self.mesh is None:
+            return tree
+        where = PartitionSpec(SEEDS) if self.seeds.count > 1 else PartitionSpec()
+        return hosts.put(tree, NamedSharding(self.mesh, where))
 
     @cached_property
     def shapes(self) -> Any:
@@ -106,17 +116,21 @@ class Experiment:
 
     def updates(self, state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, dict[str, Array]]:
         """What a call runs for all seeds: k = `updates_per_call` updates; the state, and metrics [k, ...]."""
-        update = grouped(self.env, self.config.groups, self.mesh)
+        devices = 1 if self.mesh is None else self.mesh.shape[AXIS]
+        update = grouped(self.env, self.config.groups, devices)
 
         def of_a_seed(state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, dict[str, Array]]:
             return jax.lax.scan(
-                lambda state, _: update(algorithm, state, budget),
+                lambda state, _: update(state, algorithm, budget),
                 state,
                 length=self.config.evaluation.updates_per_call,
             )
 
+        call = self.seeds.over(of_a_seed, (0, None, None))
+        if self.mesh is not None:
+            call = shared_out(call, self.mesh, self.seeds.count > 1)
         with self._precision():
-            return self.seeds.over(of_a_seed, (0, None, None))(state, algorithm, budget)
+            return call(state, algorithm, budget)
 
     def _precision(self) -> AbstractContextManager[Any]:
         """While it is entered, products are traced with the precision that was asked for."""
@@ -149,13 +163,20 @@ class Experiment:
             return self._twin._episodes
         half = self.config.evaluation.evaluation_episodes
         greedy = jnp.arange(2 * half) < half
+        where: dict[str, Any] = {}
+        spread = None
+        if self.mesh is not None:
+            spread = NamedSharding(self.mesh, PartitionSpec(AXIS))
+            where["out_shardings"] = NamedSharding(self.mesh, PartitionSpec())
 
-        def play(params: Any, key: Array) -> Episodes:
+        def played(params: Any, key: Array) -> Episodes:
             with self._precision():
-                return run_episodes(self.env, self.algorithm, params, key, greedy)
+                return run_episodes(self.env, self.algorithm, params, key, greedy, spread)
 
-        program = jax.jit(self.seeds.over(play))
-        return program.lower(self.shapes.params.actor, self.seeds.keys(1)).compile()
+        params, keys = self.shapes.params.actor, self.seeds.keys(1)
+        if self.mesh is not None:
+            where["in_shardings"] = (self._shardings.params.actor, self._of_seeds(keys).sharding)
+        return jax.jit(self.seeds.over(played, spread_over=SEEDS), **where).lower(params, keys).compile()
 
     @property
     def evaluation_compiled(self) -> bool:
@@ -175,11 +196,11 @@ class Experiment:
         """
         half = self.config.evaluation.evaluation_episodes
         episodes = episodes or half
-        actor = self.on_one(actor)
+        actor = self._of_seeds(actor)
         keys, fold = self.seeds.keys(purpose, number), self.seeds.over(jax.random.fold_in, (0, None))
         parts = []
         for i in range(math.ceil(episodes / half)):
-            played = self._episodes(actor, fold(keys, i))
+            played = self._episodes(actor, self._of_seeds(fold(keys, i)))
             parts.append(jax.device_get(replace(played, states=None)))
         found = []
         for place, _ in enumerate(self.seeds):
@@ -197,4 +218,5 @@ class Experiment:
 
     def episode(self, actor: Any, number: int = 0) -> Episodes:
         """One greedy episode of the first seed with its states, and the others that are played beside it."""
-        return jax.device_get(self.seeds.of(self._episodes(self.on_one(actor), self.seeds.keys(4, number))))
+        actor, keys = self._of_seeds((actor, self.seeds.keys(4, number)))
+        return jax.device_get(self.seeds.of(self._episodes(actor, keys)))

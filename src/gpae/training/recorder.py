@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gpae.runs.directory import RunDirectory
+from gpae.runs.elsewhere import Elsewhere
 from gpae.training.config import RunOptions, as_dict
 from gpae.training.experiment import Experiment
 from gpae.training.progress import Progress
@@ -102,7 +103,7 @@ class Recorder:
     def __init__(
         self,
         experiment: Experiment,
-        directory: RunDirectory,
+        directory: RunDirectory | Elsewhere,
         options: RunOptions,
         callbacks: Sequence[Callback],
         *,
@@ -214,12 +215,14 @@ class Recorder:
         for callback in self.callbacks:
             callback.interrupted(self.directory.path)
 
-    def finished(self, params: Any, absolute: Sequence[Mapping[str, Sequence[float]]], seconds: float) -> None:
-        """Has everything drawn, then writes the evaluation of the best parameters: now the run counts as finished."""
+    def finished(
+        self, experiment: Experiment, params: Any, absolute: Sequence[Mapping[str, Sequence[float]]], seconds: float
+    ) -> None:
+        """Has everything drawn by `experiment`, then writes the evaluation of the best parameters: now the run counts as finished."""
         path, files = self.directory.path, list[str]()
         with self.progress.phase("drawing", once=False):
             for callback in self.callbacks:
-                files += callback.trained(path, self.experiment, params)
+                files += callback.trained(path, experiment, params)
         see = f", see {' and '.join(files)}" if files else ""
         self._absolute(absolute)
         for callback in self.callbacks:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 
@@ -25,9 +26,11 @@ class Seeds:
     def __iter__(self) -> Iterator[int]:
         return iter(range(self.start, self.start + self.count))
 
-    def over(self, function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
-        """`function` of one seed, for all of them."""
-        return function if self.count == 1 else jax.vmap(function, in_axes)
+    def over(
+        self, function: Callable[..., Any], in_axes: Any = 0, *, spread_over: str | None = None
+    ) -> Callable[..., Any]:
+        """`function` of one seed, for all of them; what it lays over devices is laid over that axis of theirs too."""
+        return function if self.count == 1 else jax.vmap(function, in_axes, spmd_axis_name=spread_over)
 
     def one_by_one(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """`function` of one seed, for one after the other in a program."""
@@ -48,7 +51,7 @@ class Seeds:
 
     def choose(self, flags: list[bool], new: Any, old: Any) -> Any:
         """`new` for the seeds whose flag is set, `old` for the others."""
-        where = jnp.asarray(flags)
+        where = np.asarray(flags)
 
         def of_leaf(new: Array, old: Array) -> Array:
             return jnp.where(where[0] if self.count == 1 else where.reshape(-1, *(1,) * (new.ndim - 1)), new, old)

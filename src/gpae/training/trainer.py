@@ -6,7 +6,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from gpae.envs.check import check
 from gpae.errors import UserError
 from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import CONFIG, RunDirectory, is_run, read_config
+from gpae.runs.elsewhere import Elsewhere
 from gpae.runs.evaluations import of_algorithm, read_evaluations
 from gpae.runs.files import write_json
 from gpae.runs.metrics import read_metrics
-from gpae.training import version_0_1
+from gpae.training import hosts, version_0_1
 from gpae.training.config import ExperimentConfig, RunOptions, as_dict, from_dict
 from gpae.training.experiment import Experiment
 from gpae.training.policy import Policy, described, load_policy
@@ -48,6 +49,10 @@ class Interrupted(Stopped):
         """Remembers which signal it was, and where the run is."""
         super().__init__(f"stopped by {signal.Signals(signal_number).name}; continue with gpae train --resume {path}")
         self.exit_code = 128 + signal_number
+
+
+class HostLost(Stopped):
+    """Another process of this training has ended, and this one cannot go on alone."""
 
 
 class Diverged(Stopped):
@@ -94,6 +99,7 @@ def train(config: ExperimentConfig, options: RunOptions | None = None, *, callba
 
     Raises:
       UserError: something about the request is wrong; nothing has been changed.
+      HostLost: another process of this training has ended.
       Diverged: a loss or a parameter became infinite or NaN.
       Interrupted: by SIGINT, SIGTERM or SIGUSR2, after saving.
     """
@@ -118,18 +124,23 @@ def train_together(
     Raises:
       UserError, Diverged, Interrupted: as `train`, when the others have ended too.
     """
+    if options[0].place is not None:
+        options[0].place.join()
     together = Together(configs, options[0].devices if len(configs) == 1 else 1)
-    caught: list[int] = []
+    if hosts.several() and together.experiments[0].mesh is None:
+        raise UserError("several hosts share one training, and not --devices 1 or several trainings in one program")
+    asked: Callable[[], list[int]] = list
     with contextlib.ExitStack() as stack:
         trainings: list[_Training] = []
         for place, (experiment, option) in enumerate(zip(together.experiments, options, strict=True)):
             option = option if place == 0 else replace(option, quiet=True)
-            training = _Training(experiment, option, callbacks, together.compile_update, lambda: list(caught))
+            training = _Training(experiment, option, callbacks, together.compile_update, lambda: asked())
             trainings.append(stack.enter_context(training))
         for training in trainings:
             training.begin()
         stopped: list[Stopped] = []
-        with signals(*_STOP) as caught:
+        with signals(*_STOP) as caught, _lost(trainings[0]):
+            asked = hosts.Signals(caught)
             while busy := {i: t for i, t in enumerate(trainings) if t.state is not None}:
                 # A kill between two that were saving leaves one behind: it catches up first.
                 least = min(training.begun for training in busy.values())
@@ -142,8 +153,9 @@ def train_together(
         # Everything is saved by now: from here on a signal simply ends the program.
         interrupted = [stop for stop in stopped if isinstance(stop, Interrupted)]
         if not interrupted:
-            for training in trainings:
-                training.finish()
+            with _lost(trainings[0]):
+                for training in trainings:
+                    training.finish()
         if stopped:
             raise (interrupted or stopped)[0]
     return [Run(option.path(config)) for option, config in zip(options, configs, strict=True)]
@@ -165,6 +177,19 @@ def check_resumable(path: Path, config: ExperimentConfig) -> None:
         )
 
 
+@contextlib.contextmanager
+def _lost(training: _Training) -> Iterator[None]:
+    """What JAX raises where another process has gone is said in one line."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not hosts.several():
+            raise
+        words = str(error).splitlines()[0][:200]
+        path = training.options.path(training.config)
+        raise HostLost(f"another host has ended ({words}); start all again with --resume {path}") from error
+
+
 class _Training:
     """One training of a call: begun, told of each of its updates, finished."""
 
@@ -176,6 +201,8 @@ class _Training:
         compile_update: Callable[[], None],
         caught: Callable[[], list[int]],
     ):
+        if not hosts.first():
+            options, callbacks = replace(options, quiet=True, tensorboard=False, wandb=False), ()
         self.experiment, self.options, self.callbacks = experiment, options, callbacks
         self.compile_update, self.caught = compile_update, caught
         self.config = experiment.config
@@ -191,16 +218,11 @@ class _Training:
 
     def __enter__(self) -> _Training:
         """Makes the run directory, or opens the one that is resumed."""
-        path, config = self.options.path(self.config), self.config
         if self.options.resume and self.options.overwrite:
             raise UserError("--resume continues a run and --overwrite replaces it: choose one")
-        if self.options.resume:
-            check_resumable(path, config)
-            self.directory = RunDirectory.resume(path, as_dict(config), free=("total_steps",))
-        else:
-            if config.from_ is not None:  # before anything is made or replaced
-                self.trained_before = read_trained(config.from_, self.experiment)
-            self.directory = RunDirectory.create(path, as_dict(config), overwrite=self.options.overwrite)
+        if self.config.from_ is not None and not self.options.resume:  # before anything is made or replaced
+            self.trained_before = read_trained(self.config.from_, self.experiment)
+        self.directory = hosts.by_first(self._open, Elsewhere(self.options.path(self.config)))
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.directory)
             self.checkpoints = stack.enter_context(Checkpoints(self.directory.checkpoints))
@@ -209,6 +231,13 @@ class _Training:
 
     def __exit__(self, *what: Any) -> None:
         self._stack.__exit__(*what)
+
+    def _open(self) -> RunDirectory | Elsewhere:
+        path, config = self.options.path(self.config), self.config
+        if not self.options.resume:
+            return RunDirectory.create(path, as_dict(config), overwrite=self.options.overwrite)
+        check_resumable(path, config)
+        return RunDirectory.resume(path, as_dict(config), free=("total_steps",))
 
     @property
     def steps(self) -> int:
@@ -294,7 +323,10 @@ class _Training:
             with self.recorder.progress.phase("evaluating the best parameters", once=False):
                 episodes = 10 * self.config.evaluation.evaluation_episodes
                 absolute = self.experiment.evaluate(best.actor, purpose=2, episodes=episodes)
-            self.recorder.finished(state.params, absolute, self.seconds)
+            params, experiment = hosts.whole(state.params), self.experiment
+            if hosts.several() and hosts.first():
+                experiment = Experiment(self.config)  # it draws alone
+            hosts.by_first(lambda: self.recorder.finished(experiment, params, absolute, self.seconds), None)
 
     def _begin(self) -> tuple[Any, Any]:
         """State and best parameters of the checkpoint that is resumed, or nothing."""
@@ -308,12 +340,17 @@ class _Training:
             self.began -= info["seconds"]
             state = self.experiment.spread(items["state"])
             # Best parameters lie where the state's do, so that either can be chosen.
-            best = jax.tree.map(lambda x, y: jax.device_put(x, y.sharding), items["best"], state.params)
+            best = hosts.put(items["best"], jax.tree.map(lambda x: x.sharding, state.params))
+        hosts.by_first(lambda: self._rewind(lines), None)
+        return state, best
+
+    def _rewind(self, lines: int | None) -> None:
+        """Forgets what was written after the checkpoint, of which metrics.jsonl had so many lines."""
+        assert isinstance(self.directory, RunDirectory)
         self.directory.rewind(update=self.done, env_steps=self.steps, lines=lines)
         if self.options.resume:
             # `total_steps` may have grown. Not before: where the checkpoint does not fit, the run stays as it was.
             write_json(self.directory.path / CONFIG, as_dict(self.config))
-        return state, best
 
     def _plan(self) -> tuple[set[int], set[int]]:
         """The updates after which to evaluate and to save; all are ends of calls, the last update is in both."""
