@@ -159,6 +159,10 @@ class Algorithm(ABC):
     def update(self, env: Environment, state: Any, budget: Budget) -> tuple[Any, Metrics]:
         """Collects experience and learns from it: the next state, and what was measured, each [] float32."""
 
+    @abstractmethod
+    def acting(self, spec: EnvSpec, state: Any, budget: Budget) -> tuple[Any, Any]:
+        """The policy that collects the next update's experience (`rollout.Policy`), and its carry before it."""
+
     def act(self, spec: EnvSpec, params: Any, carry: Any, view: View, is_first: Array) -> tuple[Any, Distribution]:
         """One row of the policy: the carry after it, and what it would do in each of [E, N]."""
         return act(self.actor(spec), params, carry, view, is_first)

@@ -32,7 +32,7 @@ class Together:
 
     def compile_update(self) -> None:
         """Compiles the update of all of them, which its first call does otherwise."""
-        if len(self.experiments) == 1:
+        if len(self.experiments) == 1 or self.experiments[0].host is not None:
             self.experiments[0].compile_update()
         elif self._program is None:
             states = [experiment.shapes for experiment in self.experiments]
@@ -40,9 +40,8 @@ class Together:
 
     def update(self, states: dict[int, Any]) -> dict[int, tuple[Any, dict[str, Any]]]:
         """States by the experiments' places -> states and metrics, as `Experiment.update`. The states are donated."""
-        if len(states) == 1:
-            ((place, state),) = states.items()
-            return {place: self.experiments[place].update(state)}
+        if len(states) == 1 or self.experiments[0].host is not None:
+            return {place: self.experiments[place].update(state) for place, state in states.items()}
         algorithms = [self.experiments[place].traced for place in states]
         self.compile_update()
         # Where one has diverged the others go on, in a program for fewer.
