@@ -36,7 +36,8 @@ class Levers(ParallelEnv):
         seen = {agent: Box(0, 1, (n,), np.float32) for agent, n in levers.items()}
         self.observation_spaces = seen
         if masks == "observation":
-            self.observation_spaces = {a: Dict({"see": seen[a], "action_mask": Box(0, 1, (levers[a],))}) for a in seen}
+            legal = {a: Box(0, 1, (n,), np.int8) for a, n in levers.items()}
+            self.observation_spaces = {a: Dict({"see": seen[a], "action_mask": legal[a]}) for a in seen}
         if fault == "space":
             self.observation_spaces[self.possible_agents[0]] = Text(5)
         self.action_spaces = {agent: Discrete(n, start=3 if agent == "robot_1" else 0) for agent, n in levers.items()}
@@ -102,7 +103,7 @@ class Levers(ParallelEnv):
         self.lit = {agent: int(self.random.integers(self.levers[agent])) for agent in self.agents}
         seen = {agent: np.eye(self.levers[agent], dtype=np.float32)[self.lit[agent]] for agent in self.agents}
         # The lever that is lit, and the first one.
-        masks = {agent: np.maximum(seen[agent], np.eye(self.levers[agent])[0]) for agent in self.agents}
+        masks = {agent: np.maximum(seen[agent], np.eye(self.levers[agent])[0]).astype(np.int8) for agent in self.agents}
         if self.masks == "observation":
             seen = {agent: {"see": seen[agent], "action_mask": masks[agent]} for agent in self.agents}
         infos = {agent: {"action_mask": masks[agent]} if self.masks == "infos" else {} for agent in self.agents}

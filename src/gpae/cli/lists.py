@@ -63,6 +63,7 @@ class CheckEnvironment(Command):
         in_range("--seed", self.seed, 0)
         from gpae import envs
         from gpae.cli.show import patience
+        from gpae.envs.on_host import OnHost, remarks_on
         from gpae.training.compilation import enable_compilation_cache
         from gpae.training.device import require_device
         from gpae.training.environment import environment_options
@@ -70,8 +71,13 @@ class CheckEnvironment(Command):
         require_device()
         enable_compilation_cache()
         env = envs.make(self.name, **environment_options(self.name, self.env_options))
+        remarks = []
         with patience(f"playing {self.steps} steps, twice"):
             envs.check(env, steps=self.steps, seed=self.seed)
+            if isinstance(env, OnHost):
+                remarks = remarks_on(env, steps=self.steps, seed=self.seed)
+        for remark in remarks:
+            print(remark)
         spec = env.spec
         actions = f"actions of {spec.actions.size} numbers" if spec.continuous else f"{spec.actions.size} actions"
         print(

@@ -1,4 +1,4 @@
-"""PettingZoo's parallel environments by name: "pettingzoo:package.module:function".
+"""Environments by names like "pettingzoo:package.module:function", and Gymnasium's teams: "gymnasium:module:Team-v0".
 
 PettingZoo is an extra, and imported when one of them is made.
 """
@@ -14,8 +14,9 @@ from gpae.envs.on_host import OnHost
 from gpae.envs.places import imported
 from gpae.errors import UserError, unknown_name
 from gpae.host.pettingzoo import FromPettingZoo, TeamReward
+from gpae.host.pettingzoo_api import api_remarks
 
-PREFIX = "pettingzoo:"
+PETTINGZOO, GYMNASIUM = "pettingzoo:", "gymnasium:"
 _INSTALL = "it comes with `pip install -e '.[pettingzoo]'`"
 
 
@@ -62,11 +63,17 @@ def pettingzoo_environment(
     )
     first = one()
     first.close()
-    return OnHost(name=name, make=one, sizes=first.sizes, processes=worker_processes)
+    return OnHost(
+        name=name,
+        make=one,
+        sizes=first.sizes,
+        processes=worker_processes,
+        rules=lambda steps: api_remarks(make, options, name=name, steps=steps),
+    )
 
 
 def factory(name: str) -> Callable[..., OnHost]:
-    """What makes the environment "pettingzoo:package.module:function"; its signature has the function's options too.
+    """What makes the environment of such a name; its signature has the function's options too.
 
     Only a class of ParallelEnv is called, or a function of a module that has imported it, so that the name in a run
     directory from elsewhere cannot make gpae call what has nothing to do with environments.
@@ -75,7 +82,9 @@ def factory(name: str) -> Callable[..., OnHost]:
       UserError: PettingZoo or the module is missing, or it is no such function.
     """
     _require_pettingzoo(name)
-    module_name, colon, attribute = name.removeprefix(PREFIX).partition(":")
+    if name.startswith(GYMNASIUM):
+        return functools.partial(_gymnasium_team, name)
+    module_name, colon, attribute = name.removeprefix(PETTINGZOO).partition(":")
     if not (colon and attribute.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
         raise UserError(f"environment {name!r}: it is pettingzoo:package.module:function")
     module = imported(module_name, f"environment {name!r}")
@@ -93,13 +102,20 @@ def factory(name: str) -> Callable[..., OnHost]:
     return whole
 
 
-def _of_pettingzoo(make: Any) -> bool:
-    from pettingzoo import ParallelEnv
+def _gymnasium_team(name: str, **options: Any) -> OnHost:
+    from gpae.host.gymnasium_team import GymnasiumTeam
 
+    return pettingzoo_environment(functools.partial(GymnasiumTeam, name.removeprefix(GYMNASIUM)), name=name, **options)
+
+
+def _of_pettingzoo(make: Any) -> bool:
+    from pettingzoo import AECEnv, ParallelEnv
+
+    kinds = (ParallelEnv, AECEnv)  # that agents may not take turns, the adapter says better
     if isinstance(make, type):
-        return issubclass(make, ParallelEnv)
+        return issubclass(make, kinds)
     known = getattr(inspect.unwrap(make), "__globals__", {}) if callable(make) else {}
-    return any(isinstance(value, type) and issubclass(value, ParallelEnv) for value in known.values())
+    return any(isinstance(value, type) and issubclass(value, kinds) for value in known.values())
 
 
 def _signature(make: Callable[..., Any]) -> inspect.Signature:

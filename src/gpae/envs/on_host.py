@@ -32,6 +32,8 @@ class OnHost:
     """Worker processes; 0: none but the learner's own; None: one per core."""
     timeout_is_termination: bool = False
     """Whether a truncation counts as the episode's own end."""
+    rules: Callable[[int], list[str]] = lambda steps: []
+    """Plays so many steps by the rules of the library it comes from: remarks; a UserError where it breaks one."""
 
     @property
     def spec(self) -> EnvSpec:
@@ -89,12 +91,30 @@ def check_on_host(env: OnHost, *, steps: int = 2, seed: int = 0) -> None:
     Raises:
       UserError: something is not as declared.
     """
-    random = np.random.default_rng(seed)
+    _play(env, steps, seed)
+
+
+def remarks_on(env: OnHost, *, steps: int, seed: int) -> list[str]:
+    """Plays twice, and by the rules of the library that the environment comes from: what is worth knowing.
+
+    Raises:
+      UserError: something is not as declared, or a rule is broken.
+    """
+    same = all(np.array_equal(x, y) for x, y in zip(_play(env, steps, seed), _play(env, steps, seed), strict=True))
+    found = [] if same else ["two plays with one seed differ: what is learnt there cannot be repeated"]
+    return found + env.rules(steps)
+
+
+def _play(env: OnHost, steps: int, seed: int) -> list[np.ndarray]:
+    """Everything that was seen in `steps` rows."""
+    random, found = np.random.default_rng(seed), []
     with replace(env, processes=0).pool(1, automatic=True) as pool:
         pool.begin([(seed,)])
         for _ in range(steps):
             pool.view.actions[0] = _any_actions(env.sizes, pool.view.action_mask[0], random)
             pool.row()
+            found += [x.copy() for x in vars(pool.view).values()]
+    return found
 
 
 def _any_actions(sizes: Sizes, mask: np.ndarray, random: np.random.Generator) -> np.ndarray:

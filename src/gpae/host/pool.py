@@ -170,6 +170,9 @@ def _pickled(make: Callable[[], Instance]) -> bytes:
     """`make`, by name where a worker can import its module, and by value where it cannot."""
     import cloudpickle
 
+    for name, module in list(sys.modules.items()):
+        if name.startswith("gpae_user_"):  # a file of `--import`, which has this name here alone
+            cloudpickle.register_pickle_by_value(module)
     try:
         return cloudpickle.dumps(make)
     except Exception as error:  # whatever refuses to be pickled
