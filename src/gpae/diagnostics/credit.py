@@ -14,6 +14,7 @@ from gpae.algorithms.base import Algorithm
 from gpae.algorithms.batch import PerNetwork
 from gpae.algorithms.replay import Segment
 from gpae.algorithms.rollout import Last, record
+from gpae.envs.on_host import refuse_on_host
 from gpae.envs.protocol import Environment
 from gpae.envs.vector import unexecuted
 from gpae.errors import UserError
@@ -58,7 +59,11 @@ def credited_episode(env: Environment, algorithm: ActorCritic, params: PerNetwor
       algorithm: whose policy, critic and estimator.
       params: of actor and critic.
       key: another one plays another episode.
+
+    Raises:
+      UserError: the environment is not in JAX.
     """
+    refuse_on_host(env, "the credit of an episode")
     spec = env.spec
     limit = spec.episode_limit
 

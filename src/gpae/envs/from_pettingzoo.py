@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from gpae.envs.on_host import OnHost
 from gpae.envs.places import imported
@@ -50,8 +50,10 @@ def pettingzoo_environment(
         ("max_agents", max_agents, 1),
         ("worker_processes", worker_processes, 0),
     ):
-        if value is not None and value < least:
-            raise UserError(f"{name}: {option} must be at least {least}, not {value}")
+        if value is not None and not (type(value) is int and value >= least):
+            raise UserError(f"{name}: {option} must be a whole number of at least {least}, not {value!r}")
+    if team_reward not in get_args(TeamReward):
+        raise UserError(f"{name}: team_reward must be {' or '.join(get_args(TeamReward))}, not {team_reward!r}")
     one = functools.partial(
         FromPettingZoo,
         make,
