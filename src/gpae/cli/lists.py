@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import tyro
 
@@ -50,7 +49,7 @@ class CheckEnvironment(Command):
 
     name: tyro.conf.Positional[str]
     """Its name, as `gpae train --env` takes it."""
-    env_options: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    env_options: tuple[str, ...] = ()
     """Options of the environment, name=value."""
     steps: int = 200
     """Steps to play with random legal actions."""
