@@ -3,6 +3,8 @@
 import functools
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -77,17 +79,32 @@ def test_a_worker_that_is_killed_is_named():
             played(here)
 
 
-def test_workers_outlive_signals_and_not_their_parent():
+def test_workers_outlive_signals_and_not_their_pool():
     here = pool()
     for pid in here.pids:
         os.kill(pid, signal.SIGINT)
     played(here)
     pids = here.pids
     del here
+    assert gone(pids)
+
+
+def test_workers_do_not_outlive_a_parent_that_is_killed():
+    code = "from host.test_pool import pool; import time; here = pool(); print(*here.pids, flush=True); time.sleep(100)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as parent:
+        pids = list(map(int, parent.stdout.readline().split()))
+        assert len(pids) == 2
+        assert all(map(alive, pids))
+        parent.kill()
+    assert gone(pids)
+
+
+def gone(pids):
     until = time.monotonic() + 10
-    while any(alive(pid) for pid in pids) and time.monotonic() < until:
+    while any(map(alive, pids)) and time.monotonic() < until:
         time.sleep(0.05)
-    assert not any(alive(pid) for pid in pids)
+    return not any(map(alive, pids))
 
 
 def alive(pid):
