@@ -1,6 +1,6 @@
 """Short trainings in environments that the host plays: their curves, and how fast both halves of an update are.
 
-PettingZoo's simple_spread (mpe2), level-based foraging (lbforaging), the multi-robot warehouse (rware, at its smallest),
+PettingZoo's simple_spread (mpe2), level-based foraging (lbforaging), the multi-robot warehouse (rware, a small one),
 and the warehouse of docs/examples. The extra `pettingzoo-examples` installs them.
 
     python benchmarks/host_environments.py --out results/host_environments.json
