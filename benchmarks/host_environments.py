@@ -1,6 +1,6 @@
 """Short trainings in environments that the host plays: their curves, and how fast both halves of an update are.
 
-PettingZoo's simple_spread (mpe2), level-based foraging (lbforaging), the multi-robot warehouse (rware, a small one),
+PettingZoo's simple_spread (mpe2), level-based foraging (lbforaging), the multi-robot warehouse (rware, 3 x 3 places),
 and the warehouse of docs/examples. The extra `pettingzoo-examples` installs them.
 
     python benchmarks/host_environments.py --out results/host_environments.json
@@ -28,7 +28,7 @@ TASKS = {
     "mpe2": ("pettingzoo:mpe2.simple_spread_v3:parallel_env", ("continuous_actions=false",), 60_000),
     "rware": (
         "gymnasium:rware:rware-tiny-2ag-easy-v2",
-        ("shelf_columns=1", "column_height=2", "request_queue_size=2", "max_steps=100"),
+        ("layout=x.x\n...\nxgx", "request_queue_size=2", "max_steps=100"),
         100_000,
     ),
 }

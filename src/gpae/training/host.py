@@ -20,7 +20,7 @@ from jax import Array
 
 from gpae.algorithms import replay
 from gpae.algorithms.base import Algorithm, Budget
-from gpae.algorithms.rollout import Played
+from gpae.algorithms.rollout import Last, Played, Policy
 from gpae.envs.on_host import OnHost
 from gpae.envs.vector import VectorState
 from gpae.host.pool import Pool
@@ -234,6 +234,33 @@ class Host:
         """Numbers for every environment, those of a seed from its key."""
         words = np.asarray(jax.random.key_data(keys)).reshape(self.seeds.count, -1)
         return [(*map(int, of_seed), place) for of_seed in words for place in range(num_envs)]
+
+
+def one_episode(env: OnHost, policy: Policy, carry: Any, key: Array) -> tuple[Trajectory, Last]:
+    """An episode in one environment, [L + 1, 1, ...]: L steps, and the row that shows how it ended; then what follows.
+
+    Args:
+      env: where.
+      policy: acts.
+      carry: the policy's at the beginning, [1, ...].
+      key: another one plays another episode.
+    """
+    act, rows = jax.jit(policy), list[Trajectory]()
+    with replace(env, processes=0).pool(1, automatic=False) as pool:
+        seen = pool.view
+        pool.begin([tuple(map(int, np.asarray(jax.random.key_data(key))))])
+        ended = False
+        while not ended:
+            ended = bool(seen.over[0])
+            view: Any = View(seen.observations, seen.state, seen.action_mask, seen.alive)
+            view, is_first, over = jax.tree.map(np.copy, (view, seen.is_first, seen.over))
+            carry, *acted = act(carry, view, is_first, jax.random.fold_in(key, len(rows)))
+            acted = jax.device_get(acted)
+            seen.actions[:] = acted[0]
+            pool.row()
+            brought = [x.copy() for x in (seen.rewards, seen.terminated, seen.truncated)]
+            rows.append(_trajectory(view, acted, is_first, ~over, brought, np.zeros_like(over)))
+    return jax.tree.map(lambda *xs: np.stack(xs), *rows), Last(view, jnp.zeros(1, bool))
 
 
 def _trajectory(view: View, acted: Any, is_first: Any, valid: Any, brought: Any, won: Any) -> Trajectory:
