@@ -12,6 +12,7 @@ pytest.importorskip("pettingzoo")
 import gpae
 from gpae import envs
 from gpae.cli import main
+from gpae.envs.on_host import remarks_on
 from gpae.errors import UserError
 from gpae.studies.worker import import_user_code
 from gpae.training.environment import environment_options
@@ -119,6 +120,22 @@ def test_a_missing_extra_is_one_line_with_what_installs_it(monkeypatch, capsys):
     code, words = said(["train", "--env", MAKE], capsys)
     assert code == 2
     assert f"{MAKE} needs pettingzoo; it comes with `pip install -e '.[pettingzoo]'`" in words
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "options"),
+    [
+        ("mpe2", "pettingzoo:mpe2.simple_spread_v3:parallel_env", {"continuous_actions": True}),
+        ("mpe2", "pettingzoo:mpe2.simple_speaker_listener_v4:parallel_env", {}),
+        ("lbforaging", "gymnasium:lbforaging:Foraging-5x5-2p-1f-v3", {}),
+        ("rware", "gymnasium:rware:rware-tiny-2ag-v2", {}),
+    ],
+)
+def test_environments_of_others_keep_their_promises(package, name, options):
+    pytest.importorskip(package)
+    env = envs.make(name, **options)
+    envs.check(env, steps=30)
+    assert remarks_on(env, steps=30, seed=1) == []
 
 
 def test_gymnasium_s_teams_are_played():

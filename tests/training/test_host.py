@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -115,6 +116,21 @@ def test_a_run_whose_environment_fails_is_saved_and_goes_on_when_it_is_mended(fa
     assert [line["update"] for line in run.metrics] == [1, 2, 3]
     assert main(["train", "--resume", str(run.path), "--quiet"]) == 0
     assert [line["update"] for line in run.metrics] == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_a_resumed_run_knows_of_before_ends_with_its_last_row():
+    """Environments begin anew, so that nothing follows the last row of the window."""
+    experiment = Experiment(config("gpae", "worker_processes=0", num_envs=6, window=3))
+    state = experiment.init()
+    known = jax.tree.map(jnp.ones_like, state.window.segments.trajectory)
+    window = replace(state.window, segments=replace(state.window.segments, trajectory=known))
+    found = experiment.host._begin(replace(state, window=window)).window.segments.trajectory
+    experiment.close()
+    ends = {"valid": [1, 1, 0], "rewards": [1, 1, 0], "terminated": [1, 1, 0], "truncated": [1, 1, 1]}
+    for name, rows in ends.items():
+        x = getattr(found, name)
+        assert bool((x[0] == 1).all()), name
+        np.testing.assert_array_equal(x[1, -3:, 0], np.array(rows, x.dtype), name)
 
 
 def test_a_signal_saves_and_leaves_no_process(tmp_path, monkeypatch):

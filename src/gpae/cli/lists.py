@@ -40,6 +40,7 @@ class Environments(Command):
         table(("of JaxMARL, but not here", "because"), list(MISFITS.items()))
         print('A SMAX scenario of your own: smax/custom:ALLIES_vs_ENEMIES, such as "smax/custom:3m2s_vs_4m1Z".')
         print("An environment of your own: package.module:Class, here or installed; see docs/environments.md.")
+        print("One that is not in JAX: pettingzoo:package.module:function, or gymnasium:module:Team-v0.")
         return 0
 
 

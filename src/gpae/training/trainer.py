@@ -283,7 +283,9 @@ class _Training:
         self._next(state, best)
 
     def failed(self, error: UserError) -> Stopped:
-        """Saves what was learnt before an environment failed."""
+        """Saves what was learnt before an environment failed; where nothing was, raises the error as it is."""
+        if not self.begun:
+            raise error
         state, self.state = self.state, None
         self._write(0)
         self._save(state, self.best)
