@@ -55,6 +55,35 @@ def test_examples_of_the_pages(page, tmp_path, monkeypatch):
     assert list((tmp_path / "runs").glob("*/curve.png"))
 
 
+def test_the_warehouse_of_pettingzoo_s_kind_is_short_and_keeps_its_promises(monkeypatch, capsys):
+    pytest.importorskip("pettingzoo")
+    folder = ROOT / "docs" / "examples"
+    assert len((folder / "warehouse_pettingzoo.py").read_text().splitlines()) < 60
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    name = "pettingzoo:warehouse_pettingzoo:Warehouse"
+    try:
+        assert gpae.cli.main(["check-env", name, "--env-options", "robots=3", "--steps", "60"]) == 0
+        assert capsys.readouterr().out.startswith(f"{name} keeps its promises over 60 steps: 3 agents, 5 actions")
+        env = gpae.envs.make(name, worker_processes=0)
+    finally:
+        sys.modules.pop("warehouse_pettingzoo", None)
+    random = np.random.default_rng(0)
+    with env.pool(8, automatic=True) as pool:
+        pool.begin([(place,) for place in range(8)])
+        rewards = 0.0
+        for _ in range(51):
+            legal = np.where(pool.view.action_mask, random.random(pool.view.action_mask.shape), -1.0)
+            pool.view.actions[:] = legal.argmax(-1)
+            pool.row()
+            rewards += pool.view.rewards.sum()
+            places = np.round(5 * pool.view.observations[..., :2]) @ [1, 5]
+            assert all(len(set(row)) == 4 for row in places.tolist())
+    assert rewards > 0
+    assert pool.view.is_first.all()
+
+
 def test_the_warehouse_is_short_and_keeps_its_promises(monkeypatch, capsys):
     """Robots never share a place, boxes come to the dock only, and `check-env` finds the class by its place."""
     folder = ROOT / "docs" / "examples"

@@ -509,6 +509,35 @@ PAIRS = (
     ("gpae (on-policy)", "dae (on-policy)"),
 )
 
+
+def host():
+    found = load("host_environments.json")
+    lines = [
+        "| environment | environment steps | sampled return, evaluation by evaluation | greedy | best, sampled |"
+        " collect, steps/s | learn, steps/s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in found["results"].values():
+        ours = ("worker_processes",)
+        options = " ".join(option for option in one["env_options"] if not option.startswith(ours))
+        returns = [", ".join(f"{x:.2f}" for x in one[kind]) for kind in ("sampled return", "greedy return")]
+        lines.append(
+            f"| `{one['env']}` {options} ({one['package']}) | {one['environment steps'][-1]:,} | {' | '.join(returns)} "
+            f"| {one['best parameters']['sampled_return']:.2f} "
+            f"| {one['collect_steps_per_second']:,} | {one['learn_steps_per_second']:,} |"
+        )
+    cpus, load_before = found["hardware"]["cpus"], found["hardware"]["load average before"][0]
+    return [
+        *lines,
+        "",
+        "`python benchmarks/host_environments.py --out results/host_environments.json`: gpae, preset `quickstart`,"
+        f" seed 0, 16 environments in one worker process, {cpus} CPU cores; the load average before"
+        f" was {load_before:.0f}, so the speeds are those of a busy machine. "
+        + made_with(found["versions"], "one run each")
+        + ".",
+    ]
+
+
 DOCUMENTS = {
     "README.md": {
         "printed": printed,
@@ -516,6 +545,7 @@ DOCUMENTS = {
     "docs/index.md": {"quickstart": quickstart},
     "docs/algorithms.md": {"algorithms": algorithms, "baselines": baselines},
     "docs/benchmarks.md": {"benchmarks": benchmarks, "gpu": gpu},
+    "docs/environments.md": {"host": host},
     "docs/results.md": {
         "quick": lambda: [*scores("quick", rates=("0.5", "0.8", "0.9")), *made_in("quick")],
         "quick-pairs": lambda: improvements("quick", PAIRS),

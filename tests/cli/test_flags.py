@@ -7,6 +7,7 @@ import pytest
 
 from gpae.algorithms import ALGORITHMS, MAPPO, algorithm
 from gpae.cli import main
+from gpae.cli.parse import gathered
 from gpae.cli.train import request
 from gpae.errors import UserError
 from gpae.settings import TRACED, Size, between, flag, settings, settings_of, values_of
@@ -188,3 +189,23 @@ def test_an_algorithm_of_ones_own_has_flags_help_and_a_line_in_config_json(own_a
         request(["--algorithm", "own", "--help"])
     text = capsys.readouterr().out
     assert all(words in text for words in ("--default", "The action to compare with.", "--patience", "Rows to wait."))
+
+
+@pytest.mark.parametrize(
+    ("given", "others", "options"),
+    [
+        ("--env-options a=1 b=2 --seed 3", "--seed 3", "a=1 b=2"),
+        ("--env-options a=1 --seed 3 --env_options=b=2", "--seed 3", "a=1 b=2"),
+        ("--env-options a=1 NAME", "NAME", "a=1"),
+        ("--env-options a", "", "a"),
+    ],
+)
+def test_options_of_the_environment_may_be_given_in_one_flag_or_in_several(given, others, options):
+    expected = [*others.split(), "--env-options", *options.split()]
+    assert gathered(given.split(), "--env-options") == expected
+
+
+def test_a_training_has_all_options_of_its_environment():
+    words = "--env probe/team --env-options length=3 --seed 4 --env-options=slope=0.5"
+    config, _, _ = request(words.split())
+    assert (config.env_options, config.seed) == (("length=3", "slope=0.5"), 4)

@@ -53,6 +53,33 @@ def test_an_episode_is_played_to_its_end_and_credited_by_the_estimator(env, leng
         np.testing.assert_allclose(episode.advantages, advantages, atol=1e-5)
 
 
+def test_an_episode_that_the_host_plays_is_credited_too(tmp_path):
+    pytest.importorskip("pettingzoo")
+    from gpae.diagnostics.pictures import credit
+    from gpae.training.experiment import Experiment
+    from reference.parallel_envs import NAME
+
+    options = ("length=4", "worker_processes=0", "ends=terminated", "agents=3")
+    experiment = Experiment(configure("gpae", **SETTINGS, env=NAME, env_options=options))
+    params = experiment.init().params
+    episode = credited_episode(experiment.env, experiment.algorithm, params, jax.random.key(3))
+    assert episode.alive.tolist() == [[True] * 3] * 4 + [[False] * 3]
+    assert set((episode.rewards * 3).round(4).tolist()) <= {0, 1, 2, 3}
+    values = np.asarray(episode.values, np.float64)
+    ends = np.arange(4) == 3
+    advantages, _ = reference.gpae(
+        *(episode.rewards, values, np.concatenate([values[1:], values[:1]]), ends, ~ends & ends, np.zeros_like(values)),
+        gamma=0.9, lambda_=0.95,
+    )  # fmt: skip
+    np.testing.assert_allclose(episode.advantages, advantages, atol=1e-5)
+    words, animation = credit(experiment, params, tmp_path / "credit.png")
+    assert words.startswith("return ")
+    assert animation is None
+    assert (tmp_path / "credit.png").exists()
+    with pytest.raises(UserError, match="needs an environment in JAX"):
+        critic_use(experiment.env, experiment.algorithm, params, jax.random.key(0))
+
+
 def test_shuffling_the_others_actions_hurts_a_critic_that_uses_them_by_as_much_as_it_should():
     """The probe `Team` under the uniform policy: the error is 1/24 with the others' actions and 5/24 without."""
     env = Team()

@@ -224,6 +224,10 @@ class ActorCritic(PPO):
 
         return policy
 
+    def acting(self, spec: EnvSpec, state: LearnerState, budget: Budget) -> tuple[Policy, Any]:
+        """See `Algorithm.acting`."""
+        return self.behaviour(spec, state.params.actor), state.carry.actor
+
     def prepare(
         self, spec: EnvSpec, state: LearnerState, newest: Segment, last: Last, key: Array
     ) -> tuple[LearnerState, UpdateData]:

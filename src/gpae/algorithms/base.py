@@ -180,6 +180,10 @@ class Algorithm(ABC):
         """The first state, `init`'s, with parameters that were trained before."""
         return replace(state, params=params)
 
+    @abstractmethod
+    def acting(self, spec: EnvSpec, state: Any, budget: Budget) -> tuple[Any, Any]:
+        """The policy that collects the next update's experience (`rollout.Policy`), and its carry before it."""
+
     def act(self, spec: EnvSpec, params: Any, carry: Any, view: View, is_first: Array) -> tuple[Any, Distribution]:
         """One row of the policy: the carry after it, and what it would do in each of [E, N]."""
         return act(self.actor(spec), params, carry, view, is_first)

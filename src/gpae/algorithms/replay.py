@@ -94,25 +94,34 @@ def sample(held: Buffer, key: Array, num_sequences: int) -> Segment:
       A segment of C sequences: the trajectory [T, C, ...], the carries [C, ...] that were carried when it was
       collected.
     """
-    capacity, rows, num_envs = held.segments.trajectory.valid.shape
+    capacity, _, num_envs = held.segments.trajectory.valid.shape
     place_key, env_key = jax.random.split(key)
     places = jax.random.randint(place_key, (num_sequences,), 0, jnp.minimum(held.added, capacity))
     envs = jax.random.randint(env_key, (num_sequences,), 0, num_envs)
     trajectory = jax.tree.map(lambda x: jnp.swapaxes(x[places, :, envs], 0, 1), held.segments.trajectory)
+    trajectory = closed(trajectory)
+    return Segment(
+        trajectory=trajectory,
+        actor_carry=jax.tree.map(lambda x: x[places, envs], held.segments.actor_carry),
+        critic_carry=jax.tree.map(lambda x: x[places, envs], held.segments.critic_carry),
+    )
+
+
+def closed(trajectory: Trajectory) -> Trajectory:
+    """A trajectory [T, C, ...] after which nothing is known: its last row only shows what follows the row before.
+
+    That row is marked invalid, and the row before it truncated unless it terminated.
+    """
+    rows = trajectory.valid.shape[0]
     last = (jnp.arange(rows) == rows - 1)[:, None]
     cut = (jnp.arange(rows) >= rows - 2)[:, None]
-    trajectory = replace(
+    return replace(
         trajectory,
         rewards=jnp.where(last, jnp.zeros_like(trajectory.rewards), trajectory.rewards),
         terminated=trajectory.terminated & ~last,
         truncated=trajectory.truncated | (cut & ~(trajectory.terminated & ~last)),
         won=trajectory.won & ~last,
         valid=trajectory.valid & ~last,
-    )
-    return Segment(
-        trajectory=trajectory,
-        actor_carry=jax.tree.map(lambda x: x[places, envs], held.segments.actor_carry),
-        critic_carry=jax.tree.map(lambda x: x[places, envs], held.segments.critic_carry),
     )
 
 

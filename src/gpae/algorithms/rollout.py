@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
@@ -11,7 +12,7 @@ from jax import Array
 
 from gpae.algorithms.groups import total
 from gpae.algorithms.losses import masked_mean
-from gpae.envs.protocol import Environment, Outcome
+from gpae.envs.protocol import Environment, EnvSpec, Outcome
 from gpae.envs.vector import VectorState, advance, observe
 from gpae.types import Trajectory, View
 
@@ -58,6 +59,23 @@ def record(
     )
 
 
+@dataclass(frozen=True)
+class Played:
+    """An environment that was played elsewhere, by the host: what a rollout in it brought, whoever asks for one."""
+
+    spec: EnvSpec
+    vector: VectorState
+    """After the last row; its state is what is seen there."""
+    carry: Any
+    """The policy's, after the last row."""
+    trajectory: Trajectory
+    """[T, E, ...]."""
+
+    def observe(self, state: View) -> View:
+        """What is seen is all there is of the state."""
+        return state
+
+
 def unroll(
     env: Environment, policy: Policy, vector: VectorState, carry: Any, key: Array, num_rows: int
 ) -> tuple[VectorState, Any, Trajectory]:
@@ -74,6 +92,8 @@ def unroll(
     Returns:
       The environments and the carry after the last row, and the trajectory [T, E, ...].
     """
+    if isinstance(env, Played):
+        return env.vector, env.carry, env.trajectory
 
     def row(before: tuple[VectorState, Any], key: Array) -> tuple[tuple[VectorState, Any], Trajectory]:
         vector, carry = before

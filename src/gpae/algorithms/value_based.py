@@ -188,6 +188,10 @@ class ValueBased(Algorithm):
 
         return policy
 
+    def acting(self, spec: EnvSpec, state: ValueState, budget: Budget) -> tuple[Policy, Any]:
+        """See `Algorithm.acting`."""
+        return self.behaviour(spec, state.params.actor, self.epsilon(state.updates, budget)), state.carry
+
     # -- the gradient ----------------------------------------------------------------------------------------------
 
     def values(self, spec: EnvSpec, params: Any, segment: Segment) -> Array:

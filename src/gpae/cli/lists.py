@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import tyro
 
@@ -41,6 +40,7 @@ class Environments(Command):
         table(("of JaxMARL, but not here", "because"), list(MISFITS.items()))
         print('A SMAX scenario of your own: smax/custom:ALLIES_vs_ENEMIES, such as "smax/custom:3m2s_vs_4m1Z".')
         print("An environment of your own: package.module:Class, here or installed; see docs/environments.md.")
+        print("One that is not in JAX: pettingzoo:package.module:function, or gymnasium:module:Team-v0.")
         return 0
 
 
@@ -50,7 +50,7 @@ class CheckEnvironment(Command):
 
     name: tyro.conf.Positional[str]
     """Its name, as `gpae train --env` takes it."""
-    env_options: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    env_options: tuple[str, ...] = ()
     """Options of the environment, name=value."""
     steps: int = 200
     """Steps to play with random legal actions."""
@@ -63,6 +63,7 @@ class CheckEnvironment(Command):
         in_range("--seed", self.seed, 0)
         from gpae import envs
         from gpae.cli.show import patience
+        from gpae.envs.on_host import OnHost, remarks_on
         from gpae.training.compilation import enable_compilation_cache
         from gpae.training.device import require_device
         from gpae.training.environment import environment_options
@@ -70,8 +71,13 @@ class CheckEnvironment(Command):
         require_device()
         enable_compilation_cache()
         env = envs.make(self.name, **environment_options(self.name, self.env_options))
+        remarks = []
         with patience(f"playing {self.steps} steps, twice"):
             envs.check(env, steps=self.steps, seed=self.seed)
+            if isinstance(env, OnHost):
+                remarks = remarks_on(env, steps=self.steps, seed=self.seed)
+        for remark in remarks:
+            print(remark)
         spec = env.spec
         actions = f"actions of {spec.actions.size} numbers" if spec.continuous else f"{spec.actions.size} actions"
         print(

@@ -31,10 +31,29 @@ def parse(kind: type[Flags], command: str, words: Sequence[str], default: Flags 
         kind,
         default=default,
         prog=f"gpae {command}",
-        args=list(words),
+        args=gathered(words, "--env-options"),
         config=(tyro.conf.OmitArgPrefixes,),
     )
     return flags
+
+
+def gathered(words: Sequence[str], flag: str) -> list[str]:
+    """`words` with everything that is given to `flag` in one place, at the end: of two flags neither is forgotten."""
+    others: list[str] = []
+    found: list[str] = []
+    first = more = False
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name.replace("_", "-") == flag:
+            first, more = not equals, True
+            found += [value] if equals else []
+        elif not word.startswith("-") and (first or (more and equals)):
+            found.append(word)
+            first = False
+        else:
+            others.append(word)
+            first = more = False
+    return [*others, flag, *found] if found else list(words)
 
 
 def in_range(flag: str, value: float, least: float, most: float = 2**32 - 1) -> None:

@@ -14,10 +14,13 @@ from gpae.algorithms.base import Algorithm
 from gpae.algorithms.batch import PerNetwork
 from gpae.algorithms.replay import Segment
 from gpae.algorithms.rollout import Last, record
+from gpae.envs.on_host import OnHost
 from gpae.envs.protocol import Environment
 from gpae.envs.vector import unexecuted
 from gpae.errors import UserError
 from gpae.settings import as_arrays
+from gpae.training.host import one_episode
+from gpae.types import Trajectory
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,13 @@ def credited_episode(env: Environment, algorithm: ActorCritic, params: PerNetwor
     spec = env.spec
     limit = spec.episode_limit
 
+    def estimate(algorithm: ActorCritic, params: PerNetwork, trajectory: Trajectory, last: Last, key: Array) -> Any:
+        carries = algorithm.actor(spec).initial_carry(1, spec.num_agents), algorithm.initial_critic_carry(spec, 1)
+        segment = Segment(trajectory, *carries)
+        evaluation = algorithm.reevaluate(spec, params, segment, last, key)
+        targets = algorithm.targets(algorithm.scaled(trajectory), evaluation)
+        return evaluation.critic.values, targets.advantages
+
     def play(algorithm: ActorCritic, params: PerNetwork, key: Array) -> Any:
         reset_key, play_key, action_key = jax.random.split(key, 3)
         actor_carry = algorithm.actor(spec).initial_carry(1, spec.num_agents)
@@ -81,14 +91,20 @@ def credited_episode(env: Environment, algorithm: ActorCritic, params: PerNetwor
 
         start = (jax.vmap(env.reset)(reset_key[None]), actor_carry, jnp.ones(1, bool), jnp.zeros(1, bool))
         (following, *_), (states, trajectory) = jax.lax.scan(row, start, jax.random.split(play_key, limit + 1))
-        critic_carry = algorithm.initial_critic_carry(spec, 1)
-        segment = Segment(trajectory=trajectory, actor_carry=actor_carry, critic_carry=critic_carry)
         last = Last(jax.vmap(env.observe)(following), jnp.zeros(1, bool))
-        evaluation = algorithm.reevaluate(spec, params, segment, last, action_key)
-        targets = algorithm.targets(algorithm.scaled(trajectory), evaluation)
-        return jax.tree.map(lambda x: x[:, 0], (states, trajectory, evaluation.critic.values, targets.advantages))
+        estimated = estimate(algorithm, params, trajectory, last, action_key)
+        return jax.tree.map(lambda x: x[:, 0], (states, trajectory, *estimated))
 
-    states, trajectory, values, advantages = jax.device_get(jax.jit(play)(as_arrays(algorithm), params, key))
+    def play_on_host(algorithm: ActorCritic, params: PerNetwork, key: Array) -> Any:
+        assert isinstance(env, OnHost)
+        play_key, action_key = jax.random.split(key)
+        carry = algorithm.actor(spec).initial_carry(1, spec.num_agents)
+        trajectory, last = one_episode(env, algorithm.behaviour(spec, params.actor), carry, play_key)
+        estimated = jax.jit(estimate)(algorithm, params, trajectory, last, action_key)
+        return jax.tree.map(lambda x: x[:, 0], (None, trajectory, *estimated))
+
+    whole = play_on_host if isinstance(env, OnHost) else jax.jit(play)
+    states, trajectory, values, advantages = jax.device_get(whole(as_arrays(algorithm), params, key))
     length = int(trajectory.valid.sum())
     return CreditedEpisode(
         advantages=advantages[:length],

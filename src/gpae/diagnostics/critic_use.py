@@ -14,6 +14,7 @@ from gpae.algorithms.batch import PerNetwork, critic_input
 from gpae.algorithms.per_agent import PerAgent
 from gpae.algorithms.replay import Segment, carries_before
 from gpae.algorithms.rollout import Last, unroll
+from gpae.envs.on_host import refuse_on_host
 from gpae.envs.protocol import Environment
 from gpae.envs.vector import begin
 from gpae.errors import UserError
@@ -44,10 +45,11 @@ def critic_use(
       the values, over the values' standard deviation.
 
     Raises:
-      UserError: the critic is not shown the joint action.
+      UserError: the critic is not shown the joint action, or the environment is not in JAX.
     """
     if not isinstance(algorithm, PerAgent) or algorithm.shown != "joint_action":
         raise UserError(f"{algorithm.name} has no value EQ of the others' actions: there is nothing to shuffle")
+    refuse_on_host(env, "what a critic makes of shuffled actions")
     spec = env.spec
 
     def measure(algorithm: PerAgent, params: PerNetwork, key: Array) -> dict[str, Array]:

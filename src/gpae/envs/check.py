@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from gpae.envs.on_host import OnHost, check_on_host
 from gpae.envs.protocol import Box, Environment, EnvSpec, Outcome
 from gpae.envs.vector import advance, begin, observe
 from gpae.errors import UserError
@@ -29,6 +30,9 @@ def check(env: Environment, *, steps: int = 2, seed: int = 0) -> None:
     Raises:
       UserError: something is not as declared; the message names the field, what was declared and what came.
     """
+    if isinstance(env, OnHost):
+        check_on_host(env, steps=steps, seed=seed)
+        return
     check_declared(env)
     check_played(env, steps=steps, seed=seed)
 

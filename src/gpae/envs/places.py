@@ -35,7 +35,7 @@ def class_at(place: str) -> type:
       UserError: there is no such module or class, importing the module fails, or the class is no environment.
     """
     module_name, _, attribute = place.partition(":")
-    module = _imported(module_name, f"environment {place!r}")
+    module = imported(module_name, f"environment {place!r}")
     if not hasattr(module, attribute):
         classes = [name for name, value in vars(module).items() if isinstance(value, type)]
         raise unknown_name(f"class of {module_name}", attribute, classes)
@@ -71,7 +71,12 @@ def announced(point: EntryPoint) -> Callable[..., Any]:
         ) from error
 
 
-def _imported(name: str, what: str) -> Any:
+def imported(name: str, what: str) -> Any:
+    """The module of this name, from an installed package or the working directory.
+
+    Raises:
+      UserError: there is none, or importing it fails; the message begins with `what`.
+    """
     importlib.invalidate_caches()
     # The program `gpae` does not look into the working directory, as `python -m gpae.cli` does.
     if not {"", os.getcwd()} & set(sys.path):

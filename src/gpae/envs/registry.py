@@ -83,6 +83,8 @@ def _factory(name: str) -> Factory:
             return functools.partial(_resolve(entry.factory), member)
     if name in installed():
         return announced(installed()[name])
+    if name.startswith(("pettingzoo:", "gymnasium:")):
+        return _resolve("gpae.envs.from_pettingzoo:factory")(name)
     if is_place(name):
         return class_at(name)
     raise unknown_name("environment", name, names())
@@ -106,7 +108,8 @@ def register(name: str, factory: Factory | str) -> None:
 def names() -> list[str]:
     """All names, those of installed packages included.
 
-    "smax/custom:3m2s_vs_4m1Z" and the like (see `smax.scenario`) and "package.module:Class" come on top of them.
+    "smax/custom:3m2s_vs_4m1Z" and the like (see `smax.scenario`), "package.module:Class",
+    "pettingzoo:package.module:function" and "gymnasium:module:Team-v0" come on top of them.
     """
     members = [f"{family}/{m}" for family, entry in _FAMILIES.items() for m in _resolve(entry.members)()]
     return list(dict.fromkeys([*members, *_ENVIRONMENTS, *installed()]))
@@ -131,7 +134,8 @@ def make(name: str, **options: Any) -> Environment:
 
     Args:
       name: one of `names()`, such as "smax/2s3z", or "smax/custom:ALLIES_vs_ENEMIES", such as "smax/custom:3m2s_vs_4m",
-        or "package.module:Class", which is imported from an installed package or the working directory.
+        or "package.module:Class", "pettingzoo:package.module:function" or "gymnasium:module:Team-v0", which are
+        imported from an installed package or the working directory.
       options: the keyword arguments of the environment's class, such as `max_steps` of `smax.SMAX`.
 
     Raises:

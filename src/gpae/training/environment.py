@@ -8,9 +8,11 @@ import math
 import types
 import typing
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from gpae import envs
+from gpae.envs.on_host import OnHost
 from gpae.envs.protocol import Environment, TimeoutIsTermination
 from gpae.envs.registry import parameters
 from gpae.errors import UserError, unknown_name
@@ -28,7 +30,9 @@ def make_environment(config: ExperimentConfig) -> Environment:
       UserError: an unknown environment, options that it does not take, or values that are not theirs.
     """
     env = envs.make(config.env, **environment_options(config.env, config.env_options))
-    return TimeoutIsTermination(env) if config.timeout_is_termination else env
+    if not config.timeout_is_termination:
+        return env
+    return replace(env, timeout_is_termination=True) if isinstance(env, OnHost) else TimeoutIsTermination(env)
 
 
 def environment_options(env: str, options: Sequence[str]) -> dict[str, Any]:

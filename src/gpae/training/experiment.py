@@ -16,6 +16,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from gpae.algorithms.base import Algorithm, Budget
 from gpae.algorithms.sharding import AXIS, SEEDS, grouped, shardings, shared_out
+from gpae.envs.on_host import OnHost
+from gpae.errors import UserError
 from gpae.settings import as_arrays
 from gpae.training import hosts
 from gpae.training.compilation import enable_compilation_cache
@@ -23,6 +25,7 @@ from gpae.training.config import ExperimentConfig
 from gpae.training.device import mesh, require_device
 from gpae.training.environment import make_environment
 from gpae.training.evaluate import Episodes, run_episodes
+from gpae.training.host import Host
 from gpae.training.seeds import Seeds
 
 
@@ -50,7 +53,8 @@ class Experiment:
         self.algorithm.fits(self.spec)
         self.seeds = Seeds(config.seed, config.seeds)
         self._twin = twin
-        self.mesh = mesh(config.groups, devices, config.seeds)
+        self.host: Host | None = _host(self, None if twin is None else twin.host)
+        self.mesh = None if self.host is not None else mesh(config.groups, devices, config.seeds)
 
     @property
     def score_name(self) -> str:
@@ -149,11 +153,21 @@ class Experiment:
 
     def compile_update(self) -> None:
         """Compiles `update`, which its first call does otherwise."""
-        _ = self._update
+        if self.host is None:
+            _ = self._update
+        else:
+            self.host.compile(self.shapes, self.traced, self.budget)
 
     def update(self, state: Any) -> tuple[Any, dict[str, Array]]:
         """State -> state, metrics [k, ...]: k = `updates_per_call` updates. The state is donated."""
+        if self.host is not None:
+            return self.host.update(state, self.traced, self.budget)
         return self._update(state, self.traced, self.budget)
+
+    def close(self) -> None:
+        """Closes environments that the host plays."""
+        if self.host is not None:
+            self.host.close()
 
     # -- evaluation ------------------------------------------------------------------------------------------------
 
@@ -163,6 +177,8 @@ class Experiment:
             return self._twin._episodes
         half = self.config.evaluation.evaluation_episodes
         greedy = jnp.arange(2 * half) < half
+        if self.host is not None:
+            return self.host.episodes(np.asarray(greedy))
         where: dict[str, Any] = {}
         spread = None
         if self.mesh is not None:
@@ -220,3 +236,17 @@ class Experiment:
         """One greedy episode of the first seed with its states, and the others that are played beside it."""
         actor, keys = self._of_seeds((actor, self.seeds.keys(4, number)))
         return jax.device_get(self.seeds.of(self._episodes(actor, keys)))
+
+
+def _host(experiment: Experiment, twin: Host | None) -> Host | None:
+    """Who plays the environments; None where they are in JAX.
+
+    Raises:
+      UserError: groups of environments, which only those in JAX can form.
+    """
+    if not isinstance(experiment.env, OnHost):
+        return None
+    if experiment.config.groups > 1:
+        raise UserError(f"--groups {experiment.config.groups} needs an environment in JAX; the host plays one group")
+    calls = experiment.config.evaluation.updates_per_call
+    return Host(experiment.env, experiment.algorithm, experiment.seeds, calls, twin)

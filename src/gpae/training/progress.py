@@ -45,7 +45,7 @@ class Progress:
         self._once = 0.0
         self._phase: tuple[str, float] | None = None
         self._number = 0
-        self._score = ""
+        self._score = self._halves = ""
         self._speed: float | None = None
         self._updated = self._began
         self._next_line = 0.0
@@ -56,7 +56,13 @@ class Progress:
             self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4)
 
     def update(
-        self, env_steps: int, update: int, *, win_rate: float | None = None, episode_return: float | None = None
+        self,
+        env_steps: int,
+        update: int,
+        *,
+        win_rate: float | None = None,
+        episode_return: float | None = None,
+        halves: tuple[float, float] | None = None,
     ) -> None:
         """Tells that `env_steps` environment steps and `update` updates are done.
 
@@ -65,8 +71,11 @@ class Progress:
           update: number of the last update.
           win_rate: the latest, in [0, 1]; None keeps what was shown before.
           episode_return: the latest; shown where there is no win rate.
+          halves: steps per second of collecting and of learning, where the host plays the environments.
         """
         self._steps, self._number, self._updated = env_steps, update, self._clock()
+        if halves is not None:
+            self._halves = "collect {:,.0f} + learn {:,.0f} steps/s".format(*halves)
         if env_steps > self._start and self._elapsed() > 0:
             self._speed = (env_steps - self._start) / self._elapsed()
         if win_rate is not None:
@@ -128,7 +137,7 @@ class Progress:
         speed, left = self.steps_per_second, self.seconds_left
         if speed is not None and left is not None:
             parts += [f"{speed:,.0f} steps/s", f"{duration(left)} left"]
-        parts += [self._score] if self._score else []
+        parts += [part for part in (self._score, self._halves) if part]
         if self._phase is not None and self._live is not None:
             name, began = self._phase
             parts.insert(1, f"{name} {self._clock() - began:.0f} s")

@@ -15,6 +15,7 @@ from gpae.runs.directory import RunDirectory
 from gpae.runs.elsewhere import Elsewhere
 from gpae.training.config import RunOptions, as_dict
 from gpae.training.experiment import Experiment
+from gpae.training.host import COLLECTED, LEARNT
 from gpae.training.progress import Progress
 from gpae.training.sinks import Sink, TensorBoard, WeightsAndBiases
 
@@ -162,7 +163,8 @@ class Recorder:
             if bad := sorted(set(values) - set(finite)):
                 wrong[seed] = bad
         rate = float(np.mean(rates)) if rates else None
-        self.progress.update(env_steps * experiment.config.seeds, number, win_rate=rate)
+        halves = (values[COLLECTED], values[LEARNT]) if COLLECTED in values else None
+        self.progress.update(env_steps * experiment.config.seeds, number, win_rate=rate, halves=halves)
         return wrong
 
     def evaluation(

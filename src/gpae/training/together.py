@@ -33,7 +33,7 @@ class Together:
 
     def compile_update(self) -> None:
         """Compiles the update of all of them, which its first call does otherwise."""
-        if len(self.experiments) == 1:
+        if len(self.experiments) == 1 or self.experiments[0].host is not None:
             self.experiments[0].compile_update()
         else:
             self._program(len(self.experiments))
@@ -48,6 +48,8 @@ class Together:
           states: of those to be updated.
           going: how many have not ended, those that wait for these to catch up included; default: these.
         """
+        if self.experiments[0].host is not None:
+            return {place: self.experiments[place].update(state) for place, state in states.items()}
         going = len(states) if going is None else going
         if going == 1:
             ((place, state),) = states.items()

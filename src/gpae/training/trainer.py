@@ -59,6 +59,16 @@ class Diverged(Stopped):
     """A loss, gradient or parameter is no longer finite; the last good checkpoint is kept."""
 
 
+class Failed(Stopped):
+    """An environment that the host plays failed; everything before is saved and can be resumed."""
+
+    exit_code = 2
+
+    def __init__(self, error: UserError, path: Path):
+        """Remembers what was wrong, and where the run is."""
+        super().__init__(f"{error}; saved; when it is mended, continue with gpae train --resume {path}")
+
+
 @dataclass(frozen=True)
 class Run:
     """A run directory, to be looked into."""
@@ -102,6 +112,7 @@ def train(config: ExperimentConfig, options: RunOptions | None = None, *, callba
       HostLost: another process of this training has ended.
       Diverged: a loss or a parameter became infinite or NaN.
       Interrupted: by SIGINT, SIGTERM or SIGUSR2, after saving.
+      Failed: an environment that the host plays failed, after saving.
     """
     return train_together([config], [options or RunOptions()], callbacks=callbacks)[0]
 
@@ -122,7 +133,7 @@ def train_together(
       The runs, finished but for those that a callback has stopped.
 
     Raises:
-      UserError, Diverged, Interrupted: as `train`, when the others have ended too.
+      UserError, Diverged, Interrupted, Failed: as `train`, when the others have ended too.
     """
     if options[0].place is not None:
         options[0].place.join()
@@ -144,7 +155,12 @@ def train_together(
             while busy := {i: t for i, t in enumerate(trainings) if t.state is not None}:
                 # A kill between two that were saving leaves one behind: it catches up first.
                 least = min(training.begun for training in busy.values())
-                found = together.update({i: t.state for i, t in busy.items() if t.begun == least}, len(busy))
+                given = {i: t.state for i, t in busy.items() if t.begun == least}
+                try:
+                    found = together.update(given, len(busy))
+                except UserError as error:  # of an environment that the host plays
+                    found = {}
+                    stopped += [trainings[place].failed(error) for place in given]
                 for place, (state, metrics) in found.items():
                     try:
                         trainings[place].learnt(state, metrics)
@@ -226,6 +242,7 @@ class _Training:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.directory)
             self.checkpoints = stack.enter_context(Checkpoints(self.directory.checkpoints))
+            stack.callback(self.experiment.close)
             self._stack = stack.pop_all()
         return self
 
@@ -288,7 +305,11 @@ class _Training:
         # Those of the call before are fetched while this one runs, unless something else has to wait for it.
         self._write(0 if self.begun in self.evaluate_at | self.save_at else 1)
         if self.begun in self.evaluate_at:
-            best, halted = self._evaluate(state, best, self.recorder)
+            try:
+                best, halted = self._evaluate(state, best, self.recorder)
+            except UserError as error:  # of an environment that the host plays
+                self._save(state, best)
+                raise Failed(error, self.directory.path) from error
             halted = halted and self.begun < self.config.num_updates
         if stop := self.caught():
             self._write(0)
@@ -302,6 +323,16 @@ class _Training:
             raise Interrupted(stop[0], self.directory.path)
         if not halted:
             self._next(state, best)
+
+    def failed(self, error: UserError) -> Stopped:
+        """Saves what was learnt before an environment failed; where nothing was, raises the error as it is."""
+        if not self.begun:
+            raise error
+        state, self.state = self.state, None
+        self._write(0)
+        self._save(state, self.best)
+        self.recorder.interrupted()
+        return Failed(error, self.directory.path)
 
     def _write(self, left: int) -> None:
         """Writes what was measured down, but for the last calls."""

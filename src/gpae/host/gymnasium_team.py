@@ -1,0 +1,69 @@
+"""Teams in Gymnasium's interface, as a ParallelEnv: Tuple spaces with a part per agent, as of lbforaging and rware."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from pettingzoo import ParallelEnv
+
+from gpae.errors import UserError
+
+
+class GymnasiumTeam(ParallelEnv):
+    """`gymnasium.make(id, **options)`, whose observations, actions and rewards are sequences over agents.
+
+    A single flag, or one per agent, says that an episode terminated or was truncated; it ends for all at once.
+
+    Raises:
+      UserError: its spaces are not Tuple spaces of one length.
+    """
+
+    def __init__(self, id: str, **options: Any) -> None:
+        self.env: Any = gymnasium.make(id, disable_env_checker=True, **options)
+        seen: Any = self.env.observation_space
+        acted: Any = self.env.action_space
+        parts = [len(x) if isinstance(x, gymnasium.spaces.Tuple) else None for x in (seen, acted)]
+        if None in parts or parts[0] != parts[1]:
+            raise UserError(
+                f"gymnasium:{id} is no team: its observations and actions must be Tuple spaces with a part per agent,"
+                f" and are {type(seen).__name__} and {type(acted).__name__}"
+            )
+        self.metadata = {"name": id}
+        self.possible_agents = [f"agent_{i}" for i in range(len(seen))]
+        self.agents: list[str] = []
+        self._seen = dict(zip(self.possible_agents, seen, strict=True))
+        self._acted = dict(zip(self.possible_agents, acted, strict=True))
+
+    def observation_space(self, agent: str) -> Any:
+        """The agent's part."""
+        return self._seen[agent]
+
+    def action_space(self, agent: str) -> Any:
+        """The agent's part."""
+        return self._acted[agent]
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A new episode."""
+        seen, _ = self.env.reset(seed=seed, options=options)
+        self.agents = list(self.possible_agents)
+        return self._each(seen), {agent: {} for agent in self.agents}
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        """All agents act at once."""
+        acting = self.agents
+        seen, rewards, terminated, truncated, _ = self.env.step(tuple(actions[agent] for agent in acting))
+        terminated, truncated = bool(np.all(terminated)), bool(np.all(truncated))
+        if terminated or truncated:
+            self.agents = []
+        ends = dict.fromkeys(acting, terminated), dict.fromkeys(acting, truncated)
+        each = self._each(np.broadcast_to(rewards, len(acting)).tolist())
+        return self._each(seen), each, *ends, {agent: {} for agent in acting}
+
+    def close(self) -> None:
+        """Closes it."""
+        self.env.close()
+
+    def _each(self, values: Any) -> dict[str, Any]:
+        return dict(zip(self.possible_agents, values, strict=True))

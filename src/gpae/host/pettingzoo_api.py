@@ -1,0 +1,73 @@
+"""Whether an environment keeps PettingZoo's own rules, by PettingZoo's own test."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from gpae.errors import UserError, one_line
+from gpae.host.spaces import MASK
+
+
+def api_remarks(make: Callable[..., Any], options: Mapping[str, Any], *, name: str, steps: int) -> list[str]:
+    """Runs `pettingzoo.test.parallel_api_test`, with legal actions where masks stand in infos.
+
+    Args:
+      make: makes the environment, of `options`.
+      options: keyword arguments of `make`.
+      name: what errors call it.
+      steps: at most, of each of two episodes.
+
+    Returns:
+      What the test warned of.
+
+    Raises:
+      UserError: the environment broke a rule; the message quotes it.
+    """
+    from pettingzoo.test import parallel_api_test
+
+    env = make(**options)
+    _choose_legal_actions(env)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            parallel_api_test(env, num_cycles=steps)
+    except Exception as error:  # what the test asserts, or the environment raises
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        rule = f"{type(error).__name__}: {error}" if str(error) else f"{last.line}"
+        raise UserError(f"{name} breaks PettingZoo's rules (parallel_api_test): {rule}") from error
+    finally:
+        env.close()
+    return list(dict.fromkeys(one_line(str(warning.message)) for warning in caught))
+
+
+def _choose_legal_actions(env: Any) -> None:
+    """Has the test, which draws from action spaces and knows no masks in infos, draw legal actions."""
+    random, infos = np.random.default_rng(0), dict[Any, Any]()
+    reset, step, drawn = env.reset, env.step, set[int]()
+
+    def legal(agent: Any, sample: Callable[..., Any], start: int) -> Callable[..., Any]:
+        def draw(*args: Any, **kwargs: Any) -> Any:
+            info = infos.get(agent)
+            mask = info.get(MASK) if isinstance(info, dict) else None
+            return sample(*args, **kwargs) if mask is None else start + random.choice(np.flatnonzero(mask))
+
+        return draw
+
+    def remember(found: Any) -> Any:
+        infos.update(found[-1] if isinstance(found, tuple) and isinstance(found[-1], dict) else {})
+        for agent in infos.keys() & set(env.agents):
+            space = env.action_space(agent)
+            if MASK in (infos[agent] or {}) and id(space) not in drawn:
+                drawn.add(id(space))
+                space.sample = legal(agent, space.sample, int(getattr(space, "start", 0)))
+        return found
+
+    env.reset = lambda *args, **kwargs: remember(reset(*args, **kwargs))
+    env.step = lambda *args, **kwargs: remember(step(*args, **kwargs))

@@ -1,0 +1,281 @@
+"""Training where the host plays the environments: experience is collected here, and the update is the compiled one.
+
+A row of a rollout is: show the views to a compiled policy, fetch its actions, have the pool play them. The rollout then
+enters `Algorithm.update` as an environment that has been played (`gpae.algorithms.rollout.Played`), so that every
+algorithm learns from it in one program, as it does from one in JAX.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from gpae.algorithms import replay
+from gpae.algorithms.base import Algorithm, Budget
+from gpae.algorithms.rollout import Last, Played, Policy
+from gpae.envs.on_host import OnHost
+from gpae.envs.vector import VectorState
+from gpae.host.pool import Pool
+from gpae.host.sizes import Arrays, arrays, num_bytes
+from gpae.training.evaluate import Episodes
+from gpae.training.seeds import Seeds
+from gpae.types import Trajectory, View
+
+COLLECTED, LEARNT = "collect_steps_per_second", "learn_steps_per_second"
+"""Metrics: environment steps of all seeds over the seconds that the one and the other half of an update took."""
+
+
+class Host:
+    """What the host does for an experiment: plays, and calls the programs that act and learn.
+
+    Args:
+      env: where.
+      algorithm: which learns.
+      seeds: all of them, whose environments are one pool.
+      calls: updates of each call of `update`.
+      twin: one of an experiment that differs in traced settings alone: its programs are used.
+    """
+
+    def __init__(self, env: OnHost, algorithm: Algorithm, seeds: Seeds, calls: int, twin: Host | None) -> None:
+        self.env, self.spec, self.algorithm, self.seeds = env, env.spec, algorithm, seeds
+        self.calls, self.twin = calls, twin
+        self._lead = () if seeds.count == 1 else (seeds.count,)
+        self._training: Pool | None = None
+        self._evaluation: tuple[int, Pool] | None = None
+
+    def close(self) -> None:
+        """Closes all environments."""
+        for pool in (self._training, self._evaluation and self._evaluation[1]):
+            if pool is not None:
+                pool.close()
+        self._training = self._evaluation = None
+
+    # -- an update -------------------------------------------------------------------------------------------------
+
+    def compile(self, shapes: Any, algorithm: Algorithm, budget: Budget) -> None:
+        """Compiles what `update` calls, which its first call does otherwise; `shapes` are of the state."""
+        act, learn = self._programs()
+        one = arrays(bytes(num_bytes(self.env.sizes, self._count)), self.env.sizes, self._count)
+        view, is_first, over = self._seen(one)
+
+        def carried(state: Any, algorithm: Algorithm, budget: Budget) -> Any:
+            return algorithm.acting(self.spec, state, budget)[1]
+
+        carry = jax.eval_shape(self.seeds.over(carried, (0, None, None)), shapes, algorithm, budget)
+        shown = (shapes, algorithm, budget, carry, view, is_first, np.int32(0))
+        after, *acted = jax.eval_shape(act, *shown)
+        brought = [self._of_seeds(x) for x in (one.rewards, one.terminated, one.truncated)]
+        rows, place = self.algorithm.experience.rollout_length, len(self._lead)
+
+        def stacked(x: Any) -> Any:
+            return jax.ShapeDtypeStruct((*x.shape[:place], rows, *x.shape[place:]), x.dtype)
+
+        trajectory = jax.tree.map(stacked, _trajectory(view, acted, is_first, over, brought, over))
+        played = VectorState(view, is_first, over), after, trajectory
+        self._compiled = act.lower(*shown).compile(), learn.lower(shapes, played, algorithm, budget).compile()
+
+    def update(self, state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, dict[str, Any]]:
+        """`calls` updates: the state, and metrics [calls], with seeds in front. The state is donated.
+
+        Raises:
+          UserError: an environment failed; the state that was given is as it was.
+        """
+        found = []
+        for _ in range(self.calls):
+            state, metrics = self._update(state, algorithm, budget)
+            found.append(metrics)
+        return state, jax.tree.map(lambda *xs: np.stack(xs, axis=len(self._lead)), *found)
+
+    def _update(self, state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, dict[str, Any]]:
+        programs = self.twin or self
+        if not hasattr(programs, "_compiled"):
+            programs.compile(jax.eval_shape(lambda: state), algorithm, budget)
+        act, learn = programs._compiled
+        began = time.monotonic()
+        if self._training is None:
+            state = self._begin(state)
+        vector, carry, trajectory = self._rollout(act, state, algorithm, budget)
+        collected = time.monotonic()
+        state, metrics = jax.block_until_ready(learn(state, (vector, carry, trajectory), algorithm, budget))
+        steps = trajectory.valid.size
+        halves = {COLLECTED: steps / (collected - began), LEARNT: steps / (time.monotonic() - collected)}
+        return state, jax.device_get(metrics) | {k: np.full(self._lead, v, np.float32) for k, v in halves.items()}
+
+    def _begin(self, state: Any) -> Any:
+        """Begins an episode everywhere: at the start, and where a run is resumed, whose environments are gone."""
+        self._training = pool = self.env.pool(self._count, automatic=True)
+        pool.begin(self._streams(state.key, self.algorithm.experience.envs))
+        return self._cut(state)
+
+    @cached_property
+    def _cut(self) -> Callable[[Any], Any]:
+        """Tells a learner's state that what follows in its window is not known."""
+
+        def cut(state: Any) -> Any:
+            window = getattr(state, "window", None)
+            if window is None or not window.segments.trajectory.valid.size:
+                return state
+            trajectory = window.segments.trajectory
+            newest = replay.closed(jax.tree.map(lambda x: x[-1], trajectory))
+            trajectory = jax.tree.map(lambda x, new: x.at[-1].set(new), trajectory, newest)
+            return replace(state, window=replace(window, segments=replace(window.segments, trajectory=trajectory)))
+
+        return jax.jit(self.seeds.over(cut))
+
+    def _rollout(
+        self, act: Any, state: Any, algorithm: Algorithm, budget: Budget
+    ) -> tuple[VectorState, Any, Trajectory]:
+        """T rows. New arrays for each: those of the last rollout may still be read."""
+        assert self._training is not None
+        pool, rows = self._training, self.algorithm.experience.rollout_length
+        seen = self._seen(pool.view)
+        carry = algorithm.acting(self.spec, state, budget)[1]
+        kept: list[Trajectory] = []
+        for row in range(rows):
+            before = jax.tree.map(np.copy, seen)
+            view, is_first, over = before
+            carry, *acted = act(state, algorithm, budget, carry, view, is_first, np.int32(row))
+            actions, log_probs, forced = jax.device_get(acted)
+            pool.view.actions[:] = actions.reshape(pool.view.actions.shape)
+            pool.row()
+            brought = [self._of_seeds(x).copy() for x in (pool.view.rewards, pool.view.terminated, pool.view.truncated)]
+            kept.append(_trajectory(view, (actions, log_probs, forced), is_first, ~over, brought, np.zeros_like(over)))
+        trajectory = jax.tree.map(lambda *xs: np.stack(xs, axis=len(self._lead)), *kept)
+        return VectorState(*jax.tree.map(np.copy, seen)), carry, trajectory
+
+    def _programs(self) -> tuple[Any, Any]:
+        spec, seeds = self.spec, self.seeds
+
+        def act(state: Any, algorithm: Algorithm, budget: Budget, carry: Any, view: View, first: Any, row: Any) -> Any:
+            policy, _ = algorithm.acting(spec, state, budget)
+            _, draw = jax.random.split(state.key)
+            return policy(carry, view, first, jax.random.fold_in(draw, row))
+
+        def learn(state: Any, played: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, dict[str, Array]]:
+            key, _ = jax.random.split(state.key)  # the other half drew the actions
+            env: Any = Played(spec, *played)
+            return algorithm.update(env, replace(state, key=key), budget)
+
+        acting = jax.jit(seeds.over(act, (0, None, None, 0, 0, 0, None)))
+        # Where a later of several updates may fail, the state that was given is still needed.
+        learning = jax.jit(seeds.over(learn, (0, 0, None, None)), donate_argnums=0 if self.calls == 1 else ())
+        return acting, learning
+
+    # -- an evaluation ---------------------------------------------------------------------------------------------
+
+    def episodes(self, greedy: np.ndarray) -> Callable[[Any, Array], Episodes]:
+        """What plays one episode in each of E environments, as `gpae.training.evaluate.run_episodes`, of every seed.
+
+        Args:
+          greedy: [E] bool; take the most probable action, or draw one.
+        """
+        spec, algorithm, num_envs = self.spec, self.algorithm, len(greedy)
+
+        def act(params: Any, carry: Any, view: View, key: Array, row: Array) -> tuple[Any, Array]:
+            carry, pi = algorithm.act(spec, params, carry, view, jnp.zeros(num_envs, bool))
+            mode = pi.mode()
+            drawn = pi.sample(jax.random.fold_in(key, row))
+            return carry, jnp.where(greedy.reshape(-1, *[1] * (mode.ndim - 1)), mode, drawn)
+
+        program = jax.jit(self.seeds.over(act, (0, 0, 0, 0, None)))
+
+        def play(params: Any, keys: Array) -> Episodes:
+            pool = self._evaluating(num_envs)
+            pool.begin(self._streams(keys, num_envs))
+            carry = algorithm.actor(spec).initial_carry(num_envs, spec.num_agents)
+            carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (*self._lead, *x.shape)), carry)
+            returns, lengths = np.zeros(len(pool.view.over), np.float32), np.zeros(len(pool.view.over), np.int32)
+            row = 0
+            while not pool.view.over.all():
+                playing = ~pool.view.over
+                view = jax.tree.map(np.copy, self._seen(pool.view)[0])
+                carry, actions = program(params, carry, view, keys, np.int32(row))
+                pool.view.actions[:] = np.asarray(actions).reshape(pool.view.actions.shape)
+                pool.row()
+                returns += np.where(playing, pool.view.rewards, np.float32(0.0))
+                lengths += playing
+                row += 1
+            shaped: Any = self._of_seeds
+            won = np.zeros(lengths.shape, bool)
+            return Episodes(returns=shaped(returns), lengths=shaped(lengths), won=shaped(won), states=None)
+
+        return play
+
+    def _evaluating(self, num_envs: int) -> Pool:
+        if self._evaluation is None or self._evaluation[0] != num_envs:
+            pool = self.env.pool(num_envs * self.seeds.count, automatic=False)
+            self._evaluation = num_envs, pool
+        return self._evaluation[1]
+
+    # -- shapes ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _count(self) -> int:
+        return self.algorithm.experience.envs * self.seeds.count
+
+    def _of_seeds(self, x: np.ndarray) -> np.ndarray:
+        """[S * E, ...] as [S, E, ...] where there are several seeds."""
+        return x.reshape(*self._lead, -1, *x.shape[1:])
+
+    def _seen(self, x: Arrays) -> tuple[View, Any, Any]:
+        """What is seen, which rows begin an episode, and which are over: the pool's own memory."""
+        view: Any = View(observations=x.observations, state=x.state, action_mask=x.action_mask, alive=x.alive)
+        return jax.tree.map(self._of_seeds, (view, x.is_first, x.over))
+
+    def _streams(self, keys: Array, num_envs: int) -> list[tuple[int, ...]]:
+        """Numbers for every environment, those of a seed from its key."""
+        words = np.asarray(jax.random.key_data(keys)).reshape(self.seeds.count, -1)
+        return [(*map(int, of_seed), place) for of_seed in words for place in range(num_envs)]
+
+
+def one_episode(env: OnHost, policy: Policy, carry: Any, key: Array) -> tuple[Trajectory, Last]:
+    """An episode in one environment, [L + 1, 1, ...]: L steps, and the row that shows how it ended; then what follows.
+
+    Args:
+      env: where.
+      policy: acts.
+      carry: the policy's at the beginning, [1, ...].
+      key: another one plays another episode.
+    """
+    act, rows = jax.jit(policy), list[Trajectory]()
+    with replace(env, processes=0).pool(1, automatic=False) as pool:
+        seen = pool.view
+        pool.begin([tuple(map(int, np.asarray(jax.random.key_data(key))))])
+        ended = False
+        while not ended:
+            ended = bool(seen.over[0])
+            view: Any = View(seen.observations, seen.state, seen.action_mask, seen.alive)
+            view, is_first, over = jax.tree.map(np.copy, (view, seen.is_first, seen.over))
+            carry, *acted = act(carry, view, is_first, jax.random.fold_in(key, len(rows)))
+            acted = jax.device_get(acted)
+            seen.actions[:] = acted[0]
+            pool.row()
+            brought = [x.copy() for x in (seen.rewards, seen.terminated, seen.truncated)]
+            rows.append(_trajectory(view, acted, is_first, ~over, brought, np.zeros_like(over)))
+    return jax.tree.map(lambda *xs: np.stack(xs), *rows), Last(view, jnp.zeros(1, bool))
+
+
+def _trajectory(view: View, acted: Any, is_first: Any, valid: Any, brought: Any, won: Any) -> Trajectory:
+    """A row of a trajectory; nothing is won in an environment that the host plays."""
+    actions, log_probs, forced = acted
+    rewards, terminated, truncated = brought
+    return Trajectory(
+        view=view,
+        actions=actions,
+        log_probs=log_probs,
+        forced=forced,
+        is_first=is_first,
+        valid=valid,
+        rewards=rewards,
+        terminated=terminated,
+        truncated=truncated,
+        won=won,
+    )

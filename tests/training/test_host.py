@@ -1,0 +1,155 @@
+"""Training in an environment that the host plays: every learner, one compiled update, nothing lost when it fails."""
+
+import os
+import re
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+pytest.importorskip("pettingzoo")
+
+import gpae
+from gpae.algorithms.replay import Segment
+from gpae.algorithms.rollout import Last
+from gpae.cli import main
+from gpae.errors import UserError
+from gpae.host.pool import Pool
+from gpae.training.experiment import Experiment
+from gpae.training.host import COLLECTED, LEARNT
+from gpae.training.trainer import Failed, Interrupted
+from reference.parallel_envs import NAME
+from reference.trainings import options, stop_after
+
+
+def config(algorithm="gpae", *env_options, **changes):
+    small = {
+        "num_envs": 4,
+        "rollout_length": 8,
+        "hidden_size": 8,
+        "total_steps": 96,
+        "evaluations": 1,
+        "evaluation_episodes": 4,
+    }
+    if algorithm != "vdn":
+        small["embedding_size"] = 8
+    return gpae.configure(algorithm, env=NAME, env_options=env_options, **small | changes)
+
+
+def lines(path):
+    return [line.split(maxsplit=1) for line in path.read_text().splitlines()]
+
+
+def test_a_rollout_is_what_the_policy_did_and_the_environment_showed():
+    """Carries, beginnings and rows lie where those of JAX's environments do: on-policy, all ratios are 1."""
+    experiment = Experiment(config("mappo", "worker_processes=0", "length=3", "agents=3"))
+    host, algorithm, spec = experiment.host, experiment.traced, experiment.spec
+    state = experiment.init()
+    for _ in range(2):
+        state, _ = host.update(state, algorithm, experiment.budget)
+    vector, carry, trajectory = host._rollout(host._compiled[0], state, algorithm, experiment.budget)
+    experiment.close()
+    # Of every environment: three steps, the row of the final state, and again.
+    for name, rows in (("is_first", "1000"), ("valid", "1110"), ("truncated", "0011"), ("terminated", "0000")):
+        expected = np.array([list(map(int, 2 * rows))] * 4, bool).T
+        np.testing.assert_array_equal(getattr(trajectory, name), expected, name)
+    lit = trajectory.view.observations.argmax(-1)
+    expected = (trajectory.actions == lit).mean(-1) * trajectory.valid
+    np.testing.assert_allclose(trajectory.rewards, expected, rtol=1e-6)
+    segment = Segment(trajectory, state.carry.actor, state.carry.critic)
+    last = Last(vector.state, vector.is_first)
+    evaluation = algorithm.reevaluate(spec, state.params, jax.tree.map(jnp.asarray, segment), last, jax.random.key(0))
+    np.testing.assert_allclose(evaluation.log_ratios, 0.0, atol=1e-5)
+    np.testing.assert_allclose(jax.tree.leaves(evaluation.actor_carries)[0][-1], jax.tree.leaves(carry)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env_options", "changes"),
+    [
+        ("gpae", ("ends=one by one", "agents=3"), {"window": 2, "seeds": 2, "updates_per_call": 3}),
+        ("vdn", ("masks=infos",), {}),
+        ("mappo", ("actions=box",), {}),
+    ],
+)
+def test_every_learner_trains_there(algorithm, env_options, changes, tmp_path):
+    log = tmp_path / "log"
+    wanted = config(algorithm, *env_options, f"log={log}", "worker_processes=1", **changes)
+    run = gpae.train(wanted, options(tmp_path))
+    assert len(run.metrics) == wanted.num_updates * wanted.seeds
+    assert all(line[COLLECTED] > 0 and line[LEARNT] > 0 for line in run.metrics)
+    assert len(run.evaluations["seed_0"]["absolute_metrics"]["return"]) == 40
+    # What was opened is closed, in this process and in the workers.
+    found = [what for _, what in lines(log)]
+    pids = {pid for pid, what in lines(log) if what.startswith("reset")}
+    assert found.count("close") >= wanted.algorithm.experience.envs * wanted.seeds
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids if int(pid) != os.getpid())
+
+
+@pytest.mark.slow
+def test_gpae_learns_to_pull_the_lever_that_is_lit(tmp_path):
+    wanted = config("gpae", "worker_processes=1", num_envs=16, total_steps=12_000, learning_rate=5e-3, gamma=0.5)
+    run = gpae.train(wanted, options(tmp_path))
+    assert np.mean(run.evaluations["seed_0"]["absolute_metrics"]["return"]) > 4.5  # of 5
+
+
+@pytest.mark.parametrize("fault", ["exit", "nan"])
+def test_a_run_whose_environment_fails_is_saved_and_goes_on_when_it_is_mended(fault, tmp_path):
+    fuse = tmp_path / "fuse"
+    wanted = config("mappo", f"fault={fault}", f"fuse={fuse}", "worker_processes=1", total_steps=32 * 6)
+    update = Experiment.update
+    count = iter(range(100))
+
+    def burn(self, state):
+        if next(count) == 3:
+            fuse.touch()
+        return update(self, state)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Experiment, "update", burn)
+        with pytest.raises(Failed) as failed:
+            gpae.train(wanted, options(tmp_path))
+    said = {"exit": r"the worker process of environments 0 to 3 .* ended with exit code 3", "nan": "is not finite"}
+    assert re.search(f"{said[fault]}; saved; .*gpae train --resume {tmp_path / 'run'}", str(failed.value))
+    run = gpae.Run(tmp_path / "run")
+    assert [line["update"] for line in run.metrics] == [1, 2, 3]
+    assert main(["train", "--resume", str(run.path), "--quiet"]) == 0
+    assert [line["update"] for line in run.metrics] == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_a_resumed_run_knows_of_before_ends_with_its_last_row():
+    """Environments begin anew, so that nothing follows the last row of the window."""
+    experiment = Experiment(config("gpae", "worker_processes=0", num_envs=6, window=3))
+    state = experiment.init()
+    known = jax.tree.map(jnp.ones_like, state.window.segments.trajectory)
+    window = replace(state.window, segments=replace(state.window.segments, trajectory=known))
+    found = experiment.host._begin(replace(state, window=window)).window.segments.trajectory
+    experiment.close()
+    ends = {"valid": [1, 1, 0], "rewards": [1, 1, 0], "terminated": [1, 1, 0], "truncated": [1, 1, 1]}
+    for name, rows in ends.items():
+        x = getattr(found, name)
+        assert bool((x[0] == 1).all()), name
+        np.testing.assert_array_equal(x[1, -3:, 0], np.array(rows, x.dtype), name)
+
+
+def test_a_signal_saves_and_leaves_no_process(tmp_path, monkeypatch):
+    pools = []
+    make = Pool.__init__
+
+    def remembered(self, *args, **how):
+        make(self, *args, **how)
+        pools.append(list(self.pids))
+
+    monkeypatch.setattr(Pool, "__init__", remembered)
+    stop_after(2, monkeypatch)
+    with pytest.raises(Interrupted):
+        gpae.train(config("mappo", "worker_processes=2"), options(tmp_path))
+    pids = [pid for pool in pools for pid in pool]
+    assert len(pids) >= 2
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+def test_what_only_jax_can_do_is_refused_in_one_line():
+    with pytest.raises(UserError, match="--groups 2 needs an environment in JAX"):
+        Experiment(config(groups=2))
