@@ -7,7 +7,7 @@ environments is then summed over groups too, before anything is divided. Without
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -26,6 +26,17 @@ def summed_over(*axes: str) -> Iterator[None]:
         yield
     finally:
         _AXES.reset(token)
+
+
+def apart() -> AbstractContextManager[None]:
+    """While it is traced, the sums of this module are each group's own: `everywhere` adds them up."""
+    return summed_over()
+
+
+def everywhere(sums: Any) -> Any:
+    """Each group's own sums, added up over all groups: a tree of the same structure."""
+    axes = _AXES.get()
+    return jax.lax.psum(sums, axes) if axes else sums
 
 
 def total(x: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import jax
@@ -13,7 +14,7 @@ from jax import Array
 from gpae.algorithms import losses
 from gpae.algorithms.base import Algorithm, Budget, Metrics, Optimisation, divides
 from gpae.algorithms.batch import Batch, LearnerState, PerNetwork
-from gpae.algorithms.groups import whole_gradient
+from gpae.algorithms.blocks import gradient_of_mean
 from gpae.algorithms.optimise import adam, descend, norm, step_size
 from gpae.envs.protocol import EnvSpec
 from gpae.networks import Actor, CriticSizes, UnsharedActor
@@ -140,10 +141,12 @@ class PPO(Algorithm):
         transforms = PerNetwork(actor=adam(self.optimisation), critic=self.critic_optimiser())
         metrics: Metrics = {"learning_rate": size}
         params, optimiser = {}, {}
-        for name, loss in (("actor", self.policy_loss), ("critic", self.critic_loss)):
+        for name, loss, mask in (
+            ("actor", self.policy_loss, batch.policy_mask),
+            ("critic", self.critic_loss, batch.value_mask),
+        ):
             old = getattr(state.params, name)
-            gradient, measured = jax.grad(loss, argnums=1, has_aux=True)(spec, old, batch, getattr(carry, name))
-            gradient = whole_gradient(gradient)
+            gradient, measured = gradient_of_mean(partial(loss, spec), old, batch, getattr(carry, name), mask)
             params[name], optimiser[name] = descend(
                 getattr(transforms, name), gradient, getattr(state.optimiser, name), old, size
             )

@@ -1,0 +1,72 @@
+"""Gradients computed block by block are those of the whole minibatch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpae.algorithms import blocks
+from gpae.algorithms.blocks import block_size, gradient_of_mean
+from gpae.algorithms.groups import summed_over
+from gpae.algorithms.losses import masked_mean
+from gpae.networks.gru import GRU
+
+ROWS, SEQUENCES, AGENTS, FEATURES, HIDDEN = 6, 12, 3, 4, 5
+
+
+def loss(params, batch, carry):
+    """Of a GRU: a mean over what the mask selects, and two means that are measured."""
+    inputs, is_first, mask = batch
+    error = jnp.square(GRU(HIDDEN).apply(params, inputs, is_first, carry).sum(-1) - 1.0)
+    found = masked_mean(error, mask)
+    return found, {"error": found, "of each": masked_mean(jnp.abs(error), mask)}
+
+
+@pytest.fixture(scope="module")
+def given():
+    """Parameters, a batch in whose last sequences nothing counts, and the carry before it."""
+    keys = jax.random.split(jax.random.key(0), 5)
+    inputs = jax.random.normal(keys[0], (ROWS, SEQUENCES, AGENTS, FEATURES))
+    is_first = jax.random.bernoulli(keys[1], 0.2, (ROWS, SEQUENCES))
+    mask = jax.random.bernoulli(keys[2], 0.6, (ROWS, SEQUENCES, AGENTS)).at[:, -4:].set(False)
+    carry = jax.random.normal(keys[3], (SEQUENCES, AGENTS, HIDDEN))
+    return GRU(HIDDEN).init(keys[4], inputs, is_first, carry), (inputs, is_first, mask), carry
+
+
+def close(found, expected):
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6 * np.abs(y).max())
+
+
+@pytest.mark.parametrize("columns", [1, 6, 1000])
+def test_the_gradient_of_blocks_is_that_of_the_whole(given, columns, monkeypatch):
+    monkeypatch.setattr(blocks, "COLUMNS", columns)
+    params, batch, carry = given
+    expected = jax.jit(jax.grad(loss, has_aux=True))(*given)
+    close(jax.jit(lambda *x: gradient_of_mean(loss, *x))(*given, batch[2]), expected)
+    nothing = (*batch[:2], jnp.zeros_like(batch[2]))
+    found = gradient_of_mean(loss, params, nothing, carry, nothing[2])
+    assert all((x == 0).all() for x in jax.tree.leaves(found))
+
+
+def test_groups_have_the_gradient_of_all_their_samples(given, monkeypatch):
+    monkeypatch.setattr(blocks, "COLUMNS", 2 * AGENTS)
+    params, batch, carry = given
+    expected = jax.jit(jax.grad(loss, has_aux=True))(*given)
+    split = jax.tree.map(lambda x: x.reshape(ROWS, 3, SEQUENCES // 3, *x.shape[2:]), batch)
+    carries = carry.reshape(3, SEQUENCES // 3, AGENTS, HIDDEN)
+
+    def of_group(batch, carry):
+        with summed_over("group"):
+            return gradient_of_mean(loss, params, batch, carry, batch[2])
+
+    # That nothing is mapped over comes out the same in every group, or `vmap` refuses.
+    found = jax.jit(jax.vmap(of_group, in_axes=(1, 0), out_axes=None, axis_name="group"))(split, carries)
+    close(found, expected)
+
+
+def test_a_block_divides_the_sequences_and_has_about_as_many_columns_as_are_wanted():
+    assert block_size(64, 5) == 16
+    assert block_size(64, 27) == 4
+    assert block_size(61, 5) == 61  # a prime number: one block of all is nearer than 61 of one
+    assert block_size(4, 200) == 1
