@@ -6,6 +6,7 @@ from importlib import resources
 import pytest
 
 from gpae.algorithms import ALGORITHMS
+from gpae.envs.continuous_probes import Aim
 from gpae.envs.probes import Team
 from gpae.errors import UserError
 from gpae.settings import settings_of, values_of
@@ -61,6 +62,36 @@ JAXMARL = {
     "mask_dead": False,
     "layer_norm": False,
 }
+# What was released for MABrax (docs/presets.md).
+PAPER_MABRAX = {
+    "total_steps": 10_000_000,
+    "num_envs": 64,
+    "rollout_length": 128,
+    "epochs": 5,
+    "minibatches": 1,
+    "learning_rate": 1e-3,
+    "anneal": True,
+    "adam_epsilon": 1e-5,
+    "gamma": 0.99,
+    "lambda_": 0.95,
+    "clip": 0.2,
+    "clip_values": True,
+    "huber": 10.0,
+    "entropy": 0.01,
+    "value_coefficient": 0.5,
+    "max_grad_norm": 1.0,
+    "hidden_size": 128,
+    "layer_norm": True,
+    "recurrent": False,
+    "actor_identity": True,
+    "timeout_is_termination": True,
+    "normalise_observations": False,
+    "normalise_values": False,
+    "action_scale": "free",
+    "squash": False,
+    "window": 1,
+    "eta": 1.05,
+}
 MAVA = {
     "rollout_length": 128,
     "epochs": 4,
@@ -105,6 +136,10 @@ def test_presets_hold_the_published_settings():
     mappo = values("paper", "mappo")
     assert (mappo["window"], mappo["embedding_size"]) == (1, 128)
     assert values("mava", "mappo").items() >= MAVA.items()
+    for algorithm in ("gpae", "mappo", "ippo"):
+        assert values("paper-mabrax", algorithm).items() >= PAPER_MABRAX.items()
+    gpae = values("paper-mabrax", "gpae")
+    assert (gpae["critic_identity"], gpae["normalise_actions"], gpae["embedding_size"]) == (False, True, 64)
     assert values("jaxmarl", "mappo").items() >= JAXMARL.items()
     ippo = JAXMARL | {"learning_rate": 4e-3, "clip": 0.05, "entropy": 0.01}
     assert values("jaxmarl", "ippo").items() >= ippo.items()
@@ -115,7 +150,7 @@ def test_every_preset_is_whole_for_every_algorithm_that_it_covers(name):
     assert covered(name)
     for algorithm in covered(name):
         config = preset(name, algorithm).validate()
-        config.algorithm.fits(Team().spec)
+        config.algorithm.fits(Aim().spec if "mabrax" in name else Team().spec)
         assert config.algorithm.name == algorithm
 
 

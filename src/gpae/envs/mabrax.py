@@ -121,17 +121,17 @@ class MABrax:
         if task not in TASKS:
             raise unknown_name("task of mabrax", task, TASKS)
         at_least("max_steps", max_steps, 1)
-        self.brax = _body(task.partition("_")[0])
+        body = task.partition("_")[0]
+        self.brax = _body(body)
         self.max_steps = max_steps
         joints, sights = (list(map(indices, column)) for column in zip(*TASKS[task], strict=True))
-        start = jax.eval_shape(self.brax.reset, jax.random.key(0))
         moved, seen = max(map(len, joints)), max(map(len, sights))
         self._spec = EnvSpec(
             name=f"mabrax/{task}",
             num_agents=len(joints),
             actions=Box(moved),
             observation_size=seen,
-            state_size=start.obs.shape[0],
+            state_size=_observation_size(body),
             episode_limit=max_steps,
         )
         self._action_mask = first_actions([len(own) for own in joints])
@@ -188,6 +188,11 @@ def joint_of_actuator(body: Any) -> list[int]:
     """Of every actuator of a body of brax the joint that it moves, both counted from 0; the root has none."""
     moved = np.asarray(body.sys.actuator.qd_id).tolist()
     return [joint - min(moved) for joint in moved]
+
+
+@functools.cache
+def _observation_size(body: str) -> int:
+    return jax.eval_shape(_body(body).reset, jax.random.key(0)).obs.shape[0]
 
 
 @functools.cache

@@ -30,7 +30,10 @@ FAMILIES: dict[str, type] = {"actor-critic": ActorCritic, "per-agent": PerAgent,
 """Families of algorithms, the wider ones first."""
 NONE = "none"
 """The preset of plain defaults."""
-_ORDER = ("quickstart", "tuned", "paper", "paper-off-policy", "jaxmarl", "mava", "authors")
+_ORDER = (
+    *("quickstart", "tuned", "paper", "paper-off-policy", "jaxmarl", "mava", "authors"),
+    *("mabrax", "paper-mabrax"),
+)
 
 
 @cache
