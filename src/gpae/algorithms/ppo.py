@@ -18,6 +18,7 @@ from gpae.algorithms.groups import whole_gradient
 from gpae.algorithms.optimise import adam, descend, step_size
 from gpae.envs.protocol import EnvSpec
 from gpae.networks import Actor, CriticSizes
+from gpae.threefry import split
 from gpae.settings import NotNegative, Positive, Size, at_least, settings
 
 
@@ -153,7 +154,7 @@ class PPO(Algorithm):
         def permutation(key: Array) -> Array:
             return jax.random.permutation(key, batch.policy_mask.shape[1]).reshape(minibatches, -1)
 
-        picks = jax.vmap(permutation)(jax.random.split(key, epochs))
+        picks = jax.vmap(permutation)(split(key, epochs))
 
         def step(state: LearnerState, pick: Array) -> tuple[LearnerState, Metrics]:
             if minibatches == 1:  # one minibatch is the batch: its order changes nothing

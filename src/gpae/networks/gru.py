@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
+from gpae.threefry import split
+
 
 class GRU(nn.Module):
     r"""A gated recurrent unit over a sequence, its carry reset where an episode is_first.
@@ -57,7 +59,7 @@ def orthogonal_per_gate(key: Array, shape: tuple[int, int], dtype: Any = jnp.flo
     """
     orthogonal, size = nn.initializers.orthogonal(), shape[0]
     # Not vmap: batched decompositions can wait for each other for ever (`Experiment.init`).
-    return jnp.concatenate([orthogonal(key, (size, size), dtype) for key in jax.random.split(key, 3)], axis=1)
+    return jnp.concatenate([orthogonal(key, (size, size), dtype) for key in split(key, 3)], axis=1)
 
 
 class GRUWeights(NamedTuple):

@@ -12,6 +12,7 @@ from jax import Array
 from gpae.algorithms import Algorithm
 from gpae.envs.protocol import Environment
 from gpae.envs.vector import begin
+from gpae.threefry import fold_in, split
 
 
 @struct.dataclass
@@ -40,7 +41,7 @@ def run_episodes(env: Environment, algorithm: Algorithm, params: Any, key: Array
     """
     spec, num_envs = env.spec, greedy.shape[0]
     limit = spec.episode_limit
-    reset_key, key = jax.random.split(key)
+    reset_key, key = split(key)
     start = begin(env, reset_key, num_envs).state
     first = jax.tree.map(lambda x: x[0], start)
     episodes = Episodes(
@@ -58,12 +59,12 @@ def run_episodes(env: Environment, algorithm: Algorithm, params: Any, key: Array
 
     def step(loop: Any) -> Any:
         row, state, carry, over, episodes = loop
-        policy_key, env_key = jax.random.split(jax.random.fold_in(key, row))
+        policy_key, env_key = split(fold_in(key, row))
         view = jax.vmap(env.observe)(state)
         carry, pi = algorithm.act(spec, params, carry, view, jnp.zeros(num_envs, bool))
         mode = pi.mode()
         actions = jnp.where(greedy.reshape(-1, *[1] * (mode.ndim - 1)), mode, pi.sample(policy_key))
-        state, outcome = jax.vmap(env.step)(jax.random.split(env_key, num_envs), state, actions)
+        state, outcome = jax.vmap(env.step)(split(env_key, num_envs), state, actions)
         episodes = Episodes(
             returns=episodes.returns + jnp.where(over, 0.0, outcome.reward),
             lengths=episodes.lengths + ~over,
