@@ -41,6 +41,7 @@ from gpae.envs.vector import begin, observe
 from gpae.errors import UserError
 from gpae.networks import CriticInput
 from gpae.settings import settings
+from gpae.threefry import split
 from gpae.types import Targets, Trajectory, View
 
 
@@ -106,7 +107,7 @@ class ActorCritic(PPO):
         """The state before the first update."""
         spec, num_envs = env.spec, self.experience.envs
         actor = self.actor(spec)
-        actor_key, critic_key, env_key, key = jax.random.split(key, 4)
+        actor_key, critic_key, env_key, key = split(key, 4)
         vector = begin(env, env_key, num_envs)
         carry = PerNetwork(
             actor=actor.initial_carry(num_envs, spec.num_agents), critic=self.initial_critic_carry(spec, num_envs)
@@ -153,7 +154,7 @@ class ActorCritic(PPO):
         Returns:
           The next state, and what was measured, each [] float32 (docs/metrics.md says what each means).
         """
-        key, collect_key, learn_key = jax.random.split(state.key, 3)
+        key, collect_key, learn_key = split(state.key, 3)
         state, segment, last = self.collect(env, replace(state, key=key), collect_key)
         return self.learn(env.spec, state, segment, last, budget, learn_key)
 
@@ -171,7 +172,7 @@ class ActorCritic(PPO):
     ) -> tuple[LearnerState, Metrics]:
         """Learns from a rollout, wherever it was collected."""
         state, data = self.prepare(spec, state, newest, last, key)
-        key, shuffle_key = jax.random.split(state.key)
+        key, shuffle_key = split(state.key)
         batch, carries = self.batch(data)
         if self.networks.normalise_values:
             state, batch = self.rescale_values(state, batch)

@@ -20,6 +20,7 @@ from gpae.envs.protocol import EnvSpec
 from gpae.networks import Actor, CriticSizes, UnsharedActor
 from gpae.networks.normalisers import without_statistics
 from gpae.settings import NotNegative, Positive, Size, above, at_least, settings
+from gpae.threefry import split
 
 if TYPE_CHECKING:
     import optax
@@ -168,7 +169,7 @@ class PPO(Algorithm):
         def permutation(key: Array) -> Array:
             return jax.random.permutation(key, batch.policy_mask.shape[1]).reshape(minibatches, -1)
 
-        picks = jax.vmap(permutation)(jax.random.split(key, epochs))
+        picks = jax.vmap(permutation)(split(key, epochs))
 
         def step(state: LearnerState, pick: Array) -> tuple[LearnerState, Metrics]:
             if minibatches == 1:  # one minibatch is the batch: its order changes nothing

@@ -14,6 +14,7 @@ from gpae.algorithms.groups import total
 from gpae.algorithms.losses import masked_mean
 from gpae.envs.protocol import Environment, EnvSpec, Outcome
 from gpae.envs.vector import VectorState, advance, observe
+from gpae.threefry import split
 from gpae.types import Trajectory, View
 
 
@@ -97,14 +98,14 @@ def unroll(
 
     def row(before: tuple[VectorState, Any], key: Array) -> tuple[tuple[VectorState, Any], Trajectory]:
         vector, carry = before
-        policy_key, env_key = jax.random.split(key)
+        policy_key, env_key = split(key)
         view = observe(env, vector)
         carry, actions, log_probs, forced = policy(carry, view, vector.is_first, policy_key)
         following, outcome, valid = advance(env, env_key, vector, actions)
         acted = (actions, log_probs, forced)
         return (following, carry), record(view, vector.is_first, acted, outcome, valid)
 
-    (vector, carry), trajectory = jax.lax.scan(row, (vector, carry), jax.random.split(key, num_rows))
+    (vector, carry), trajectory = jax.lax.scan(row, (vector, carry), split(key, num_rows))
     return vector, carry, trajectory
 
 

@@ -45,6 +45,7 @@ from gpae.errors import UserError
 from gpae.estimators import gae
 from gpae.networks import Actor, Mixer, QNetwork, UnsharedActor, of_taken
 from gpae.settings import Range, Size, Unit, settings
+from gpae.threefry import split
 from gpae.types import View
 
 
@@ -112,7 +113,7 @@ class ValueBased(Algorithm):
         """The state before the first update."""
         spec, num_envs = env.spec, self.experience.envs
         actor = self.actor(spec)
-        actor_key, mixer_key, env_key, key = jax.random.split(key, 4)
+        actor_key, mixer_key, env_key, key = split(key, 4)
         vector = begin(env, env_key, num_envs)
         carry = actor.initial_carry(num_envs, spec.num_agents)
         view = jax.tree.map(lambda x: x[None], observe(env, vector))
@@ -147,7 +148,7 @@ class ValueBased(Algorithm):
         Returns:
           The next state, and what was measured, each [] float32 (docs/metrics.md says what each means).
         """
-        key, rollout_key, sample_key = jax.random.split(state.key, 3)
+        key, rollout_key, sample_key = split(state.key, 3)
         epsilon = self.epsilon(state.updates, budget)
         state, newest = self.collect(env, state, epsilon, rollout_key)
         state, metrics = self.learn(env.spec, replace(state, key=key), newest, budget, sample_key)
@@ -252,7 +253,7 @@ class ValueBased(Algorithm):
         def step(state: ValueState, key: Array) -> tuple[ValueState, Metrics]:
             return self.gradient_step(spec, state, replay.sample(held, key, self.replay_sequences), budget)
 
-        light, metrics = jax.lax.scan(step, light, jax.random.split(key, self.optimisation.steps))
+        light, metrics = jax.lax.scan(step, light, split(key, self.optimisation.steps))
         metrics = jax.tree.map(lambda x: x.mean(0), metrics)
         # A norm is finite only if every parameter is.
         return replace(light, buffer=held), metrics | {"parameter_norm": norm(light.params)}

@@ -13,6 +13,7 @@ from gpae.envs.on_host import OnHost, check_on_host
 from gpae.envs.protocol import Box, Environment, EnvSpec, Outcome
 from gpae.envs.vector import advance, begin, observe
 from gpae.errors import UserError
+from gpae.threefry import gumbel, split
 from gpae.types import View
 
 _OUTCOME = {"reward": "float32", "terminated": "bool", "truncated": "bool", "won": "bool"}
@@ -93,7 +94,7 @@ def check_played(env: Environment, *, steps: int = 2, seed: int = 0) -> None:
     spec = env.spec
 
     def row(vector: Any, key: Array) -> tuple[Any, Any]:
-        step_key, action_key = jax.random.split(key)
+        step_key, action_key = split(key)
         view = observe(env, vector)
         actions = _any_actions(spec, action_key, view.action_mask)
         following, outcome, valid = advance(env, step_key, vector, actions)
@@ -101,7 +102,7 @@ def check_played(env: Environment, *, steps: int = 2, seed: int = 0) -> None:
 
     @jax.jit
     def play(key: Array) -> Any:
-        first, *keys = jax.random.split(key, steps + 2)
+        first, *keys = split(key, steps + 2)
         vector, rows = jax.lax.scan(row, begin(env, first, 1), jnp.stack(keys))
         return vector.state, jax.tree.map(lambda x: x[:, 0], rows)
 
@@ -128,7 +129,7 @@ def _any_actions(spec: EnvSpec, key: Array, mask: Array) -> Array:
         middle, width = (low + high) / 2, high - low
         drawn = jax.random.uniform(key, mask.shape, minval=middle - width, maxval=middle + width)
         return jnp.where(mask, drawn, jnp.zeros_like(drawn))
-    return jax.random.categorical(key, jnp.where(mask, 0.0, -1e9)).astype(jnp.int32)
+    return jnp.argmax(jnp.where(mask, 0.0, -1e9) + gumbel(key, mask.shape), axis=-1).astype(jnp.int32)
 
 
 def _look(spec: EnvSpec, t: int, view: View) -> None:

@@ -10,6 +10,7 @@ from flax import struct
 from jax import Array
 
 from gpae.envs.protocol import Environment, Outcome
+from gpae.threefry import split
 from gpae.types import View
 
 
@@ -27,7 +28,7 @@ class VectorState:
 
 def begin(env: Environment, key: Array, num_envs: int) -> VectorState:
     """E = `num_envs` environments, each at the first row of an episode."""
-    state = jax.vmap(env.reset)(jax.random.split(key, num_envs))
+    state = jax.vmap(env.reset)(split(key, num_envs))
     return VectorState(state=state, is_first=jnp.ones(num_envs, bool), over=jnp.zeros(num_envs, bool))
 
 
@@ -71,7 +72,7 @@ def advance(env: Environment, key: Array, vector: VectorState, actions: Array) -
     """
     over = vector.over
     # [E, 2] keys; split per environment and not per purpose, so that it shards along E.
-    keys = jax.vmap(jax.random.split)(jax.random.split(key, over.shape[0]))
+    keys = jax.vmap(split)(split(key, over.shape[0]))
     stepped, outcome = jax.vmap(env.step)(keys[:, 0], vector.state, actions)
     fresh = jax.vmap(env.reset)(keys[:, 1])
     outcome = unexecuted(outcome, over)

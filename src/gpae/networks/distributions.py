@@ -16,6 +16,8 @@ import numpy as np
 from flax import struct
 from jax import Array
 
+from gpae.threefry import gumbel
+
 _NODES, _WEIGHTS = (x.astype(np.float32) for x in np.polynomial.hermite_e.hermegauss(15))
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 _LARGEST_TANH = 1.0 - 1e-6  # what float32 can still invert
@@ -61,11 +63,11 @@ class Categorical:
 
     def sample(self, key: Array) -> Array:
         """One action per row, int32 [...]."""
-        return jax.random.categorical(key, self.log_probs, axis=-1).astype(jnp.int32)
+        return jnp.argmax(self.log_probs + gumbel(key, self.log_probs.shape), axis=-1).astype(jnp.int32)
 
     def sample_rows(self, key: Array) -> Array:
         """One action per row, int32 [T, ...], by the same noise for all T."""
-        noise = jax.random.gumbel(key, self.log_probs.shape[1:])
+        noise = gumbel(key, self.log_probs.shape[1:])
         return jnp.argmax(self.log_probs + noise[None], axis=-1).astype(jnp.int32)
 
     def mode(self) -> Array:
@@ -147,11 +149,11 @@ class DiagonalNormal:
 
     def sample(self, key: Array) -> Array:
         """One action per row, float [..., D]."""
-        return self._action(self._drawn(jax.random.normal(key, self.mean.shape, self.mean.dtype)))
+        return self._action(self._drawn(_normal(key, self.mean)))
 
     def sample_rows(self, key: Array) -> Array:
         """One action per row, float [T, ..., D], by the same noise for all T."""
-        return self._action(self._drawn(jax.random.normal(key, self.mean.shape[1:], self.mean.dtype)[None]))
+        return self._action(self._drawn(_normal(key, self.mean[0])[None]))
 
     def mode(self) -> Array:
         """The action of the most probable u, [..., D]: the median, and where nothing is squashed the mean."""
@@ -210,6 +212,11 @@ class DiagonalNormal:
     def _mean_of(self, of: Callable[[Array], Array]) -> Array:
         u = self.mean[..., None] + jnp.exp(self.log_scale)[..., None] * _NODES.reshape((1,) * self.mean.ndim + (-1,))
         return of(u) @ _WEIGHTS
+
+
+def _normal(key: Array, like: Array) -> Array:
+    """Standard normal noise of the shape of `like`, drawn flat: see `gpae.threefry`."""
+    return jax.random.normal(key, (like.size,), like.dtype).reshape(like.shape)
 
 
 def _log_slope(u: Array) -> Array:

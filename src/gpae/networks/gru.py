@@ -11,6 +11,7 @@ from flax import linen as nn
 from jax import Array
 
 from gpae.accelerator import accelerated
+from gpae.threefry import split
 
 
 class GRU(nn.Module):
@@ -59,7 +60,7 @@ def orthogonal_per_gate(key: Array, shape: tuple[int, int], dtype: Any = jnp.flo
     """
     orthogonal, size = nn.initializers.orthogonal(), shape[0]
     # Not vmap: batched decompositions can wait for each other for ever (`Experiment.init`).
-    return jnp.concatenate([orthogonal(key, (size, size), dtype) for key in jax.random.split(key, 3)], axis=1)
+    return jnp.concatenate([orthogonal(key, (size, size), dtype) for key in split(key, 3)], axis=1)
 
 
 class GRUWeights(NamedTuple):

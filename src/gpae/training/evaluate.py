@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding
 from gpae.algorithms import Algorithm
 from gpae.envs.protocol import Environment
 from gpae.envs.vector import begin
+from gpae.threefry import fold_in, split
 
 
 @struct.dataclass
@@ -49,7 +50,7 @@ def run_episodes(
 
     spec, num_envs = env.spec, greedy.shape[0]
     limit = spec.episode_limit
-    reset_key, key = jax.random.split(key)
+    reset_key, key = split(key)
     start = shared(begin(env, reset_key, num_envs).state)
     first = jax.tree.map(lambda x: x[0], start)
     episodes = Episodes(
@@ -67,12 +68,12 @@ def run_episodes(
 
     def step(loop: Any) -> Any:
         row, state, carry, over, episodes = loop
-        policy_key, env_key = jax.random.split(jax.random.fold_in(key, row))
+        policy_key, env_key = split(fold_in(key, row))
         view = jax.vmap(env.observe)(state)
         carry, pi = algorithm.act(spec, params, carry, view, jnp.zeros(num_envs, bool))
         mode = pi.mode()
         actions = jnp.where(greedy.reshape(-1, *[1] * (mode.ndim - 1)), mode, pi.sample(policy_key))
-        state, outcome = shared(jax.vmap(env.step)(jax.random.split(env_key, num_envs), state, actions))
+        state, outcome = shared(jax.vmap(env.step)(split(env_key, num_envs), state, actions))
         episodes = Episodes(
             returns=episodes.returns + jnp.where(over, 0.0, outcome.reward),
             lengths=episodes.lengths + ~over,

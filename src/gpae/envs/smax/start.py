@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from gpae.envs.smax import draws
+from gpae.envs.smax.draws import of_key
 from gpae.envs.smax.maps import Scenario
 from gpae.envs.smax.units import MAP_SIZE, UNIT_TYPES
+from gpae.threefry import split_words, uniform_of, words
 
 _MIDDLE = MAP_SIZE / 2
 _NOISE = 2.0
@@ -28,14 +29,13 @@ def draw(keys: Array, scenario: Scenario) -> tuple[Array, Array, Array]:
       scenario: which battle.
     """
     allies, enemies = scenario.num_allies, scenario.num_enemies
-    known = draws.words(keys)
+    known = words(keys)
     if known is None or scenario.smacv2_position_generation or scenario.smacv2_unit_type_generation:
         positions, types = jax.vmap(partial(_draw, scenario=scenario), out_axes=-1)(keys)
         return positions[:, 0], positions[:, 1], types
-    teams = draws.split(draws.of_key(draws.split(known, 2), 1), 3)
+    teams = split_words(of_key(split_words(known, 2), 1), 3)
     noise = [
-        draws.uniform(draws.of_key(teams, place), (number, 2), -_NOISE, _NOISE)
-        for place, number in ((1, allies), (2, enemies))
+        uniform_of(of_key(teams, place), (number, 2), -_NOISE, _NOISE) for place, number in ((1, allies), (2, enemies))
     ]
     x = jnp.concatenate([MAP_SIZE / 4 + noise[0][:, 0], MAP_SIZE / 4 * 3 + noise[1][:, 0]])
     y = _MIDDLE + jnp.concatenate([noise[0][:, 1], noise[1][:, 1]])
