@@ -64,6 +64,8 @@ class StandIn:
         self.calls = []
         self.before = lambda configs: None
         """Called with what is to be trained; may raise."""
+        self.after = lambda: None
+        """Called when all are trained; may raise."""
 
     def __call__(self, configs, options, *, callbacks):
         pairs = list(zip(configs, options, strict=True))
@@ -87,6 +89,7 @@ class StandIn:
             else:
                 shutil.rmtree(path)
                 write_run(path, config, [curve] * config.seeds, [curve[-1]] * config.seeds)
+        self.after()
         if bad:
             raise Diverged(f"update 3, seed 100: value_loss not finite; in {bad[0].name}")
 
@@ -95,6 +98,7 @@ class StandIn:
 def stand_in(monkeypatch):
     made = StandIn()
     monkeypatch.setattr(tuner, "train_together", made)
+    monkeypatch.setattr("jax.clear_caches", lambda: None)  # other tests' programs stay
     return made
 
 
@@ -164,6 +168,26 @@ def test_the_worse_ones_end_early_and_those_that_diverge_count_as_trials(tmp_pat
     whole = read(tmp_path / "whole", "prune = false\n" + ONE.replace("prune = {", "# {"))
     carry_out(whole)
     assert {t.state for _, found in tried(whole) for t in found} <= {"complete", "diverged"}
+
+
+def test_what_was_pruned_before_a_signal_has_ended(tmp_path, stand_in):
+    tuning = read(tmp_path, "sampler = 'random'\n" + ONE)
+
+    def interrupt():
+        if len(stand_in.calls) == 2:
+            raise Interrupted(signal.SIGINT, tuning.path)
+
+    stand_in.after = interrupt
+    assert carry_out(tuning)[0] == 130
+    ((_, trials),) = tried(tuning)
+    ended = [t.number for t in trials]
+    assert ended[:4] == [0, 1, 2, 3]
+    assert 4 < len(ended) < 8  # some of the second batch
+    assert {t.state for t in trials[4:]} == {"pruned"}
+    stand_in.after, stand_in.calls = (lambda: None), []
+    shutil.rmtree(tuning.path / "probe-team-gpae")
+    assert carry_out(tuning)[0] == 0
+    assert [int(path.name[6:]) for _, path, _ in stand_in.calls[0]] == sorted(set(range(8)) - set(ended))
 
 
 def drawn(tuning):

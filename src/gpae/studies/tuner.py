@@ -75,7 +75,7 @@ def tune(tuning: Tuning, *, console: Console | None = None) -> int:
       console: what to show it on; default is standard output.
 
     Returns:
-      0, or 130, 138 or 143 if a signal stopped it: the same call goes on.
+      0, or 128 and the number of the signal that stopped it: the same call goes on.
 
     Raises:
       UserError: Optuna is not installed, another process is at this tuning, its database is damaged or that of another
@@ -287,6 +287,7 @@ class _Search:
             number = numbers[evaluation.run]
             if self.report(number, evaluation.run, configs[number]):
                 pruned.add(number)
+                self.tell(number, evaluation.run, configs[number])  # now: should the batch be interrupted, it has ended
             return number in pruned
 
         self.say(f"training {len(configs)} of {self.tuning.trials} trials: {_listed(paths)}")
@@ -305,8 +306,8 @@ class _Search:
             trouble = str(error).splitlines()[0]
         finally:
             jax.clear_caches()  # the next batch has programs of its own
-        for number, config in configs.items():
-            self.tell(number, paths[number], config, number in pruned, trouble)
+        for number in (number for number in configs if number not in pruned):
+            self.tell(number, paths[number], configs[number], trouble)
 
     def report(self, number: int, run: Path, config: ExperimentConfig) -> bool:
         """Tells Optuna the score at an evaluation; whether the trial is to end."""
@@ -317,8 +318,8 @@ class _Search:
         # After the last evaluation there is nothing to save.
         return len(so_far) < config.evaluation.evaluations and trial.should_prune()
 
-    def tell(self, number: int, run: Path, config: ExperimentConfig, pruned: bool, trouble: str) -> None:
-        """How a trial ended."""
+    def tell(self, number: int, run: Path, config: ExperimentConfig, trouble: str | None = None) -> None:
+        """Tells Optuna how a trial ended; `trouble` is why it did not come to its end, where it was not pruned."""
         from optuna.trial import TrialState
 
         found = scores(run, config, self.method.score) if is_run(run) else []
@@ -326,7 +327,7 @@ class _Search:
         if found and not lacking(read_evaluations(run), config.env, config.algorithm.name, seeds):
             ended = _tried(self.study.tell(number, found[-1]))
         else:
-            if not pruned:
+            if trouble is not None:
                 self.open[number].set_user_attr("diverged", trouble)
             ended = _tried(self.study.tell(number, state=TrialState.PRUNED))
         score = "never evaluated" if ended.score is None else f"{self.method.score.metric} {ended.score:.4g}"
