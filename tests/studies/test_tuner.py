@@ -16,6 +16,7 @@ from rich.console import Console
 
 from gpae.cli import main
 from gpae.errors import UserError
+from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.evaluations import read_evaluations
 from gpae.runs.metrics import read_metrics
 from gpae.studies import tuner
@@ -283,10 +284,10 @@ def test_the_command_prints_what_won_and_draws_why(tmp_path, stand_in, capsys):
 REAL = """\
 name = "real"
 environments = ["probe/team"]
-algorithms = ["gpae"]
-steps = 300
+algorithms = ["mappo"]
+steps = 200
 evaluation = { times = 3, episodes = 8 }
-trials = 4
+trials = 2
 trials_at_once = 2
 score = { metric = "sampled_return", last = 2 }
 prune = false
@@ -296,8 +297,6 @@ actor_identity = true
 num_envs = 8
 rollout_length = 4
 hidden_size = 8
-embedding_size = 8
-window = 2
 updates_per_call = 2
 chunk_length = "None"
 minibatches = 2
@@ -308,7 +307,7 @@ import os, signal, sys
 from gpae.studies import tuner
 report = tuner._Search.report
 def kill(self, number, run, config):
-    if number == 3 and len(tuner.scores(run, config, self.method.score)) == 2:
+    if number == 1 and len(tuner.scores(run, config, self.method.score)) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return report(self, number, run, config)
 tuner._Search.report = kill
@@ -318,8 +317,8 @@ main(["tune", *sys.argv[1:]])
 
 
 @pytest.mark.slow
-def test_a_tuning_that_is_killed_loses_nothing_but_what_was_running(tmp_path):
-    """Trained for real: two batches of two; the process is killed at the second evaluation of the last trial."""
+def test_a_tuning_that_is_killed_goes_on_where_it_was_saved(tmp_path):
+    """Trained for real, two in one program: the process is killed at the second evaluation of the second."""
     unbroken = read(tmp_path / "unbroken", REAL)
     assert carry_out(unbroken)[0] == 0
     tuning = read(tmp_path / "killed", REAL)
@@ -329,19 +328,21 @@ def test_a_tuning_that_is_killed_loses_nothing_but_what_was_running(tmp_path):
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     ((_, trials),) = tried(tuning)
-    assert [trial.number for trial in trials] == [0, 1]
-    folder = tuning.path / "probe-team-gpae"
-    before = (folder / "trial-0" / "metrics.jsonl").stat().st_mtime_ns
+    assert trials == []
+    saved = []
+    for number in range(2):
+        with Checkpoints(tuning.path / "probe-team-mappo" / f"trial-{number}" / "checkpoints", read_only=True) as found:
+            saved.append(found.latest)
+    assert saved == [6, 2]  # of 8 updates: one was saved once more than the other, which catches up
     assert carry_out(tuning)[0] == 0
-    assert (folder / "trial-0" / "metrics.jsonl").stat().st_mtime_ns == before
     assert drawn(tuning) == drawn(unbroken)
-    for number in range(4):
-        ours, theirs = (t.path / "probe-team-gpae" / f"trial-{number}" for t in (tuning, unbroken))
+    for number in range(2):
+        ours, theirs = (t.path / "probe-team-mappo" / f"trial-{number}" for t in (tuning, unbroken))
         assert same_but_for_time(read_metrics(ours)) == same_but_for_time(read_metrics(theirs))
     # A trial trained alone is the one of the batch, up to the last bits.
     ((method, trials),) = tried(unbroken)
     train(method.trial(trials[1].values), RunOptions(name="alone", runs=tmp_path, quiet=True))
-    batch = read_metrics(unbroken.path / "probe-team-gpae" / "trial-1")
+    batch = read_metrics(unbroken.path / "probe-team-mappo" / "trial-1")
     for one, other in zip(batch[:4], read_metrics(tmp_path / "alone"), strict=False):
         for name in one.keys() - {"seconds"}:
             np.testing.assert_allclose(one[name], other[name], rtol=2e-3, atol=2e-4, err_msg=name)
