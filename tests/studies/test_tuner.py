@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -154,9 +155,9 @@ def test_the_worse_ones_end_early_and_those_that_diverge_count_as_trials(tmp_pat
     _, said = carry_out(tuning)
     ((_, trials),) = tried(tuning)
     assert len(trials) == 20
-    states = {state: [t for t in trials if t.state == state] for state in ("complete", "pruned", "diverged")}
+    states = {state: [t for t in trials if t.state == state] for state in ("complete", "pruned", "failed")}
     assert all(states.values())
-    assert {t.score is None for t in states["diverged"]} == {True}
+    assert {t.score is None for t in states["failed"]} == {True}
     for trial in states["pruned"]:
         run = tuning.path / "probe-team-gpae" / f"trial-{trial.number}"
         steps = read_evaluations(run)["probe"]["team"]["gpae"]["seed_100"]
@@ -168,7 +169,7 @@ def test_the_worse_ones_end_early_and_those_that_diverge_count_as_trials(tmp_pat
     assert kept.pruning is not None  # as by default
     whole = read(tmp_path / "whole", "prune = false\n" + ONE.replace("prune = {", "# {"))
     carry_out(whole)
-    assert {t.state for _, found in tried(whole) for t in found} <= {"complete", "diverged"}
+    assert {t.state for _, found in tried(whole) for t in found} <= {"complete", "failed"}
 
 
 def test_what_was_pruned_before_a_signal_has_ended(tmp_path, stand_in):
@@ -189,6 +190,25 @@ def test_what_was_pruned_before_a_signal_has_ended(tmp_path, stand_in):
     shutil.rmtree(tuning.path / "probe-team-gpae")
     assert carry_out(tuning)[0] == 0
     assert [int(path.name[6:]) for _, path, _ in stand_in.calls[0]] == sorted(set(range(8)) - set(ended))
+
+
+def test_what_does_not_fit_the_device_is_said_and_fewer_are_trained_at_once(tmp_path, stand_in):
+    def too_large(configs):
+        if len(configs) > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.\nmore words")
+
+    stand_in.before = too_large
+    with pytest.raises(UserError, match=r"gpae, trials 0, 1, 2, 3: RESOURCE_EXHAUSTED: .* fewer trials_at_once"):
+        carry_out(read(tmp_path, ONE))
+    fewer = ONE.replace("trials_at_once = 4", "trials_at_once = 2")
+    assert carry_out(read(tmp_path, fewer))[0] == 0
+    assert [len(call) for call in stand_in.calls] == [4, 2, 2, 2, 2, 2]
+    # Once others have run to their end, it is these settings that do not.
+    code, said = carry_out(read(tmp_path, ONE.replace("trials = 10", "trials = 13")))
+    assert code == 0
+    assert said.count("RESOURCE_EXHAUSTED") == 3
+    ((_, trials),) = tried(read(tmp_path, ONE))
+    assert [t.state for t in trials[10:]] == ["failed"] * 3
 
 
 def drawn(tuning):

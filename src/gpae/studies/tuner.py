@@ -51,7 +51,7 @@ class Tried:
     score: float | None
     """The mean over the seeds; of one that was pruned, when it was; None: it was never evaluated."""
     state: str
-    """complete, pruned or diverged."""
+    """complete, pruned or failed."""
 
 
 def scores(run: Path, config: ExperimentConfig, score: Score) -> list[float]:
@@ -222,8 +222,8 @@ def _ended(trial: optuna.trial.FrozenTrial) -> bool:
 
 def _tried(trial: optuna.trial.FrozenTrial) -> Tried:
     state = "complete" if trial.state.name == "COMPLETE" else "pruned"
-    if "diverged" in trial.user_attrs:
-        state = "diverged"
+    if "failed" in trial.user_attrs:
+        state = "failed"
     steps = trial.intermediate_values
     score = trial.value if trial.value is not None else steps[max(steps)] if steps else None
     return Tried(trial.number, dict(trial.params), score, state)
@@ -245,7 +245,7 @@ class _Search:
         """Draws and trains the next trials, or those that were running; False if none are left."""
         self.open = {trial.number: trial for trial in self.running() or self.drawn()}
         configs = {number: self.method.trial(trial.params) for number, trial in self.open.items()}
-        for group in _groups(configs):
+        for group in _groups(configs, self.tuning.at_once):
             self.train({number: configs[number] for number in group})
         return bool(configs)
 
@@ -304,6 +304,9 @@ class _Search:
             trouble = str(stop)
         except jax.errors.JaxRuntimeError as error:  # too large for the device's memory, say
             trouble = str(error).splitlines()[0]
+            if best(list(map(_tried, filter(_ended, self.study.trials)))) is None:  # so it is hardly these settings
+                which = f"{self.method.name}, trials {_listed(paths)}"
+                raise UserError(f"{which}: {trouble}; fewer trials_at_once may do, the same command goes on") from error
         finally:
             jax.clear_caches()  # the next batch has programs of its own
         for number in (number for number in configs if number not in pruned):
@@ -328,10 +331,10 @@ class _Search:
             ended = _tried(self.study.tell(number, found[-1]))
         else:
             if trouble is not None:
-                self.open[number].set_user_attr("diverged", trouble)
+                self.open[number].set_user_attr("failed", trouble)
             ended = _tried(self.study.tell(number, state=TrialState.PRUNED))
         score = "never evaluated" if ended.score is None else f"{self.method.score.metric} {ended.score:.4g}"
-        endings = {"complete": "", "pruned": f", pruned at evaluation {len(found)}", "diverged": f", {trouble}"}
+        endings = {"complete": "", "pruned": f", pruned at evaluation {len(found)}", "failed": f", {trouble}"}
         keys = self.method.keys
         values = ", ".join(f"{keys[name]} {shown(value)}" for name, value in ended.values.items())
         self.say(f"trial {number}: {score}{endings[ended.state]} ({values})")
@@ -340,12 +343,12 @@ class _Search:
         self.console.print(Text(f"{self.method.name}: {text}"))
 
 
-def _groups(configs: Mapping[int, ExperimentConfig]) -> list[list[int]]:
-    """Trials that one program can train, together."""
+def _groups(configs: Mapping[int, ExperimentConfig], most: int) -> list[list[int]]:
+    """Trials that one program can train, together; not more than `most`, if it was lowered since they were drawn."""
     found: list[list[int]] = []
     for number, config in configs.items():
         for group in found:
-            if differing(configs[group[0]], config) is None:
+            if len(group) < most and differing(configs[group[0]], config) is None:
                 group.append(number)
                 break
         else:
