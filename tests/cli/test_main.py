@@ -38,6 +38,7 @@ from reference.trainings import TINY
         ("train --env probe/team --resume", "--env with --resume"),
         ("train --env probe/team --name ../x", "a run cannot be named"),
         ("algorithms --import nowhere.py", "--import nowhere.py: there is no such file"),
+        ("tune nowhere.toml", "there is no nowhere.toml"),
         ("report nowhere --resamples 0", "--resamples is 0"),
         ("train --env smax/3m --env-options walls_cause_death=maybe", "true or false"),
         ("evaluate nowhere --episodes 0", "--episodes is 0"),

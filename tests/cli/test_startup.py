@@ -67,7 +67,7 @@ def test_importing_the_command_line_starts_no_backend_and_imports_no_jax():
     "module",
     [
         *("gpae.cli.train", "gpae.training.trainer", "gpae.algorithms", "gpae.envs", "gpae.diagnostics.pictures"),
-        *("gpae.studies.execute", "gpae.report.build"),
+        *("gpae.studies.execute", "gpae.studies.tuner", "gpae.report.build", "gpae.report.tuning"),
     ],
 )
 def test_importing_what_trains_starts_no_backend(module):

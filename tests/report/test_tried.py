@@ -27,7 +27,7 @@ TUNING = {
             "trials": [
                 {"number": 0, "state": "complete", "score": 0.5, "settings": {"eta": 1.25, "epochs": 1}},
                 {"number": 1, "state": "pruned", "score": 0.25, "settings": {"eta": 1.5, "epochs": 2}},
-                {"number": 2, "state": "diverged", "score": None, "settings": {"eta": 2.0, "epochs": 2}},
+                {"number": 2, "state": "failed", "score": None, "settings": {"eta": 2.0, "epochs": 2}},
             ],
         }
     ],
@@ -89,7 +89,7 @@ def test_the_budget_of_a_tuning_stands_in_the_report_of_what_it_chose(swept, tmp
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     (entry,) = report["tried"]  # what was run in one setting alone is no sweep
     assert (entry["tuning"], entry["trials"], entry["ended_early"], entry["best"]) == ("tune-toy", 3, 2, 0.5)
-    assert entry["settings"]["eta"] == [[1.25, 0.5, "complete"], [1.5, 0.25, "pruned"], [2.0, None, "diverged"]]
+    assert entry["settings"]["eta"] == [[1.25, 0.5, "complete"], [1.5, 0.25, "pruned"], [2.0, None, "failed"]]
     assert entry["ranges"] == {"eta": False}
     assert report["command"].endswith(f"--tuning {tmp_path / 'tune-toy'}")
     row = "| tune-toy | smax/3m | gpae (window) | 3 | 2 | 2 | 4,096 | eta, epochs | 0.5 (sampled return) |"

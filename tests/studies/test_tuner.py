@@ -10,12 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
 
 from gpae.cli import main
 from gpae.errors import UserError
+from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.evaluations import read_evaluations
 from gpae.runs.metrics import read_metrics
 from gpae.studies import tuner
@@ -64,6 +66,8 @@ class StandIn:
         self.calls = []
         self.before = lambda configs: None
         """Called with what is to be trained; may raise."""
+        self.after = lambda: None
+        """Called when all are trained; may raise."""
 
     def __call__(self, configs, options, *, callbacks):
         pairs = list(zip(configs, options, strict=True))
@@ -87,6 +91,7 @@ class StandIn:
             else:
                 shutil.rmtree(path)
                 write_run(path, config, [curve] * config.seeds, [curve[-1]] * config.seeds)
+        self.after()
         if bad:
             raise Diverged(f"update 3, seed 100: value_loss not finite; in {bad[0].name}")
 
@@ -95,6 +100,7 @@ class StandIn:
 def stand_in(monkeypatch):
     made = StandIn()
     monkeypatch.setattr(tuner, "train_together", made)
+    monkeypatch.setattr("jax.clear_caches", lambda: None)  # other tests' programs stay
     return made
 
 
@@ -149,9 +155,9 @@ def test_the_worse_ones_end_early_and_those_that_diverge_count_as_trials(tmp_pat
     _, said = carry_out(tuning)
     ((_, trials),) = tried(tuning)
     assert len(trials) == 20
-    states = {state: [t for t in trials if t.state == state] for state in ("complete", "pruned", "diverged")}
+    states = {state: [t for t in trials if t.state == state] for state in ("complete", "pruned", "failed")}
     assert all(states.values())
-    assert {t.score is None for t in states["diverged"]} == {True}
+    assert {t.score is None for t in states["failed"]} == {True}
     for trial in states["pruned"]:
         run = tuning.path / "probe-team-gpae" / f"trial-{trial.number}"
         steps = read_evaluations(run)["probe"]["team"]["gpae"]["seed_100"]
@@ -163,7 +169,46 @@ def test_the_worse_ones_end_early_and_those_that_diverge_count_as_trials(tmp_pat
     assert kept.pruning is not None  # as by default
     whole = read(tmp_path / "whole", "prune = false\n" + ONE.replace("prune = {", "# {"))
     carry_out(whole)
-    assert {t.state for _, found in tried(whole) for t in found} <= {"complete", "diverged"}
+    assert {t.state for _, found in tried(whole) for t in found} <= {"complete", "failed"}
+
+
+def test_what_was_pruned_before_a_signal_has_ended(tmp_path, stand_in):
+    tuning = read(tmp_path, "sampler = 'random'\n" + ONE)
+
+    def interrupt():
+        if len(stand_in.calls) == 2:
+            raise Interrupted(signal.SIGINT, tuning.path)
+
+    stand_in.after = interrupt
+    assert carry_out(tuning)[0] == 130
+    ((_, trials),) = tried(tuning)
+    ended = [t.number for t in trials]
+    assert ended[:4] == [0, 1, 2, 3]
+    assert 4 < len(ended) < 8  # some of the second batch
+    assert {t.state for t in trials[4:]} == {"pruned"}
+    stand_in.after, stand_in.calls = (lambda: None), []
+    shutil.rmtree(tuning.path / "probe-team-gpae")
+    assert carry_out(tuning)[0] == 0
+    assert [int(path.name[6:]) for _, path, _ in stand_in.calls[0]] == sorted(set(range(8)) - set(ended))
+
+
+def test_what_does_not_fit_the_device_is_said_and_fewer_are_trained_at_once(tmp_path, stand_in):
+    def too_large(configs):
+        if len(configs) > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.\nmore words")
+
+    stand_in.before = too_large
+    with pytest.raises(UserError, match=r"gpae, trials 0, 1, 2, 3: RESOURCE_EXHAUSTED: .* fewer trials_at_once"):
+        carry_out(read(tmp_path, ONE))
+    fewer = ONE.replace("trials_at_once = 4", "trials_at_once = 2")
+    assert carry_out(read(tmp_path, fewer))[0] == 0
+    assert [len(call) for call in stand_in.calls] == [4, 2, 2, 2, 2, 2]
+    # Once others have run to their end, it is these settings that do not.
+    code, said = carry_out(read(tmp_path, ONE.replace("trials = 10", "trials = 13")))
+    assert code == 0
+    assert said.count("RESOURCE_EXHAUSTED") == 3
+    ((_, trials),) = tried(read(tmp_path, ONE))
+    assert [t.state for t in trials[10:]] == ["failed"] * 3
 
 
 def drawn(tuning):
@@ -259,10 +304,10 @@ def test_the_command_prints_what_won_and_draws_why(tmp_path, stand_in, capsys):
 REAL = """\
 name = "real"
 environments = ["probe/team"]
-algorithms = ["gpae"]
-steps = 300
+algorithms = ["mappo"]
+steps = 200
 evaluation = { times = 3, episodes = 8 }
-trials = 4
+trials = 2
 trials_at_once = 2
 score = { metric = "sampled_return", last = 2 }
 prune = false
@@ -272,8 +317,6 @@ actor_identity = true
 num_envs = 8
 rollout_length = 4
 hidden_size = 8
-embedding_size = 8
-window = 2
 updates_per_call = 2
 chunk_length = "None"
 minibatches = 2
@@ -284,7 +327,7 @@ import os, signal, sys
 from gpae.studies import tuner
 report = tuner._Search.report
 def kill(self, number, run, config):
-    if number == 3 and len(tuner.scores(run, config, self.method.score)) == 2:
+    if number == 1 and len(tuner.scores(run, config, self.method.score)) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return report(self, number, run, config)
 tuner._Search.report = kill
@@ -294,8 +337,8 @@ main(["tune", *sys.argv[1:]])
 
 
 @pytest.mark.slow
-def test_a_tuning_that_is_killed_loses_nothing_but_what_was_running(tmp_path):
-    """Trained for real: two batches of two; the process is killed at the second evaluation of the last trial."""
+def test_a_tuning_that_is_killed_goes_on_where_it_was_saved(tmp_path):
+    """Trained for real, two in one program: the process is killed at the second evaluation of the second."""
     unbroken = read(tmp_path / "unbroken", REAL)
     assert carry_out(unbroken)[0] == 0
     tuning = read(tmp_path / "killed", REAL)
@@ -305,19 +348,21 @@ def test_a_tuning_that_is_killed_loses_nothing_but_what_was_running(tmp_path):
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     ((_, trials),) = tried(tuning)
-    assert [trial.number for trial in trials] == [0, 1]
-    folder = tuning.path / "probe-team-gpae"
-    before = (folder / "trial-0" / "metrics.jsonl").stat().st_mtime_ns
+    assert trials == []
+    saved = []
+    for number in range(2):
+        with Checkpoints(tuning.path / "probe-team-mappo" / f"trial-{number}" / "checkpoints", read_only=True) as found:
+            saved.append(found.latest)
+    assert saved == [6, 2]  # of 8 updates: one was saved once more than the other, which catches up
     assert carry_out(tuning)[0] == 0
-    assert (folder / "trial-0" / "metrics.jsonl").stat().st_mtime_ns == before
     assert drawn(tuning) == drawn(unbroken)
-    for number in range(4):
-        ours, theirs = (t.path / "probe-team-gpae" / f"trial-{number}" for t in (tuning, unbroken))
+    for number in range(2):
+        ours, theirs = (t.path / "probe-team-mappo" / f"trial-{number}" for t in (tuning, unbroken))
         assert same_but_for_time(read_metrics(ours)) == same_but_for_time(read_metrics(theirs))
     # A trial trained alone is the one of the batch, up to the last bits.
     ((method, trials),) = tried(unbroken)
     train(method.trial(trials[1].values), RunOptions(name="alone", runs=tmp_path, quiet=True))
-    batch = read_metrics(unbroken.path / "probe-team-gpae" / "trial-1")
+    batch = read_metrics(unbroken.path / "probe-team-mappo" / "trial-1")
     for one, other in zip(batch[:4], read_metrics(tmp_path / "alone"), strict=False):
         for name in one.keys() - {"seconds"}:
             np.testing.assert_allclose(one[name], other[name], rtol=2e-3, atol=2e-4, err_msg=name)

@@ -17,9 +17,9 @@ from gpae.report.scores import is_rate
 _STYLES: dict[str, dict[str, Any]] = {
     "complete": {"marker": "o", "color": COLOURS[0], "markerfacecolor": "none"},
     "pruned": {"marker": "v", "color": "0.55"},
-    "diverged": {"marker": "x", "color": COLOURS[1]},
+    "failed": {"marker": "x", "color": COLOURS[1]},
 }
-_TOLD = {"pruned": "grey triangle: pruned, as far as it came", "diverged": "cross: diverged"}
+_TOLD = {"pruned": "grey triangle: pruned, as far as it came", "failed": "cross: failed"}
 _WIDE = 20
 """Numbers that lie so many times apart are shown on a logarithmic axis."""
 _FEW_VALUES = 8

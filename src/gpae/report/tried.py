@@ -30,7 +30,7 @@ class Trial:
     score: float | None
     """The mean over its seeds; None: it was never evaluated."""
     state: str = "complete"
-    """complete, pruned or diverged."""
+    """complete, pruned or failed."""
 
 
 def sensitivity(trials: Sequence[Trial], names: Collection[str] | None = None) -> dict[str, list[list[Any]]]:

@@ -51,7 +51,7 @@ class Tried:
     score: float | None
     """The mean over the seeds; of one that was pruned, when it was; None: it was never evaluated."""
     state: str
-    """complete, pruned or diverged."""
+    """complete, pruned or failed."""
 
 
 def scores(run: Path, config: ExperimentConfig, score: Score) -> list[float]:
@@ -75,7 +75,7 @@ def tune(tuning: Tuning, *, console: Console | None = None) -> int:
       console: what to show it on; default is standard output.
 
     Returns:
-      0, or 130, 138 or 143 if a signal stopped it: the same call goes on.
+      0, or 128 and the number of the signal that stopped it: the same call goes on.
 
     Raises:
       UserError: Optuna is not installed, another process is at this tuning, its database is damaged or that of another
@@ -222,8 +222,8 @@ def _ended(trial: optuna.trial.FrozenTrial) -> bool:
 
 def _tried(trial: optuna.trial.FrozenTrial) -> Tried:
     state = "complete" if trial.state.name == "COMPLETE" else "pruned"
-    if "diverged" in trial.user_attrs:
-        state = "diverged"
+    if "failed" in trial.user_attrs:
+        state = "failed"
     steps = trial.intermediate_values
     score = trial.value if trial.value is not None else steps[max(steps)] if steps else None
     return Tried(trial.number, dict(trial.params), score, state)
@@ -245,7 +245,7 @@ class _Search:
         """Draws and trains the next trials, or those that were running; False if none are left."""
         self.open = {trial.number: trial for trial in self.running() or self.drawn()}
         configs = {number: self.method.trial(trial.params) for number, trial in self.open.items()}
-        for group in _groups(configs):
+        for group in _groups(configs, self.tuning.at_once):
             self.train({number: configs[number] for number in group})
         return bool(configs)
 
@@ -287,6 +287,7 @@ class _Search:
             number = numbers[evaluation.run]
             if self.report(number, evaluation.run, configs[number]):
                 pruned.add(number)
+                self.tell(number, evaluation.run, configs[number])  # now: should the batch be interrupted, it has ended
             return number in pruned
 
         self.say(f"training {len(configs)} of {self.tuning.trials} trials: {_listed(paths)}")
@@ -303,10 +304,13 @@ class _Search:
             trouble = str(stop)
         except jax.errors.JaxRuntimeError as error:  # too large for the device's memory, say
             trouble = str(error).splitlines()[0]
+            if best(list(map(_tried, filter(_ended, self.study.trials)))) is None:  # so it is hardly these settings
+                which = f"{self.method.name}, trials {_listed(paths)}"
+                raise UserError(f"{which}: {trouble}; fewer trials_at_once may do, the same command goes on") from error
         finally:
             jax.clear_caches()  # the next batch has programs of its own
-        for number, config in configs.items():
-            self.tell(number, paths[number], config, number in pruned, trouble)
+        for number in (number for number in configs if number not in pruned):
+            self.tell(number, paths[number], configs[number], trouble)
 
     def report(self, number: int, run: Path, config: ExperimentConfig) -> bool:
         """Tells Optuna the score at an evaluation; whether the trial is to end."""
@@ -317,8 +321,8 @@ class _Search:
         # After the last evaluation there is nothing to save.
         return len(so_far) < config.evaluation.evaluations and trial.should_prune()
 
-    def tell(self, number: int, run: Path, config: ExperimentConfig, pruned: bool, trouble: str) -> None:
-        """How a trial ended."""
+    def tell(self, number: int, run: Path, config: ExperimentConfig, trouble: str | None = None) -> None:
+        """Tells Optuna how a trial ended; `trouble` is why it did not come to its end, where it was not pruned."""
         from optuna.trial import TrialState
 
         found = scores(run, config, self.method.score) if is_run(run) else []
@@ -326,11 +330,11 @@ class _Search:
         if found and not lacking(read_evaluations(run), config.env, config.algorithm.name, seeds):
             ended = _tried(self.study.tell(number, found[-1]))
         else:
-            if not pruned:
-                self.open[number].set_user_attr("diverged", trouble)
+            if trouble is not None:
+                self.open[number].set_user_attr("failed", trouble)
             ended = _tried(self.study.tell(number, state=TrialState.PRUNED))
         score = "never evaluated" if ended.score is None else f"{self.method.score.metric} {ended.score:.4g}"
-        endings = {"complete": "", "pruned": f", pruned at evaluation {len(found)}", "diverged": f", {trouble}"}
+        endings = {"complete": "", "pruned": f", pruned at evaluation {len(found)}", "failed": f", {trouble}"}
         keys = self.method.keys
         values = ", ".join(f"{keys[name]} {shown(value)}" for name, value in ended.values.items())
         self.say(f"trial {number}: {score}{endings[ended.state]} ({values})")
@@ -339,12 +343,12 @@ class _Search:
         self.console.print(Text(f"{self.method.name}: {text}"))
 
 
-def _groups(configs: Mapping[int, ExperimentConfig]) -> list[list[int]]:
-    """Trials that one program can train, together."""
+def _groups(configs: Mapping[int, ExperimentConfig], most: int) -> list[list[int]]:
+    """Trials that one program can train, together; not more than `most`, if it was lowered since they were drawn."""
     found: list[list[int]] = []
     for number, config in configs.items():
         for group in found:
-            if differing(configs[group[0]], config) is None:
+            if len(group) < most and differing(configs[group[0]], config) is None:
                 group.append(number)
                 break
         else:
