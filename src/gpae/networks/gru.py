@@ -96,7 +96,7 @@ def recur(weights: GRUWeights, inputs: Array, is_first: Array, carry: Array) -> 
 def _scan_rows(weights: GRUWeights, inputs: Array, is_first: Array, carry: Array, keep: Callable[..., Any]) -> Any:
     """The rows' `keep(carry after, carry before, (r, z), n, U_n h + c)`, the carry before as after a reset."""
     size = carry.shape[-1]
-    b = jnp.broadcast_to(weights.b, (len(carry), 3 * size))
+    b = jnp.broadcast_to(weights.b, (carry.shape[0], 3 * size))  # not len: an exported batch may have no number
     c = jnp.broadcast_to(weights.c, carry.shape)
 
     def step(h: Array, row: tuple[Array, Array]) -> tuple[Array, Any]:
@@ -111,6 +111,8 @@ def _scan_rows(weights: GRUWeights, inputs: Array, is_first: Array, carry: Array
         after = n + z * (h - n)
         return after, keep(after, h, gates, n, uh_n)
 
+    if len(inputs) == 1:  # acting: no loop, which converters to other formats would have to understand
+        return jax.tree.map(lambda x: x[None], step(carry, (inputs[0], is_first[0]))[1])
     return jax.lax.scan(step, carry, (inputs, is_first))[1]
 
 
