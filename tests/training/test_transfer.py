@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import gpae
 from gpae.cli import main
+from gpae.envs import make
 from gpae.errors import UserError
 from gpae.runs.checkpoint import Checkpoints
 from gpae.training.experiment import Experiment
@@ -65,6 +67,13 @@ def test_seeds_begin_with_those_of_the_other_run_in_turn(run):
     found = read_trained(str(run.path), Experiment(CONFIG.replace(seeds=3)))
     bias = trained(run.path).actor["params"]["Dense_0"]["bias"]
     np.testing.assert_array_equal(found.fitted[".actor['params']['Dense_0']['bias']"], [bias] * 3)
+
+
+@pytest.mark.parametrize("maps", [("2s3z", "smacv2_5_units"), ("3s5z", "8m")])
+def test_between_these_maps_of_smax_everything_fits(maps):
+    """As docs/use.md says."""
+    one, other = (make(f"smax/{name}").spec for name in maps)
+    assert replace(one, name="", episode_limit=1) == replace(other, name="", episode_limit=1)
 
 
 def test_nothing_that_fits_is_one_line_and_makes_no_run(run, tmp_path, capsys):

@@ -150,6 +150,8 @@ def _row_by_row(weights: GRUWeights, inputs: Array, is_first: Array, carry: Arra
         after = n + gates[:, size:] * (h - n)
         return after, keep(after, h, gates, n, uh_n)
 
+    if len(inputs) == 1:  # acting: no loop, which converters to other formats would have to understand
+        return jax.tree.map(lambda x: x[None], step(carry, (inputs[0], is_first[0]))[1])
     return jax.lax.scan(step, carry, (inputs, is_first))[1]
 
 

@@ -1,6 +1,7 @@
 """The arrays of a checkpoint as Orbax has laid them on the disk, read by TensorStore alone.
 
-Orbax writes; to read what it wrote takes neither its managers and threads nor the second that it takes to import.
+Orbax writes. To read what it wrote takes none of its managers and threads, so that a program that only acts with a
+policy need not even have it installed.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from jax import Array
 
 from gpae.envs.protocol import Box, Discrete, EnvSpec
 from gpae.errors import UserError
-from gpae.networks import Actor, UnsharedActor
+from gpae.networks import Actor, Distribution, UnsharedActor
 from gpae.networks.normalisers import STATISTICS
 from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import read_config
@@ -103,6 +103,11 @@ class Policy:
     def num_agents(self) -> int:
         """N, agents of the team that was trained."""
         return self._sizes.num_agents
+
+    @property
+    def acting_agents(self) -> int:
+        """N of `distribution`: 1 where the policy was loaded with an agent."""
+        return self.num_agents if self._agent is None else 1
 
     @property
     def num_actions(self) -> int:
@@ -200,6 +205,21 @@ class Policy:
         if _shapes(carry) != [(envs, agents, *shape) for shape in self._remembered]:
             raise _foreign_carry(f"{envs}" if agents == self.num_agents else f"{envs}, {agents}")
         return _act(self._team, self._params, seen, masks.astype(bool), first.astype(bool), carry, key)
+
+    def distribution(
+        self, observations: Array, action_masks: Array, is_first: Array, carry: Any
+    ) -> tuple[Distribution, Any]:
+        """Pi of one step, and the carry after it, for programs of one's own: nothing is checked.
+
+        Arguments are arrays, as those of `batch`. Of a policy that was loaded with an agent N is 1.
+        """
+        actor: Actor | UnsharedActor = self._team
+        params = self._params
+        if self._agent is not None:
+            actor, params, shape = self._alone, self._own, (*observations.shape[:-1], self._index.size)
+            observations = jnp.concatenate([observations, jnp.broadcast_to(self._index, shape)], axis=-1)
+        policy, carries = actor.apply(params, observations[None], action_masks[None], is_first[None], carry)
+        return jax.tree.map(lambda x: x[0], (policy, carries))
 
     @property
     def _told_apart(self) -> str:
