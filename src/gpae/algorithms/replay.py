@@ -101,12 +101,14 @@ def sample(held: Buffer, key: Array, num_sequences: int) -> Segment:
     trajectory = jax.tree.map(lambda x: jnp.swapaxes(x[places, :, envs], 0, 1), held.segments.trajectory)
     last = (jnp.arange(rows) == rows - 1)[:, None]
     cut = (jnp.arange(rows) >= rows - 2)[:, None]
+    own = trajectory.agent_rewards
     trajectory = replace(
         trajectory,
         rewards=jnp.where(last, jnp.zeros_like(trajectory.rewards), trajectory.rewards),
         terminated=trajectory.terminated & ~last,
         truncated=trajectory.truncated | (cut & ~(trajectory.terminated & ~last)),
         won=trajectory.won & ~last,
+        agent_rewards=None if own is None else jnp.where(last[..., None], jnp.zeros_like(own), own),
         valid=trajectory.valid & ~last,
     )
     return Segment(

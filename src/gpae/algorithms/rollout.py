@@ -55,6 +55,7 @@ def record(
         terminated=outcome.terminated,
         truncated=outcome.truncated,
         won=outcome.won,
+        agent_rewards=outcome.agent_rewards,
     )
 
 

@@ -155,7 +155,7 @@ def as_dict(config: ExperimentConfig) -> dict[str, Any]:
     return {"env": plain.pop("env"), "algorithm": config.algorithm.name, **plain}
 
 
-_LATER = ("groups", "share_parameters", *settings_of(ShownContinuousPolicy))
+_LATER = ("groups", "share_parameters", "reward", *settings_of(ShownContinuousPolicy))
 """Settings that the first runs do not have. Defaults are what those did."""
 
 
