@@ -67,6 +67,8 @@ class Trajectory:
     """The episode was cut off after the row's step (or the row is invalid), [T, E] bool."""
     won: Array
     """The team won by the row's step, [T, E] bool."""
+    agent_rewards: Array | None = None
+    """Each agent's own reward, [T, E, N]; kept only where an algorithm learns from it."""
 
 
 PyTree = Any

@@ -16,6 +16,7 @@ def segment(number):
     rows = 100 * number + 10 * jnp.arange(T)[:, None] + jnp.arange(E)[None]
     view = View(**dict.fromkeys(View.__dataclass_fields__, rows))
     fields = dict.fromkeys(Trajectory.__dataclass_fields__, rows) | {"view": view, "valid": jnp.ones((T, E), bool)}
+    fields["agent_rewards"] = rows[..., None] + jnp.arange(N)
     carry = jnp.full((E, N, 1), float(number))
     return Segment(trajectory=Trajectory(**fields), actor_carry=carry, critic_carry=-carry)
 
@@ -105,6 +106,8 @@ def test_the_last_row_of_a_sequence_only_shows_what_follows():
             np.testing.assert_array_equal(drawn.terminated[:, c], np.append(whole.terminated[:-1, env], False))
             np.testing.assert_array_equal(drawn.won[:, c], drawn.terminated[:, c])
             assert drawn.rewards[-1, c] == 0
+            np.testing.assert_array_equal(drawn.agent_rewards[:-1, c], whole.agent_rewards[:-1, env])
+            np.testing.assert_array_equal(drawn.agent_rewards[-1, c], 0)
             # Nothing is known of what follows the row before the last one but its observation.
             assert bool(drawn.truncated[-2, c]) != bool(drawn.terminated[-2, c])
             assert drawn.truncated[-1, c]

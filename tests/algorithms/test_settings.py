@@ -20,11 +20,15 @@ from gpae.training.config import configure
 
 
 class Stoppable(Stay):
-    """A probe that has an action called stop."""
+    """A probe that has an action called stop, and a reward for each agent."""
 
     @property
     def spec(self):
-        return dataclasses.replace(super().spec, actions=Discrete(("stop", "1")))
+        return dataclasses.replace(super().spec, actions=Discrete(("stop", "1")), has_agent_rewards=True)
+
+    def step(self, key, state, actions):
+        state, outcome = super().step(key, state, actions)
+        return state, outcome.replace(agent_rewards=actions * outcome.reward)
 
 
 ENV = Stoppable(length=3)

@@ -105,7 +105,10 @@ def test_a_win_is_not_told_twice():
 
         def step(self, key, state, actions):
             true = jnp.ones((), bool)
-            return state + 1, Outcome(reward=jnp.float32(3), terminated=~true, truncated=true, won=true)
+            own = jnp.array([1.0, 5.0])
+            return state + 1, Outcome(
+                reward=jnp.mean(own), terminated=~true, truncated=true, won=true, agent_rewards=own
+            )
 
     env = Wins()
     running = begin(env, jax.random.key(0), 2)
@@ -114,6 +117,8 @@ def test_a_win_is_not_told_twice():
     assert bool(jnp.all(valid & first.won & first.truncated & running.over & ~running.is_first))
     running, second, valid = advance(env, jax.random.key(2), running, actions)
     assert not bool(jnp.any(valid | second.won | second.terminated | (second.reward != 0)))
+    np.testing.assert_array_equal(first.agent_rewards, [[1, 5]] * 2)
+    np.testing.assert_array_equal(second.agent_rewards, np.zeros((2, 2)))
     assert bool(jnp.all(second.truncated & running.is_first & ~running.over))
     np.testing.assert_array_equal(running.state, 0)
 

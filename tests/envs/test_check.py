@@ -74,6 +74,22 @@ DECLARED = {
         outcome("reward", lambda x: jnp.stack([x, x])),
         r"reward: declared one per step = float32\[\], came float32\[2\]; the team has one reward",
     ),
+    "a reward per agent that is not declared": (
+        outcome("agent_rewards", lambda _: jnp.zeros(2)),
+        "spec.has_agent_rewards is False, and agent_rewards came all the same",
+    ),
+    "no reward per agent where it is declared": (
+        spec(has_agent_rewards=True),
+        "spec.has_agent_rewards is True, and agent_rewards are missing",
+    ),
+    "a reward for one agent too many": (
+        Broken((("has_agent_rewards", True),), outcome_changes=(("agent_rewards", lambda _: jnp.zeros(3)),)),
+        r"agent_rewards: declared \[N\] = float32\[2\], came float32\[3\]",
+    ),
+    "a type for one agent of two": (
+        spec(agent_types=("marine",)),
+        "spec.agent_types has 1 names for num_agents = 2",
+    ),
     "terminated=0": (outcome("terminated", lambda x: jnp.int32(0)), r"terminated: .*bool\[\], came int32\[\]"),
     "won per agent": (outcome("won", lambda x: jnp.stack([x, x])), r"won: .*came bool\[2\]"),
     "a state that changes its type": (
@@ -95,6 +111,13 @@ PLAYED = {
         "action_mask of agent 1 at step 0 has no legal action",
     ),
     "a reward that is not a number": (outcome("reward", lambda x: x * jnp.nan), "reward of step 0 must be finite"),
+    "a reward of an agent that is not a number": (
+        Broken(
+            (("has_agent_rewards", True),),
+            outcome_changes=(("agent_rewards", lambda _: jnp.array([0.0, jnp.nan])),),
+        ),
+        "agent_rewards of step 0 must be finite",
+    ),
     "both ends": (
         Broken(outcome_changes=(("terminated", lambda x: x | True), ("truncated", lambda x: x | True))),
         "terminated and truncated at once",

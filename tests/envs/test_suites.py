@@ -125,6 +125,7 @@ def test_kitchens_pay_all_cooks_the_same_and_shaping_is_an_option():
     env = make("jaxmarl/overcooked", shaped=0.5, max_steps=7)
     rewards, infos = jnp.array([20.0, 20.0]), {"shaped_reward": {"agent_0": jnp.float32(3), "agent_1": jnp.float32(0)}}
     assert env.team_reward(rewards, infos) == 20.75
+    np.testing.assert_array_equal(env.agent_rewards(rewards, infos), [21.5, 20])
     assert make("jaxmarl/overcooked").team_reward(rewards, infos) == 20
     _, (view, outcome, _) = played(env, 7)
     assert outcome.truncated.tolist() == [False] * 6 + [True]

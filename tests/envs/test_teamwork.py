@@ -40,6 +40,17 @@ def test_doing_everything_right_is_worth_one_and_each_one_its_share():
     np.testing.assert_allclose(rewards[2:], np.array([1 - 1 / 4 - 1 / 8, 1, 1]) / 3, rtol=1e-6)
 
 
+def test_an_agents_own_reward_is_its_share_and_the_teams_is_their_mean():
+    env = make("teamwork/4", length=3, interaction=0.5, noise=0.1)
+    state = env.reset(jax.random.key(0))
+    right = env.right[np.arange(4), np.asarray(state.cues)]
+    _, outcome = env.step(jax.random.key(1), state, jnp.asarray((right + np.eye(4, dtype=int)[1]) % 4, jnp.int32))
+    noise = outcome.agent_rewards[1]
+    np.testing.assert_allclose(3 * (outcome.agent_rewards - noise), [0.5, 0, 1, 1], atol=1e-6)
+    np.testing.assert_allclose(outcome.reward, outcome.agent_rewards.mean(), rtol=1e-6)
+    assert abs(noise) > 1e-4
+
+
 def test_rewards_are_the_closed_forms_innovations():
     """Along an episode the reward is Q minus gamma times what the closed form says follows, in the mean over tasks."""
     env = make("teamwork/4", length=3, delay=1, interaction=0.4)

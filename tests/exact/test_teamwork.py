@@ -98,11 +98,14 @@ def sampled(team, estimator, p, *, lambda_, fit, error=0.0, episodes=20_000):
     n, rows = team.agents, team.length
     x = (rng.random((rows, episodes, n)) < p) - p
     scale = 1 / (n * rows)
-    rewards = scale * (x + p).sum(-1) + team.noise / rows * rng.normal(size=(rows, episodes))
+    noise = team.noise / rows * rng.normal(size=(rows, episodes))
+    rewards = scale * (x + p).sum(-1) + noise
     left = np.array([sum(team.gamma**m for m in range(rows - t)) for t in range(rows)]) * n * p * scale
     v = np.broadcast_to(left[:, None, None], x.shape)
+    if estimator == "individual":
+        fit, rewards = 0.0, (x + p) / rows + noise[..., None]
     eq = v + scale * (fit if estimator != "state" else 0.0) * (x.sum(-1, keepdims=True) - x)
-    if estimator != "state":
+    if estimator not in ("state", "individual"):
         eq = eq + error * rng.normal(size=x.shape)
     following = v if estimator == "others-expected" else eq
     following = np.concatenate([following[1:], np.zeros_like(v[:1])])
@@ -118,7 +121,7 @@ def sampled(team, estimator, p, *, lambda_, fit, error=0.0, episodes=20_000):
     return np.asarray(found.advantages, np.float64), x
 
 
-@pytest.mark.parametrize("estimator", ["state", "others", "others-expected", "one-step"])
+@pytest.mark.parametrize("estimator", ["state", "others", "others-expected", "one-step", "individual"])
 @pytest.mark.parametrize(
     ("fit", "lambda_", "noise", "error"), [(1.0, 0.95, 0.0, 0.0), (0.6, 0.5, 0.3, 0.0), (1.0, 0.8, 0.0, 0.1)]
 )

@@ -163,7 +163,7 @@ class ActorCritic(PPO):
         behaviour = self.behaviour(env.spec, state.params.actor)
         rows = self.experience.rollout_length
         vector, actor_carry, trajectory = unroll(env, behaviour, state.vector, state.carry.actor, key, rows)
-        segment = Segment(trajectory=trajectory, actor_carry=state.carry.actor, critic_carry=state.carry.critic)
+        segment = Segment(self.kept(trajectory), actor_carry=state.carry.actor, critic_carry=state.carry.critic)
         state = replace(state, vector=vector, carry=replace(state.carry, actor=actor_carry))
         return state, segment, Last.of(env, vector)
 
@@ -292,7 +292,12 @@ class ActorCritic(PPO):
         """As values are learnt from it: with scaled rewards."""
         if self.reward_scale == 1.0:
             return trajectory
-        return replace(trajectory, rewards=self.reward_scale * trajectory.rewards)
+        own = trajectory.agent_rewards
+        return replace(
+            trajectory,
+            rewards=self.reward_scale * trajectory.rewards,
+            agent_rewards=None if own is None else self.reward_scale * own,
+        )
 
     def one_step(self, trajectory: Trajectory, evaluation: Evaluation) -> Array:
         """Advantages that look one step ahead, [W, E, N]."""

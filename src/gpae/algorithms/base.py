@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import jax
 from flax import struct
@@ -28,9 +28,11 @@ from gpae.envs.protocol import Environment, EnvSpec
 from gpae.errors import UserError, unknown_name
 from gpae.networks import Actor, Critic, Distribution, NetworkSizes, UnsharedActor, UnsharedCritic, owners
 from gpae.settings import Positive, Size, TracedUnit, above, flag, settings, settings_of
-from gpae.types import View
+from gpae.types import Trajectory, View
 
 Metrics = dict[str, Array]
+Reward = Literal["team", "individual"]
+"""Whose reward is learnt from."""
 Kind = TypeVar("Kind", bound=type)
 
 
@@ -147,6 +149,13 @@ class Algorithm(ABC):
             for name in ("normalise_observations", "normalise_values"):
                 if getattr(self.networks, name, False):
                     raise UserError(f"{flag(name)} keeps one scale for a team, which shares its parameters then")
+        if self.individual and not spec.has_agent_rewards:
+            raise UserError(f"--reward individual: {spec.name} gives its team one reward, and no agent its own")
+
+    @property
+    def individual(self) -> bool:
+        """Whether it learns from each agent's own reward, and not from the team's."""
+        return False
 
     def idle(self) -> dict[str, str]:
         """Settings that do nothing beside the others' present values, each with the reason."""
@@ -183,6 +192,17 @@ class Algorithm(ABC):
     @abstractmethod
     def acting(self, spec: EnvSpec, state: Any, budget: Budget) -> tuple[Any, Any]:
         """The policy that collects the next update's experience (`rollout.Policy`), and its carry before it."""
+
+    def kept(self, trajectory: Trajectory) -> Trajectory:
+        """What it learns from of a trajectory: without the agents' own rewards, where those do nothing."""
+        return trajectory if self.individual else replace(trajectory, agent_rewards=None)
+
+    def rewards(self, trajectory: Trajectory) -> Array:
+        """What it learns from: the team's rewards, [T, E], or each agent's own, [T, E, N]."""
+        if not self.individual:
+            return trajectory.rewards
+        assert trajectory.agent_rewards is not None
+        return trajectory.agent_rewards
 
     def act(self, spec: EnvSpec, params: Any, carry: Any, view: View, is_first: Array) -> tuple[Any, Distribution]:
         """One row of the policy: the carry after it, and what it would do in each of [E, N]."""

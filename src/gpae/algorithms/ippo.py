@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from gpae.algorithms.base import algorithm
+from gpae.algorithms.base import Reward, algorithm
 from gpae.algorithms.per_agent import PerAgent
 from gpae.networks import CriticSizes, Shown
 from gpae.settings import settings
@@ -23,6 +23,13 @@ class ObservationCriticSizes(CriticSizes):
 class IPPO(PerAgent):
     """PPO for each agent by itself, its critic seeing what the agent sees."""
 
+    reward: Reward = "team"
+    """What each agent learns from: the team's reward, or its individual one, where the environment has them."""
     networks: ObservationCriticSizes = ObservationCriticSizes()
 
     shown: ClassVar[Shown] = "observation"
+
+    @property
+    def individual(self) -> bool:
+        """Whether each agent learns from its own reward."""
+        return self.reward == "individual"

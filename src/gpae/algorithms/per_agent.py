@@ -206,7 +206,7 @@ class PerAgent(ActorCritic):
     def targets(self, trajectory: Trajectory, evaluation: Evaluation) -> Targets:
         """Advantages and critic targets, [W, E, N]."""
         return gpae(
-            trajectory.rewards,
+            self.rewards(trajectory),
             evaluation.critic.values,
             evaluation.critic.next_values,
             trajectory.terminated,

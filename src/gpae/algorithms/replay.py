@@ -115,12 +115,14 @@ def closed(trajectory: Trajectory) -> Trajectory:
     rows = trajectory.valid.shape[0]
     last = (jnp.arange(rows) == rows - 1)[:, None]
     cut = (jnp.arange(rows) >= rows - 2)[:, None]
+    own = trajectory.agent_rewards
     return replace(
         trajectory,
         rewards=jnp.where(last, jnp.zeros_like(trajectory.rewards), trajectory.rewards),
         terminated=trajectory.terminated & ~last,
         truncated=trajectory.truncated | (cut & ~(trajectory.terminated & ~last)),
         won=trajectory.won & ~last,
+        agent_rewards=None if own is None else jnp.where(last[..., None], jnp.zeros_like(own), own),
         valid=trajectory.valid & ~last,
     )
 

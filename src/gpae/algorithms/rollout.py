@@ -57,6 +57,7 @@ def record(
         terminated=outcome.terminated,
         truncated=outcome.truncated,
         won=outcome.won,
+        agent_rewards=outcome.agent_rewards,
     )
 
 

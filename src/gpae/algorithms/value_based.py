@@ -159,7 +159,7 @@ class ValueBased(Algorithm):
         behaviour = self.behaviour(env.spec, state.params.actor, epsilon)
         rows = self.experience.rollout_length
         vector, carry, trajectory = unroll(env, behaviour, state.vector, state.carry, key, rows)
-        segment = Segment(trajectory=trajectory, actor_carry=state.carry, critic_carry=())
+        segment = Segment(self.kept(trajectory), actor_carry=state.carry, critic_carry=())
         return replace(state, vector=vector, carry=carry), segment
 
     def learn(
@@ -221,7 +221,7 @@ class ValueBased(Algorithm):
         # Double Q-learning: today's parameters choose, those of some updates ago say what the choice is worth.
         chosen = jnp.argmax(jnp.where(rows.view.action_mask, values, jnp.finfo(values.dtype).min), axis=-1)
         worth = self.mix(target.critic, of_taken(self.values(spec, target.actor, segment), chosen), rows.view.state)
-        rewards = self.reward_scale * rows.rewards
+        rewards = self.reward_scale * self.rewards(rows)
         return q_targets(rewards, worth, rows.terminated, rows.truncated, gamma=self.gamma, lambda_=self.lambda_)
 
     def loss(self, spec: EnvSpec, params: PerNetwork, target: PerNetwork, segment: Segment) -> tuple[Array, Metrics]:

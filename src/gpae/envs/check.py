@@ -17,7 +17,7 @@ from gpae.threefry import gumbel, split
 from gpae.types import View
 
 _OUTCOME = {"reward": "float32", "terminated": "bool", "truncated": "bool", "won": "bool"}
-_HINTS = {"reward": "; the team has one reward: add up or average those of the agents"}
+_HINTS = {"reward": "; the team has one reward: add up or average those of the agents, and give them as agent_rewards"}
 
 
 def check(env: Environment, *, steps: int = 2, seed: int = 0) -> None:
@@ -71,7 +71,16 @@ def check_declared(env: Environment) -> None:
     following, outcome = stepped
     for name, dtype in _OUTCOME.items():
         _compare(spec, name, getattr(outcome, name), (), dtype, "one per step", _HINTS.get(name, ""))
+    own = outcome.agent_rewards
+    if spec.has_agent_rewards != (own is not None):
+        _refuse(spec, f"spec.has_agent_rewards is {spec.has_agent_rewards}, and agent_rewards {_presence(own)}")
+    if own is not None:
+        _compare(spec, "agent_rewards", own, team, "float32", "[N]")
     _same_state(spec, state, following)
+
+
+def _presence(own: Any) -> str:
+    return "are missing: step gives None" if own is None else "came all the same"
 
 
 def _same_state(spec: EnvSpec, state: Any, following: Any) -> None:
@@ -150,6 +159,8 @@ def _look(spec: EnvSpec, t: int, view: View) -> None:
 def _look_at_outcome(spec: EnvSpec, t: int, outcome: Outcome, length: int) -> None:
     if not np.isfinite(outcome.reward):
         _refuse(spec, f"reward of step {t} must be finite, and is {outcome.reward}")
+    if outcome.agent_rewards is not None and not np.isfinite(outcome.agent_rewards).all():
+        _refuse(spec, f"agent_rewards of step {t} must be finite, and are {outcome.agent_rewards}")
     if outcome.terminated and outcome.truncated:
         _refuse(spec, f"step {t} is terminated and truncated at once; at most one of them may be set")
     ended = outcome.terminated or outcome.truncated

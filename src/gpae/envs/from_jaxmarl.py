@@ -81,6 +81,7 @@ class FromJaxMARL:
             state_size=sum(sizes),
             episode_limit=episode_limit,
             has_wins=has_wins,
+            has_agent_rewards=True,
         )
 
     @property
@@ -101,13 +102,15 @@ class FromJaxMARL:
             seen, inner, rewards, dones, infos = self.jaxmarl.step_env(key, state.inner, chosen)
         after = self._position(inner, seen, state.step + 1)
         done = jnp.asarray(dones["__all__"], bool)
-        reward = self.team_reward(jnp.stack([rewards[agent] for agent in self.agents]), infos)
+        given = jnp.stack([rewards[agent] for agent in self.agents])
+        reward = self.team_reward(given, infos)
         own = done & self.own_end(after, reward)
         outcome = Outcome(
             reward=reward.astype(jnp.float32),
             terminated=own,
             truncated=done & ~own,
             won=done & self.won(after, reward),
+            agent_rewards=self.agent_rewards(given, infos),
         )
         return after, outcome
 
@@ -136,6 +139,10 @@ class FromJaxMARL:
     def team_reward(self, rewards: Array, infos: Any) -> Array:
         """The team's reward from the agents', [N] -> []."""
         return jnp.mean(rewards.astype(jnp.float32))
+
+    def agent_rewards(self, rewards: Array, infos: Any) -> Array:
+        """Each agent's own reward, [N] float32, from JaxMARL's."""
+        return rewards.astype(jnp.float32)
 
     def legal(self, inner: Any) -> list[Array] | None:
         """Per agent which of its actions are legal; None where all are."""

@@ -120,8 +120,13 @@ class _Kitchen(FromJaxMARL):
         return jnp.bool_(False)
 
     def team_reward(self, rewards: Array, infos: Any) -> Array:
-        parts = jnp.stack([infos["shaped_reward"][agent] for agent in self.agents])
-        return super().team_reward(rewards, infos) + self.shaped * jnp.mean(parts.astype(jnp.float32))
+        return super().team_reward(rewards, infos) + self.shaped * jnp.mean(self._parts(infos))
+
+    def agent_rewards(self, rewards: Array, infos: Any) -> Array:
+        return super().agent_rewards(rewards, infos) + self.shaped * self._parts(infos)
+
+    def _parts(self, infos: Any) -> Array:
+        return jnp.stack([infos["shaped_reward"][agent] for agent in self.agents]).astype(jnp.float32)
 
     def legal(self, inner: Any) -> None:
         return None

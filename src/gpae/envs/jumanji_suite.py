@@ -73,6 +73,7 @@ class FromJumanji:
             observation_size=int(np.prod(shown[1:])),
             state_size=int(np.prod(jax.eval_shape(self._state, first.observation).shape)),
             episode_limit=jumanji.time_limit,
+            has_agent_rewards=first.reward.ndim == 1,
         )
 
     @property
@@ -95,6 +96,7 @@ class FromJumanji:
             terminated=last & own,
             truncated=last & ~own,
             won=jnp.bool_(False),
+            agent_rewards=shown.reward.astype(jnp.float32) if self.spec.has_agent_rewards else None,
         )
         return self._position(inner, shown.observation), outcome
 

@@ -62,6 +62,7 @@ class Particles(ABC):
             observation_size=max(sizes),
             state_size=moving + 2 * env.num_entities + state.c.size * self._speaks + self._goals * env.num_landmarks,
             episode_limit=env.max_steps + 1,
+            has_agent_rewards=True,
         )
 
     @property
@@ -79,11 +80,13 @@ class Particles(ABC):
 
     def _step(self, key: Array, state: Any, given: dict[str, Array]) -> tuple[Any, Outcome]:
         _, state, rewards, dones, _ = self.jaxmarl.step_env(key, state, given)
+        own = jnp.stack([rewards[agent] for agent in self._team]).astype(jnp.float32)
         outcome = Outcome(
-            reward=jnp.mean(jnp.stack([rewards[agent] for agent in self._team]).astype(jnp.float32)),
+            reward=jnp.mean(own),
             terminated=jnp.zeros((), bool),
             truncated=dones["__all__"],
             won=jnp.zeros((), bool),
+            agent_rewards=own,
         )
         return state, outcome
 

@@ -68,6 +68,8 @@ class EnvSpec:
     """Whether `Outcome.won` means anything."""
     agent_types: tuple[str, ...] | None = None
     """What each agent is, N names, the same in every episode; None where nothing tells them apart, or it changes."""
+    has_agent_rewards: bool = False
+    """Whether `Outcome.agent_rewards` are given."""
 
     @property
     def discrete(self) -> Discrete:
@@ -108,6 +110,9 @@ class Outcome:
     """[] bool: the episode was cut off, by a time limit; the final state still has a value."""
     won: Array
     """[] bool: the episode ended with the team's win."""
+    agent_rewards: Array | None = None
+    """[N] float32, each agent's own, of which `reward` is the mean, or whatever the team is judged by; None where the
+    team's is all there is. Only `--reward individual` learns from them."""
 
 
 @dataclass(frozen=True)

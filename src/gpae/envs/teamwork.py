@@ -45,8 +45,9 @@ class Teamwork:
         f(h) = 1/N sum_i h^i (1 - k + k h^(i+1)),    i + 1 modulo N,
 
     and f(h) / L is paid `delay` steps later, with noise. The best return is 1, whatever the options; even play has
-    ((1 - k) / A + k / A^2) for A actions. Time is in the observations and in the state; the state also tells all tasks,
-    and what is not paid yet.
+    ((1 - k) / A + k / A^2) for A actions.
+    An agent's own reward is its term of the sum, over L, with the same noise. Time is in the observations and in the
+    state; the state also tells all tasks, and what is not paid yet.
 
     Raises:
       UserError: an option out of its range.
@@ -94,6 +95,7 @@ class Teamwork:
             observation_size=kinds * self.cues + self.rows + 1,
             state_size=self.num_agents * (self.cues + self.delay) + self.rows + 1,
             episode_limit=self.rows,
+            has_agent_rewards=True,
         )
 
     @property
@@ -117,10 +119,10 @@ class Teamwork:
         right = jnp.asarray(self.right)[jnp.arange(self.num_agents), state.cues]
         return ((actions == right) & (state.time < self.length)).astype(jnp.float32)
 
-    def worth(self, achieved: Array) -> Array:
-        """f(h), []."""
+    def shares(self, achieved: Array) -> Array:
+        """What each agent's achievement is worth to itself, [N], of which f(h) is the mean."""
         k = jnp.float32(self.interaction)
-        return jnp.mean(achieved * (1 - k + k * jnp.roll(achieved, -1)))
+        return achieved * (1 - k + k * jnp.roll(achieved, -1))
 
     def step(self, key: Array, state: TeamworkState, actions: Array) -> tuple[TeamworkState, Outcome]:
         """One step; the last one terminates."""
@@ -128,11 +130,13 @@ class Teamwork:
         line = jnp.concatenate([self.achieved(state, actions)[:, None], state.pending], axis=1)
         noise = jnp.float32(self.noise) * jax.random.normal(noise_key, (), jnp.float32)
         last = state.time + 1 >= self.rows
+        shares = self.shares(line[:, -1])
         outcome = Outcome(
-            reward=(self.worth(line[:, -1]) + noise) / jnp.float32(self.length),
+            reward=(jnp.mean(shares) + noise) / jnp.float32(self.length),
             terminated=last,
             truncated=jnp.zeros((), bool),
             won=jnp.zeros((), bool),
+            agent_rewards=(shares + noise) / jnp.float32(self.length),
         )
         following = replace(state, time=state.time + 1, cues=self._draw(cue_key), pending=line[:, : self.delay])
         return following, outcome

@@ -38,12 +38,14 @@ def observe(env: Environment, vector: VectorState) -> View:
 
 
 def unexecuted(outcome: Outcome, over: Array) -> Outcome:
-    """`outcome`, and where the episode was `over` before it that of an action that is not executed."""
+    """`outcome`, and where the episode was `over` before it, [E], that of an action that is not executed."""
+    own = outcome.agent_rewards
     return Outcome(
         reward=jnp.where(over, jnp.zeros_like(outcome.reward), outcome.reward),
         terminated=outcome.terminated & ~over,
         truncated=outcome.truncated | over,
         won=outcome.won & ~over,
+        agent_rewards=None if own is None else jnp.where(over[:, None], jnp.zeros_like(own), own),
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from gpae.errors import unknown_name
 from gpae.exact.games import Floats
 
-Estimator = Literal["state", "others", "others-expected", "one-step", "action-values"]
+Estimator = Literal["state", "others", "others-expected", "one-step", "action-values", "individual"]
 """Whose gradient:
 
     state             V(s) for all: MAPPO, and IPPO where observations tell as much of the value
@@ -27,6 +27,7 @@ Estimator = Literal["state", "others", "others-expected", "one-step", "action-va
     others-expected   EQ^i(s, a^-i) before, V(s) after a step: GPAE with the expected bootstrap
     one-step          others with lambda 0: COMA in the form of the paper
     action-values     Q^i(s, a^-i, .) alone, no reward at all: COMA of 2018
+    individual        V^i of the agent's own reward, h^i / L: IPPO with individual rewards
 """
 
 
@@ -138,6 +139,8 @@ def coefficients(
     if estimator == "action-values":
         return fit * first, 0 * first, 0 * first
     far: Floats = np.power(gamma * (0.0 if estimator == "one-step" else lambda_), np.arange(rows), dtype=np.float64)
+    if estimator == "individual":
+        return far, 0 * far, far
     known = {"state": 0.0}.get(estimator, fit)
     others: Floats = (1 - known) * far
     if estimator in ("others", "one-step"):
@@ -151,10 +154,10 @@ def error_coefficients(estimator: Estimator, rows: int, *, gamma: float, lambda_
 
     With the actions taken as bootstrap the same error stands behind one step and before the next, and all but
     gamma (1 - lambda) of it cancels. An expected bootstrap has no such luck: what it takes from the others' noise it
-    gives back in the critic's errors. Of "state" there is no error that depends on actions.
+    gives back in the critic's errors. Of "state" and "individual" there is no error that depends on actions.
     """
     first = np.eye(1, rows)[0]
-    if estimator == "state":
+    if estimator in ("state", "individual"):
         return 0 * first
     if estimator in ("one-step", "others"):
         lambda_ = 0.0 if estimator == "one-step" else lambda_
@@ -215,8 +218,9 @@ class Law:
 
     @property
     def scale(self) -> float:
-        """C: what one agent's achievement adds to the return."""
-        return self.team.gamma**self.team.delay / (self.team.agents * self.team.length)
+        """C: what one agent's achievement adds to the return, the team's or, of "individual", its own."""
+        parts = 1 if self.estimator == "individual" else self.team.agents
+        return self.team.gamma**self.team.delay / (parts * self.team.length)
 
     @property
     def _coefficients(self) -> tuple[Floats, Floats, Floats]:

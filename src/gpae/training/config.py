@@ -161,7 +161,7 @@ def as_dict(config: ExperimentConfig) -> dict[str, Any]:
 
 
 _LATER = (
-    *("groups", "from_", "matmul_precision", "share_parameters"),
+    *("groups", "from_", "matmul_precision", "share_parameters", "reward"),
     *settings_of(ShownContinuousPolicy),
     *("normalise_observations", "normalise_values", "huber"),
 )
