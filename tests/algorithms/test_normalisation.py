@@ -12,11 +12,10 @@ from gpae.algorithms.actor_critic import ActorCritic
 from gpae.algorithms.base import Budget
 from gpae.algorithms.sharding import grouped
 from gpae.algorithms.statistics import Moments, merged, moments, moments_where, shift_and_scale, with_moments
-from gpae.envs.probes import Death
+from gpae.envs.probes import Death, Team
 from gpae.networks import STATISTICS, InputNormaliser, ValueScale
 from gpae.settings import as_arrays
 from gpae.training.config import configure
-from gpae.training.experiment import Experiment
 from reference.stages import Learner, Programs
 
 SMALL = {"num_envs": 8, "rollout_length": 6, "hidden_size": 8, "embedding_size": 8, "epochs": 1, "minibatches": 1}
@@ -100,15 +99,11 @@ def statistics_in(tree, at=()):
 
 @pytest.mark.parametrize("algorithm", ACTOR_CRITICS)
 def test_every_actor_critic_keeps_statistics_where_asked_and_none_otherwise(algorithm):
-    """Tracing is enough: of one update, whose parameters are as those before."""
-    env, budget = Death(), Budget(updates=10, gradient_steps=jnp.float32(100))
-    replay = {"replay_segments": 2, "replay_sequences": 4} if algorithm.startswith("dop") else {}
+    """That updates of them can be traced, `test_settings` sees."""
     for settings in ({}, ON):
-        chosen = as_arrays(small(algorithm, **settings, **replay).algorithm)
-        state = jax.eval_shape(lambda key, chosen=chosen: chosen.init(env, key), jax.random.key(0))
-        after, _ = jax.eval_shape(lambda a, s: a.update(env, s, budget), chosen, state)
-        assert jax.tree.structure(after.params) == jax.tree.structure(state.params)
-        actor, critic = statistics_in(after.params.actor), statistics_in(after.params.critic)
+        chosen = small(algorithm, **settings).algorithm
+        state = jax.eval_shape(lambda key, chosen=chosen: chosen.init(Death(), key), jax.random.key(0))
+        actor, critic = statistics_in(state.params.actor), statistics_in(state.params.critic)
         if not settings:
             assert (actor, critic) == ([], [])
             continue
@@ -119,9 +114,9 @@ def test_every_actor_critic_keeps_statistics_where_asked_and_none_otherwise(algo
         assert sum(place[-1] == "values" for place in critic) == 1  # reward models have none
 
 
-@pytest.mark.parametrize("algorithm", ["gpae", "ippo", "dae"])
-def test_statistics_are_those_of_all_rows_and_targets_so_far(algorithm):
-    programs = Programs(small(algorithm, window=2, **ON), Death())
+def test_statistics_are_those_of_all_rows_and_targets_so_far():
+    """Of dae, whose critic is a dict of networks, one of them an ensemble."""
+    programs = Programs(small("dae", window=2, **ON), Death())
     state, views, targets = programs.init(jax.random.key(0)), [], []
     for _ in range(3):
         _, data = programs.experience(state)
@@ -144,66 +139,67 @@ def test_statistics_are_those_of_all_rows_and_targets_so_far(algorithm):
                 assert_same(as_numpy(part), (count, mean, variance))
 
 
-def test_on_policy_ratios_stay_one_while_statistics_move():
-    """The policy that acted is the policy at the start of the update."""
-    programs = Programs(small(normalise_observations=True), Death())
+@pytest.fixture(scope="module")
+def trained():
+    """Two updates, on-policy: the programs and the state."""
+    programs = Programs(small(**ON, clip=0.5), Death())
     state = programs.init(jax.random.key(1))
     for _ in range(2):
         state, _ = programs.update(state)
+    return programs, state
+
+
+def test_on_policy_ratios_stay_one_while_statistics_move(trained):
+    """The policy that acted is the policy at the start of the update."""
+    programs, state = trained
     assert state.params.actor[STATISTICS]["observations"]["count"][0] > 0
     _, data = programs.experience(state)
     np.testing.assert_allclose(data.evaluation.log_ratios, 0.0, atol=1e-5)
 
 
-def test_old_values_move_with_the_scale_and_errors_are_in_its_units():
-    config = small(**ON, clip=0.5)
-    env = Death()
-    learner = Learner(config.algorithm, env, None)
-    programs = Programs(config, env)
-    state = programs.init(jax.random.key(2))
-    state, _ = programs.update(state)
+def test_old_values_move_with_the_scale_and_errors_are_in_its_units(trained):
+    programs, state = trained
+    learner = Learner(programs.config.algorithm, programs.env, None)
+    before, data = programs.experience(state)
 
     @jax.jit
-    def stages(state):
-        state, data = learner.experience(state)
+    def stages(state, data):
         batch, carries = learner.batch(data)
         after, moved = learner.algorithm.rescale_values(state, batch)
         found = learner.criticise(after.params.critic, moved.inputs, moved.trajectory.is_first, carries.critic)
         return batch, after, moved, found.values, learner.algorithm.squared_error(found.values + 0.3, moved)
 
-    batch, after, moved, values, loss = stages(state)
+    batch, after, moved, values, loss = stages(before, data)
     shift, scale = shift_and_scale(after.params.critic, "values")
     assert scale != shift_and_scale(state.params.critic, "values")[1]
     np.testing.assert_allclose(moved.evaluation.critic.values, values, rtol=1e-4, atol=1e-5)
     assert not np.allclose(batch.evaluation.critic.values, values)
-    old, new, targets = (
-        (x - shift) / scale for x in (moved.evaluation.critic.values, values + 0.3, batch.targets.critic_targets)
-    )
+    units = (moved.evaluation.critic.values, values + 0.3, batch.targets.critic_targets)
+    old, new, targets = ((x - shift) / scale for x in units)
     expected = losses.masked_mean(losses.value_error(new, old, targets, 0.5), batch.value_mask)
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
-def test_every_seed_keeps_its_own_statistics():
-    experiment = Experiment(small(seeds=2, window=2, **ON))
-    state, _ = experiment.update(experiment.init())
-    found = state.params.actor[STATISTICS]["observations"]
-    for seed in range(2):
-        view = jax.tree.map(lambda x, seed=seed: x[seed], state.window.segments.trajectory.view)
-        part = jax.tree.map(lambda x, seed=seed: x[seed], found)
-        assert_same(as_numpy(part), of_rows([view.observations]))
-    assert not np.array_equal(found["mean"][0], found["mean"][1])
-
-
-def test_groups_count_together():
-    env, algorithm = Death(), small(window=2, num_envs=16, **ON).algorithm
+def test_every_seed_counts_by_itself_and_its_groups_together():
+    env, algorithm = Team(), small(window=2, **ON).algorithm
     traced, budget = as_arrays(algorithm), Budget(updates=5, gradient_steps=jnp.float32(100))
-    state = jax.jit(lambda key: algorithm.init(env, key))(jax.random.key(0))
-    state, _ = jax.jit(grouped(env, 4))(traced, state, budget)
-    view = jax.device_get(state.window.segments.trajectory.view)
-    assert_same(as_numpy(state.params.actor[STATISTICS]["observations"]), of_rows([view.observations]))
-    assert_same(as_numpy(state.params.critic[STATISTICS]["state"]), of_rows([view.state]))
-    # Eight environments of a window of two, whose first segment is still empty.
-    assert state.params.critic[STATISTICS]["values"]["count"] == 8 * 6 * env.spec.num_agents
+
+    @jax.jit
+    @jax.vmap
+    def one_update(key):
+        return grouped(env, 2)(traced, algorithm.init(env, key), budget)[0]
+
+    states = one_update(jax.random.split(jax.random.key(0), 2))
+    for seed in range(2):
+        params, view = jax.device_get(
+            jax.tree.map(lambda x, seed=seed: x[seed], (states.params, states.window.segments.trajectory.view))
+        )
+        assert_same(as_numpy(params.actor[STATISTICS]["observations"]), of_rows([view.observations]))
+        assert_same(as_numpy(params.critic[STATISTICS]["state"]), of_rows([view.state]))
+        # Four environments of a window of two, whose first segment is still empty.
+        assert params.critic[STATISTICS]["values"]["count"] == 8 * 6 * env.spec.num_agents / 2
+    means = states.params.actor[STATISTICS]["observations"]["mean"]
+    assert not np.array_equal(means[0], means[1])
 
 
 def test_what_has_no_statistics_is_left_as_it_is():
