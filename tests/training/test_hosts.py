@@ -17,9 +17,19 @@ from gpae.training.hosts import Place, place
 from gpae.training.trainer import train
 
 WORDS = {
-    **{"env": "probe/team", "actor_identity": True, "groups": 2, "num_envs": 8, "rollout_length": 4},
-    **{"recurrent": False, "hidden_size": 8, "embedding_size": 8, "epochs": 1, "evaluation_episodes": 2, "evaluations": 1},
-    **{"checkpoint_updates": 2, "total_steps": 256},
+    "env": "probe/team",
+    "actor_identity": True,
+    "groups": 2,
+    "num_envs": 8,
+    "rollout_length": 4,
+    "recurrent": False,
+    "hidden_size": 8,
+    "embedding_size": 8,
+    "epochs": 1,
+    "evaluation_episodes": 2,
+    "evaluations": 1,
+    "checkpoint_updates": 2,
+    "total_steps": 256,
 }
 CONFIG = configure("ippo", **WORDS)
 

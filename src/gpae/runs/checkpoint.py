@@ -6,8 +6,9 @@ notes: for every array its path, shape, dtype and checksum, the update, what the
 checksum of the notes themselves. Latest state and best parameters are items of the same checkpoint: one that a crash
 leaves behind never has the one without the other.
 
-Format 1, of gpae 0.1, has no checksum of the notes and no update in them. It is still read. Where several processes train
-one run, each writes what lies on its devices; an array that is shared out has a checksum of its pieces' checksums (format 3).
+Format 1, of gpae 0.1, has no checksum of the notes and no update in them. It is still read. Where several processes
+train one run, each writes what lies on its devices; an array that is shared out has a checksum of its pieces' checksums
+(format 3).
 """
 
 from __future__ import annotations
@@ -156,9 +157,9 @@ class Checkpoints:
             data = []
             for i, d in enumerate(leaves[name]):
                 x = np.asarray(loaded[name][_key(i)]) if _size(d) else np.empty(d["shape"], d["dtype"])
-                if (list(x.shape), str(x.dtype)) != (d["shape"], d["dtype"]) or checksum(
-                    x, d.get("pieces")
-                ) != d["crc32"]:
+                if (list(x.shape), str(x.dtype)) != (d["shape"], d["dtype"]) or checksum(x, d.get("pieces")) != d[
+                    "crc32"
+                ]:
                     raise self._damaged(update, f"{name}{d['path']} is not what was saved")
                 data.append(x)
             like, structure = jax.tree.flatten(template)

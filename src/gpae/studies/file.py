@@ -201,7 +201,9 @@ class _Reader:
             "total_steps": steps,
         }
         try:
-            config = start.replace(**overrides | own_words | self.evaluation(data, steps)).validate()
+            # A study's results are the same wherever it runs: no number of devices decides what is learnt.
+            alone = {} if start.groups else {"groups": 1}
+            config = start.replace(**alone | overrides | own_words | self.evaluation(data, steps)).validate()
             # Makes environment, networks and losses, so that settings which do not fit are found now.
             Experiment(config)
         except UserError as error:

@@ -53,8 +53,9 @@ class ExperimentConfig:
     """How many seeds to train at once, in one program: seed, seed + 1, ..."""
     total_steps: Count = 500_000
     """Environment steps of training, rounded up to whole updates."""
-    groups: Annotated[int, between(1, 1024)] = 1
-    """Groups that environments are shared out in, each shuffled by itself; as many devices as divide it can train."""
+    groups: Annotated[int | None, between(1, 1024)] = None
+    """Groups that environments are shared out in, each shuffled by itself; as many devices as divide it can train.
+    None: one for every device that trains when the run begins, which is written down."""
     algorithm: Algorithm = GPAE()
     evaluation: EvaluationPlan = EvaluationPlan()
 
@@ -96,7 +97,7 @@ class ExperimentConfig:
         if self.seed + self.seeds > 2**31:
             raise UserError(f"--seed {self.seed} with --seeds {self.seeds}: seeds must be below 2147483648")
         self.algorithm.validate()
-        if self.groups > 1:
+        if self.groups is not None and self.groups > 1:
             of_group(self.algorithm, self.groups).validate()
         return self
 
@@ -157,7 +158,7 @@ def as_dict(config: ExperimentConfig) -> dict[str, Any]:
 
 
 _LATER = ("groups", *settings_of(ShownContinuousPolicy))
-"""Settings that the first runs do not have: groups, and those of continuous actions. Defaults are what those did."""
+"""Settings that the first runs do not have: groups, which was 1, and those of continuous actions, as by default."""
 
 
 def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
@@ -176,7 +177,7 @@ def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
     start = ExperimentConfig(algorithm=cls())
     known = settings_of(start)
     keys = {setting.key for setting in known.values()}
-    values = {name: known[name].default for name in _LATER if name in known} | values
+    values = {name: known[name].default for name in _LATER if name in known} | {"groups": 1} | values
     if wrong := sorted(keys ^ values.keys()):
         raise UserError(f"these settings of {name} are not those of this version of gpae: {', '.join(wrong)}")
     return start.replace(**values)
@@ -195,7 +196,7 @@ class RunOptions:
     overwrite: bool = False
     """Replace the run of this name."""
     devices: int | None = None
-    """Devices that train, which must divide the run's `groups`; None: as many as there are and do."""
+    """Devices that train, which share seeds and `groups` evenly; None: as many as can, or one CPU."""
     place: Place | None = None
     """Where this process stands among several that train this run; None: it is alone."""
     quiet: bool = False
