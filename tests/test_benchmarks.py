@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from gpae.training.config import configure
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 NAMES = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
 
@@ -33,6 +35,18 @@ def test_an_update_on_random_experience(monkeypatch):
     found = module.measure("probe/team", rounds=1)
     assert found["seconds_per_update"].keys() == {"gpae", "mappo", "mappo_per_state"}
     assert module.critic_memory(4, rows=2, num_envs=2) > 0
+
+
+def test_sums_over_devices_are_counted(monkeypatch):
+    module = importlib.import_module("devices")
+    config = {"num_envs": 8, "rollout_length": 4, "hidden_size": 8, "embedding_size": 8, "recurrent": False}
+    small = configure("ippo", **config, epochs=3, minibatches=1)
+    monkeypatch.setattr(module, "preset", lambda name, algorithm: small)
+    found = module.counted("probe/team", "ippo", "none")
+    assert found["gradient_steps"] == 3
+    assert found["sums"] >= 3
+    # Every parameter's gradient, a float32 each, and a few numbers more.
+    assert 0 <= found["bytes"] - 3 * 4 * found["parameters"] < 1000
 
 
 def test_the_stages_of_an_update(monkeypatch):

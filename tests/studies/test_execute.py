@@ -119,6 +119,25 @@ def test_runs_go_in_turn_and_finished_ones_are_not_repeated(make):
     assert 1 < record["runs"]["b"]["peak_memory_mb"] < 1e6
 
 
+def test_several_gpus_have_a_training_each_or_share_one_where_there_are_more_of_them(make):
+    study = make(a={"sleep": 1}, b={"sleep": 1})
+    in_groups = dataclasses.replace(study.runs[0], config=study.runs[0].config.replace(groups=2))
+    study = dataclasses.replace(study, runs=(in_groups, study.runs[1]))
+    code, said = carry_out(study, devices=("0", "1", "2", "3"))
+    assert code == 0
+    assert said.count("4 GPUs, 2 to train: 1 to 2 for each training, shared by seeds first, then groups\n") == 1
+    lines = (study.path.parent / "calls.txt").read_text().splitlines()
+    assert sorted(tuple(line.split(" ")[:3:2]) for line in lines) == [("a", "0,1"), ("b", "2")]
+
+    study = make(c={}, d={}, e={})
+    code, said = carry_out(study, devices=("0", "1"))
+    assert code == 0
+    assert "2 GPUs, 3 to train: one GPU for each training, with all of its seeds\n" in said
+    lines = (study.path.parent / "calls.txt").read_text().splitlines()[2:]
+    assert {line.split(" ")[2] for line in lines} == {"0", "1"}
+    assert "GPU" not in carry_out(study, devices=("0", "1"))[1]  # nothing is left to train
+
+
 def test_a_failure_is_reported_and_the_rest_go_on(make):
     study = make(a={}, b={"do": "fail"}, c={})
     code, said = carry_out(study)

@@ -71,6 +71,7 @@ def test_a_study_is_a_product(tmp_path):
     on, mappo, off = study.runs[:3]
     common = {"num_envs": 16, "rollout_length": 4, "chunk_length": None, "anneal": False, "lambda_": 0.9}
     plan = {"seeds": 2, "total_steps": 1000, "evaluations": 4, "evaluation_episodes": 8, "env": "probe/team"}
+    plan["groups"] = 1  # whatever the machine has
     assert on.config == preset("quickstart", "gpae").replace(**common, **plan)
     assert mappo.config == preset("quickstart", "mappo").replace(**common, **plan, gamma=0.5)
     more = {"window": 2, "num_envs": 32}

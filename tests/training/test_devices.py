@@ -9,9 +9,10 @@ import pytest
 
 from gpae.envs.probes import Team
 from gpae.errors import UserError
+from gpae.studies.file import read_study
 from gpae.training import device, experiment
 from gpae.training.config import RunOptions, configure
-from gpae.training.device import mesh
+from gpae.training.device import groups_of, mesh
 from gpae.training.experiment import Experiment
 from gpae.training.trainer import train
 
@@ -57,7 +58,7 @@ def test_devices_share_seeds_and_their_environments_and_learn_and_play_what_one_
         np.testing.assert_allclose(measured[name], measured_there[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
     text = several._update.as_text()
-    # Sums are over the two devices of a seed, in either of XLA's ways to write it: seeds have nothing to tell each other.
+    # Sums are over the two devices of a seed, in either of XLA's ways to write it: seeds do not meet.
     among = set(re.findall(r" all-reduce\(.*replica_groups=(\{\{.*?\}\}|\[.*?\]<=\[.*?\])", text))
     assert among
     assert among <= {"{{0,1},{2,3}}", "[2,2]<=[4]"}
@@ -74,8 +75,9 @@ def test_devices_share_seeds_and_their_environments_and_learn_and_play_what_one_
 
 def test_a_run_begun_on_two_devices_goes_on_on_one(tmp_path):
     options = RunOptions(runs=tmp_path, name="moved", quiet=True, devices=2)
-    train(CONFIG, options)
-    moved = train(CONFIG.replace(total_steps=256), dataclasses.replace(options, devices=1, resume=True))
+    begun = train(CONFIG.replace(groups=None), options)
+    assert begun.config == CONFIG
+    moved = train(CONFIG.replace(groups=None, total_steps=256), dataclasses.replace(options, devices=1, resume=True))
     assert [line["update"] for line in moved.metrics] == [1, 2, 3, 4]
     assert np.isfinite(moved.metrics[-1]["value_loss"])
 
@@ -108,3 +110,28 @@ def test_products_are_as_precise_as_was_asked_for():
         made = Experiment(config)
         program = jax.jit(made.updates).lower(made.shapes, made.traced, made.budget)
         assert ("HIGHEST" in program.as_text()) is shown
+
+
+def test_a_run_has_a_group_for_every_device_unless_it_says_otherwise(monkeypatch):
+    config = CONFIG.replace(groups=None)
+    assert groups_of(config) == 1
+    assert groups_of(config, 4) == 4
+    assert groups_of(config.replace(seeds=2), 4) == 2  # seeds are shared out first
+    assert groups_of(config.replace(seeds=4), 4) == 1
+    with pytest.raises(UserError, match="--devices 3: num_envs / window = 8 is not divisible by groups = 3"):
+        groups_of(config, 3)
+    monkeypatch.setattr(device, "usable", jax.devices)
+    assert groups_of(config) == 4
+    assert groups_of(config.replace(num_envs=6)) == 3
+    assert groups_of(config.replace(num_envs=7)) == 1
+    assert groups_of(config.replace(seeds=3)) == 4
+    assert groups_of(config.replace(seeds=6, num_envs=7)) == 1  # three devices have two seeds each
+
+
+def test_a_study_has_one_group_wherever_it_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "usable", jax.devices)
+    file = tmp_path / "study.toml"
+    file.write_text('environments = ["probe/team"]\nalgorithms = ["gpae"]\nsteps = 100\n')
+    assert read_study(file, tmp_path).runs[0].config.groups == 1
+    file.write_text(file.read_text() + "[all]\ngroups = 2\n")
+    assert read_study(file, tmp_path).runs[0].config.groups == 2

@@ -36,6 +36,7 @@ def test_the_settings_of_an_old_run_are_read(old):
         total_steps=64,
         chunk_length=16,
         minibatches=4,
+        groups=1,
         learning_rate=3e-3,
     )
     assert from_dict(as_dict(config)) == config

@@ -17,9 +17,9 @@ from gpae.errors import UserError
 from gpae.runs.directory import read_config
 from gpae.settings import flag, is_settings, replaced, settings, settings_of
 from gpae.training.config import ExperimentConfig, RunOptions, from_dict, idle, refusal
-from gpae.training.hosts import Place, place
+from gpae.training.hosts import Place, leave, place
 from gpae.training.presets import NONE, names, preset
-from gpae.training.trainer import Stopped
+from gpae.training.trainer import HostLost, Stopped
 
 _TRAIN = """Trains agents. Defaults are those of the preset; the flags are those of the algorithm.
 
@@ -57,7 +57,7 @@ class New:
     overwrite: bool = False
     """Replace the run of this name."""
     devices: int | None = None
-    """Devices that train, which must divide --groups; None: as many as there are and do."""
+    """Devices that train, which share seeds and --groups evenly; None: as many as can, or one CPU."""
     quiet: bool = False
     """Print nothing."""
     tensorboard: bool = False
@@ -91,7 +91,7 @@ class Resume:
     total_steps: int | None = None
     """More environment steps than the run was to make; None: as many as it was to make."""
     devices: int | None = None
-    """Devices that train, which must divide the run's groups; None: as many as there are and do."""
+    """Devices that train, which share the run's seeds and groups evenly; None: as many as can."""
     quiet: bool = False
     """Print nothing."""
     tensorboard: bool = False
@@ -110,6 +110,8 @@ def main(words: Sequence[str], imports: Sequence[str] = ()) -> int:
         train(config, options)
     except Stopped as stop:
         print(f"gpae: {stop}", file=sys.stderr)
+        if isinstance(stop, HostLost):
+            leave(stop.exit_code)
         return stop.exit_code
     return 0
 

@@ -72,6 +72,11 @@ def _resolve(place: str | Callable[..., Any]) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), attribute)
 
 
+def on_host(name: str) -> bool:
+    """Whether an environment is not in JAX, so that the host plays it."""
+    return name.startswith(("pettingzoo:", "gymnasium:"))
+
+
 def _factory(name: str) -> Factory:
     """What makes the environment of this name."""
     if name in _ENVIRONMENTS:
@@ -83,7 +88,7 @@ def _factory(name: str) -> Factory:
             return functools.partial(_resolve(entry.factory), member)
     if name in installed():
         return announced(installed()[name])
-    if name.startswith(("pettingzoo:", "gymnasium:")):
+    if on_host(name):
         return _resolve("gpae.envs.from_pettingzoo:factory")(name)
     if is_place(name):
         return class_at(name)

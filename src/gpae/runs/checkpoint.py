@@ -6,8 +6,9 @@ notes: for every array its path, shape, dtype and checksum, the update, what the
 checksum of the notes themselves. Latest state and best parameters are items of the same checkpoint: one that a crash
 leaves behind never has the one without the other. Only who writes imports Orbax (`gpae.runs.stored` reads).
 
-Format 1, of gpae 0.1, has no checksum of the notes and no update in them. It is still read. Where several processes train
-one run, each writes what lies on its devices; an array that is shared out has a checksum of its pieces' checksums (format 3).
+Format 1, of gpae 0.1, has no checksum of the notes and no update in them. It is still read. Where several processes
+train one run, each writes what lies on its devices; an array that is shared out has a checksum of its pieces' checksums
+(format 3).
 """
 
 from __future__ import annotations

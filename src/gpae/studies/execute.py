@@ -93,6 +93,9 @@ class _Execution:
 
     def run(self, received: list[int], pause: float) -> int:
         self.record()
+        if said := self.launcher.share(list(map(self.study.shareable, self.study.groups(self.waiting)))):
+            self.display.say(said)
+        self.display.slots = self.launcher.slots
         console = self.display.console
         live = Live(get_renderable=self.display.table, console=console, refresh_per_second=2)
         with live if console.is_terminal else contextlib.nullcontext():
@@ -121,7 +124,7 @@ class _Execution:
         for run in group:
             self.waiting.remove(run)
             self.started[run] = Started(time.monotonic(), run.progress[0])
-        self.jobs[group] = self.launcher.start(file, self.log(group), self.lock)
+        self.jobs[group] = self.launcher.start(file, self.log(group), self.lock, self.study.shareable(group))
         for run in group:
             beside = f" beside {group[0].name}" if run is not group[0] else ""
             self.say(run, ("resumed" if resumed[run] else "started") + beside)

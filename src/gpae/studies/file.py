@@ -235,13 +235,15 @@ class Reader:
     def made(
         self,
         start: ExperimentConfig,
-        values: Mapping[str, Any],
+        values: dict[str, Any],
         origin: Mapping[str, tuple[str, ...]],
         place: tuple[str, ...],
     ) -> ExperimentConfig:
         """`start` with other values, which fit together; `place` is blamed where no setting of the file is."""
+        # A study's results are the same wherever it runs: no number of devices decides what is learnt.
+        alone = {} if start.groups else {"groups": 1}
         try:
-            return start.replace(**values).validate()
+            return start.replace(**alone | values).validate()
         except UserError as error:
             raise self.blamed(error, origin, place, f"{values['env']}, {start.algorithm.name}") from error
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from gpae.errors import UserError
 from gpae.settings import named_values
 from gpae.studies import worker
+from gpae.training.device import shared_by
 
 
 class Job(Protocol):
@@ -39,19 +40,35 @@ class Launcher(Protocol):
     slots: int
     """How many at once."""
 
-    def start(self, job: Path, log: Path, keep: int) -> Job:
+    def share(self, programs: Sequence[tuple[int, int]]) -> str:
+        """Decides how many devices each training is to have, before any of them starts.
+
+        Args:
+          programs: of each training, its groups of environments and its seeds.
+
+        Returns:
+          What is decided, in a line; empty where there is nothing to decide.
+        """
+        ...
+
+    def start(self, job: Path, log: Path, keep: int, program: tuple[int, int] = (1, 1)) -> Job:
         """Starts a training.
 
         Args:
           job: the file that says what to do (`gpae.studies.worker`).
           log: the file its output is added to.
           keep: number of a file that the process keeps open as long as it lives.
+          program: its groups of environments and its seeds, which are what devices can share.
         """
         ...
 
 
 class LocalLauncher:
-    """Processes of this machine: one per GPU, or one at a time without any."""
+    """Processes of this machine: one per GPU, or one at a time without any.
+
+    Trainings that have a GPU each send each other nothing. So several GPUs share one only where there are more of them
+    than trainings, and as many as its seeds and groups of environments can be shared out over evenly.
+    """
 
     def __init__(self, devices: Sequence[str] | None = None, command: Sequence[str] | None = None):
         """Starts nothing yet.
@@ -63,13 +80,27 @@ class LocalLauncher:
         self._free = list(devices_here() if devices is None else devices)
         self._command = list(command or (sys.executable, "-m", "gpae.studies.worker"))
         self.slots = len(self._free)
+        self._each = 1
 
-    def start(self, job: Path, log: Path, keep: int) -> Job:
+    def share(self, programs: Sequence[tuple[int, int]]) -> str:
         """See `Launcher`."""
-        device = self._free.pop(0)
+        number = len(self._free)
+        if number == 1 or not programs:
+            return ""
+        self._each = max(1, number // len(programs))
+        self.slots = number // self._each
+        if self._each == 1:
+            return f"{number} GPUs, {len(programs)} to train: one GPU for each training, with all of its seeds"
+        shared = sorted({shared_by(self._each, *program) for program in programs})
+        each = " to ".join(dict.fromkeys(map(str, (shared[0], shared[-1]))))
+        return f"{number} GPUs, {len(programs)} to train: {each} for each training, shared by seeds first, then groups"
+
+    def start(self, job: Path, log: Path, keep: int, program: tuple[int, int] = (1, 1)) -> Job:
+        """See `Launcher`."""
+        devices = [self._free.pop(0) for _ in range(shared_by(self._each, *program))]
         environment = os.environ | {"COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
-        if device:
-            environment["CUDA_VISIBLE_DEVICES"] = device
+        if devices != [""]:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
         with open(log, "ab") as file:
             process = subprocess.Popen(
                 [*self._command, str(job)],
@@ -81,7 +112,7 @@ class LocalLauncher:
                 # Out of the terminal's reach: Ctrl-C comes once, from here, and not a second time, which would kill.
                 start_new_session=True,
             )
-        return _Process(process, lambda: self._free.append(device))
+        return _Process(process, lambda: self._free.extend(devices))
 
 
 class _Process:
@@ -131,7 +162,11 @@ class SubmititLauncher:
         except Exception as error:  # submitit asserts, and raises whatever a value of a wrong type leads to
             raise UserError(f"submitit: {str(error) or type(error).__name__}") from error
 
-    def start(self, job: Path, log: Path, keep: int) -> Job:
+    def share(self, programs: Sequence[tuple[int, int]]) -> str:
+        """See `Launcher`: a job has the devices that the cluster's options ask for."""
+        return ""
+
+    def start(self, job: Path, log: Path, keep: int, program: tuple[int, int] = (1, 1)) -> Job:
         """See `Launcher`."""
         submitted = self._executor.submit(worker.ClusterJob(), str(job.absolute()), str(log.absolute()), os.getcwd())
         return _Submitted(submitted)

@@ -72,6 +72,11 @@ class Study:
     settings_at_once: int = 1
     """How many runs that differ in traced settings alone one program trains."""
 
+    def shareable(self, together: Sequence[StudyRun]) -> tuple[int, int]:
+        """What devices can share of runs that one program trains: groups of environments, and seeds."""
+        one = together[0].config
+        return (one.groups or 1, one.seeds) if len(together) == 1 else (1, 1)
+
     def groups(self, runs: Sequence[StudyRun]) -> list[tuple[StudyRun, ...]]:
         """`runs`, those together that one program trains; in order of the first of each."""
         found: list[list[StudyRun]] = []

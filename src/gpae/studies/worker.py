@@ -45,7 +45,8 @@ def work(file: Path, place: Place | None = None) -> int:
         # Only now: what the user has registered must be known before a configuration is read.
         from gpae.diagnostics.pictures import train_together
         from gpae.training.config import RunOptions, from_dict
-        from gpae.training.trainer import Stopped
+        from gpae.training.hosts import leave
+        from gpae.training.trainer import HostLost, Stopped
 
         runs = [Path(training["run"]) for training in job["trainings"]]
         options = [
@@ -58,6 +59,8 @@ def work(file: Path, place: Place | None = None) -> int:
             train_together([from_dict(training["config"]) for training in job["trainings"]], options)
         except Stopped as stop:
             print(f"gpae: {stop}", file=sys.stderr)
+            if isinstance(stop, HostLost):
+                leave(stop.exit_code)
             return stop.exit_code
     except UserError as error:
         print(f"gpae: {error}", file=sys.stderr)

@@ -55,8 +55,9 @@ class ExperimentConfig:
     """Environment steps of training, rounded up to whole updates."""
     from_: str | None = None
     """Run directory whose last parameters this training starts from, as far as they fit."""
-    groups: Annotated[int, between(1, 1024)] = 1
-    """Groups that environments are shared out in, each shuffled by itself; as many devices as divide it can train."""
+    groups: Annotated[int | None, between(1, 1024)] = None
+    """Groups that environments are shared out in, each shuffled by itself; as many devices as divide it can train.
+    None: one for every device that trains when the run begins, which is written down."""
     matmul_precision: Literal["default", "float32"] = "default"
     """Of matrix products. JAX's default is TF32 on NVIDIA's GPUs, 10 bits of mantissa; on CPUs both are float32."""
     algorithm: Algorithm = GPAE()
@@ -100,7 +101,7 @@ class ExperimentConfig:
         if self.seed + self.seeds > 2**31:
             raise UserError(f"--seed {self.seed} with --seeds {self.seeds}: seeds must be below 2147483648")
         self.algorithm.validate()
-        if self.groups > 1:
+        if self.groups is not None and self.groups > 1:
             of_group(self.algorithm, self.groups).validate()
         return self
 
@@ -165,7 +166,7 @@ _LATER = (
     *settings_of(ShownContinuousPolicy),
     *("normalise_observations", "normalise_values", "huber"),
 )
-"""Settings that the first runs do not have. Defaults are what those did."""
+"""Settings that the first runs do not have. Defaults are what those did, but for groups, which was 1."""
 
 
 def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
@@ -184,7 +185,7 @@ def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
     start = ExperimentConfig(algorithm=cls())
     known = settings_of(start)
     keys = {setting.key for setting in known.values()}
-    values = {known[name].key: known[name].default for name in _LATER if name in known} | values
+    values = {known[name].key: known[name].default for name in _LATER if name in known} | {"groups": 1} | values
     if wrong := sorted(keys ^ values.keys()):
         raise UserError(f"these settings of {name} are not those of this version of gpae: {', '.join(wrong)}")
     return start.replace(**values)
@@ -203,7 +204,7 @@ class RunOptions:
     overwrite: bool = False
     """Replace the run of this name."""
     devices: int | None = None
-    """Devices that train, which must divide the run's `groups`; None: as many as there are and do."""
+    """Devices that train, which share seeds and `groups` evenly; None: as many as can, or one CPU."""
     place: Place | None = None
     """Where this process stands among several that train this run; None: it is alone."""
     quiet: bool = False

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from gpae.algorithms.sharding import mesh_of
+from gpae.algorithms.sharding import mesh_of, of_group
 from gpae.errors import UserError
+from gpae.training.config import ExperimentConfig
 
 
 def problem() -> str | None:
@@ -50,6 +51,35 @@ def usable() -> list[Any]:
     return [next(device for device in there if device.process_index == i) for i in range(jax.process_count())]
 
 
+def groups_of(config: ExperimentConfig, devices: int | None = None) -> int:
+    """The groups of a new run whose settings leave them open: one for every device that shares its environments.
+
+    Seeds are shared out first; with one device it is 1.
+
+    Args:
+      config: its settings.
+      devices: how many are to train; None: the most of the `usable` that its settings allow.
+
+    Raises:
+      UserError: so many cannot share it evenly; the message says which setting is in the way.
+    """
+
+    def unfit(groups: int) -> UserError | None:
+        try:
+            of_group(config.algorithm, groups).validate()
+        except UserError as error:
+            return error
+        return None
+
+    numbers = range(1, len(usable()) + 1) if devices is None else [devices]
+    shapes = [(n // rows, rows) for n in numbers if _even(n) for rows in range(1, n + 1) if n % rows == 0]
+    found = [s for s in shapes if config.seeds % s[1] == 0 and not unfit(s[0])]
+    if not found and devices is not None and (error := unfit(devices)):
+        raise UserError(f"--devices {devices}: {error}")
+    # Of equally many devices those with the fewest groups.
+    return max(found, key=lambda s: (s[0] * s[1], s[1]), default=(1, 1))[0]
+
+
 def mesh(groups: int, devices: int | None = None, seeds: int = 1) -> Mesh | None:
     """The devices that share seeds and groups of environments; None: one device trains alone.
 
@@ -67,7 +97,7 @@ def mesh(groups: int, devices: int | None = None, seeds: int = 1) -> Mesh | None
         return None
     there = usable() if devices is None else jax.devices()
     if devices is None:
-        devices = max((n for n in range(1, len(there) + 1) if _even(n) and _rows(n, groups, seeds)), default=len(there))
+        devices = shared_by(len(there), groups, seeds, jax.process_count()) or len(there)
         if devices == 1:
             return None
     if not 1 <= devices <= len(there):
@@ -83,7 +113,16 @@ def mesh(groups: int, devices: int | None = None, seeds: int = 1) -> Mesh | None
     return mesh_of(_of_every_process(there, devices), rows)
 
 
+def shared_by(most: int, groups: int, seeds: int, processes: int = 1) -> int:
+    """How many devices of at most so many can share seeds and groups evenly; 0 where no number of them can.
+
+    All processes have as many of them. JAX is not asked for anything.
+    """
+    return max((n for n in range(processes, most + 1, processes) if _rows(n, groups, seeds)), default=0)
+
+
 def _even(devices: int) -> bool:
+    """Whether every process would have as many."""
     return devices % jax.process_count() == 0
 
 

@@ -54,7 +54,19 @@ class Experiment:
         self.seeds = Seeds(config.seed, config.seeds)
         self._twin = twin
         self.host: Host | None = _host(self, None if twin is None else twin.host)
-        self.mesh = None if self.host is not None else mesh(config.groups, devices, config.seeds)
+        self.groups = config.groups or 1
+        self.mesh = None if self.host is not None else mesh(self.groups, devices, config.seeds)
+
+    @property
+    def shared_out(self) -> str:
+        """Which devices train, in a line; empty where one does."""
+        if self.mesh is None:
+            return ""
+        rows, each = self.mesh.shape[SEEDS], self.mesh.shape[AXIS]
+        there, kind = jax.device_count(), self.mesh.devices.flat[0].platform
+        seeds = [f"{self.seeds.count} seeds"] * (rows > 1)
+        environments = [f"the environments in {self.groups} groups"] * (each > 1)
+        return f"{rows * each} of {there} devices ({kind}) share {' and '.join(seeds + environments)}"
 
     @property
     def score_name(self) -> str:
@@ -77,9 +89,8 @@ class Experiment:
     @cached_property
     def budget(self) -> Budget:
         """How long the training is to be."""
-        return Budget(
-            updates=self.config.num_updates, gradient_steps=self._everywhere(jnp.float32(self.config.gradient_steps))
-        )
+        gradient_steps = self._everywhere(jnp.float32(self.config.gradient_steps))
+        return Budget(updates=self.config.num_updates, gradient_steps=gradient_steps)
 
     def init(self) -> Any:
         """The state before the first update."""
@@ -121,7 +132,7 @@ class Experiment:
     def updates(self, state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, dict[str, Array]]:
         """What a call runs for all seeds: k = `updates_per_call` updates; the state, and metrics [k, ...]."""
         devices = 1 if self.mesh is None else self.mesh.shape[AXIS]
-        update = grouped(self.env, self.config.groups, devices)
+        update = grouped(self.env, self.groups, devices)
 
         def of_a_seed(state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, dict[str, Array]]:
             return jax.lax.scan(
@@ -246,7 +257,7 @@ def _host(experiment: Experiment, twin: Host | None) -> Host | None:
     """
     if not isinstance(experiment.env, OnHost):
         return None
-    if experiment.config.groups > 1:
+    if (experiment.config.groups or 1) > 1:
         raise UserError(f"--groups {experiment.config.groups} needs an environment in JAX; the host plays one group")
     calls = experiment.config.evaluation.updates_per_call
     return Host(experiment.env, experiment.algorithm, experiment.seeds, calls, twin)

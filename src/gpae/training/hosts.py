@@ -1,16 +1,17 @@
 """Several processes, on one machine or on many, that train one run: each has devices, the first writes the files.
 
-All of them run the same program in the same order. What only the first can know, such as the state of the disk, it tells
-the others; what any of them may notice, such as a signal, is summed before anybody acts.
+All of them run the same program in the same order. What only the first can know, such as the state of the disk, it
+tells the others; what any of them may notice, such as a signal, they agree upon before anybody acts.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -60,9 +61,8 @@ class Place:
             )
         except (RuntimeError, ValueError) as error:
             words = (str(error).splitlines() or [""])[0][:200]
-            raise UserError(
-                f"--coordinator {self.coordinator}: the {self.hosts} hosts did not meet ({words})"
-            ) from error
+            met = f"--coordinator {self.coordinator}: the {self.hosts} hosts did not meet"
+            raise UserError(f"{met} ({words})") from error
 
 
 def place(coordinator: str | None = None, hosts: int | None = None, host: int | None = None) -> Place | None:
@@ -99,7 +99,7 @@ def place(coordinator: str | None = None, hosts: int | None = None, host: int | 
 
 
 def port(job: int) -> int:
-    """Where the processes of a cluster's job meet: all of them find the same without a word, another job another one."""
+    """Where the processes of a cluster's job meet, which all of them know without a word; other jobs meet elsewhere."""
     return 61_440 + job % 4096
 
 
@@ -145,6 +145,13 @@ def by_first(action: Callable[[], Found], otherwise: Found) -> Found:
     if told.any():
         raise UserError(bytes(told[told > 0]).decode(errors="replace"))
     return found
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process, which goes on alone in vain, without JAX's waiting for the others."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class Signals:

@@ -220,7 +220,10 @@ class Recorder:
     def finished(
         self, experiment: Experiment, params: Any, absolute: Sequence[Mapping[str, Sequence[float]]], seconds: float
     ) -> None:
-        """Has everything drawn by `experiment`, then writes the evaluation of the best parameters: now the run counts as finished."""
+        """Has everything drawn by `experiment`, then writes the evaluation of the best parameters.
+
+        Now the run counts as finished.
+        """
         path, files = self.directory.path, list[str]()
         with self.progress.phase("drawing", once=False):
             for callback in self.callbacks:

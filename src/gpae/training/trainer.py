@@ -17,13 +17,14 @@ import jax.numpy as jnp
 from gpae.envs.check import check
 from gpae.errors import UserError
 from gpae.runs.checkpoint import Checkpoints
-from gpae.runs.directory import CONFIG, RunDirectory, is_run, read_config
+from gpae.runs.directory import CONFIG, RunDirectory, read_config
 from gpae.runs.elsewhere import Elsewhere
 from gpae.runs.evaluations import of_algorithm, read_evaluations
 from gpae.runs.files import write_json
 from gpae.runs.metrics import read_metrics
-from gpae.training import hosts, version_0_1
+from gpae.training import hosts
 from gpae.training.config import ExperimentConfig, RunOptions, as_dict, from_dict
+from gpae.training.existing import check_resumable, settled
 from gpae.training.experiment import Experiment
 from gpae.training.policy import Policy, described, load_policy
 from gpae.training.recorder import Callback, Recorder
@@ -52,7 +53,10 @@ class Interrupted(Stopped):
 
 
 class HostLost(Stopped):
-    """Another process of this training has ended, and this one cannot go on alone."""
+    """One of the processes of this training has ended, and none can go on alone.
+
+    Whoever catches it ends the process, as `gpae.training.hosts.leave` does.
+    """
 
 
 class Diverged(Stopped):
@@ -137,7 +141,9 @@ def train_together(
     """
     if options[0].place is not None:
         options[0].place.join()
-    together = Together(configs, options[0].devices if len(configs) == 1 else 1)
+    devices = options[0].devices if len(configs) == 1 else 1
+    configs = [settled(config, option, devices) for config, option in zip(configs, options, strict=True)]
+    together = Together(configs, devices)
     if hosts.several() and together.experiments[0].mesh is None:
         raise UserError("several hosts share one training, and not --devices 1 or several trainings in one program")
     asked: Callable[[], list[int]] = list
@@ -177,27 +183,15 @@ def train_together(
     return [Run(option.path(config)) for option, config in zip(options, configs, strict=True)]
 
 
-def check_resumable(path: Path, config: ExperimentConfig) -> None:
-    """Refuses to continue a run of version 0.1, or one for fewer steps than it was to make."""
-    if not is_run(path):
-        return  # what it is instead, `RunDirectory.resume` says
-    before = read_config(path)
-    if version_0_1.made(before):
-        raise UserError(
-            f"{path} was made by gpae 0.1: its policy can be evaluated, played and loaded, but its training cannot be"
-            " continued; train anew under another --name"
-        )
-    if config.total_steps < before.get("total_steps", 0):
-        raise UserError(
-            f"--total-steps {config.total_steps}: {path} was to run {before['total_steps']} steps; it can be given more"
-        )
-
-
 @contextlib.contextmanager
 def _lost(training: _Training) -> Iterator[None]:
-    """What JAX raises where another process has gone is said in one line."""
+    """What ends one of several processes is said in one line: an error of its own, or that another one has gone."""
     try:
         yield
+    except UserError as error:
+        if not hosts.several():
+            raise
+        raise HostLost(str(error)) from error
     except jax.errors.JaxRuntimeError as error:
         if not hosts.several():
             raise
@@ -238,7 +232,8 @@ class _Training:
             raise UserError("--resume continues a run and --overwrite replaces it: choose one")
         if self.config.from_ is not None and not self.options.resume:  # before anything is made or replaced
             self.trained_before = read_trained(self.config.from_, self.experiment)
-        self.directory = hosts.by_first(self._open, Elsewhere(self.options.path(self.config)))
+        elsewhere: RunDirectory | Elsewhere = Elsewhere(self.options.path(self.config))
+        self.directory = hosts.by_first(self._open, elsewhere)
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.directory)
             self.checkpoints = stack.enter_context(Checkpoints(self.directory.checkpoints))
@@ -273,6 +268,8 @@ class _Training:
         self.recorder = recorder = self._stack.enter_context(
             Recorder(experiment, self.directory, self.options, self.callbacks, start_steps=self.steps)
         )
+        if said := experiment.shared_out:
+            recorder.line(said)
         if config.num_steps != config.total_steps:
             recorder.line(f"{config.total_steps:,} steps asked for, {config.num_steps:,} run: whole updates")
         if self.done < config.num_updates:
