@@ -38,10 +38,15 @@ class Together:
             states = [experiment.shapes for experiment in self.experiments]
             self._program = self._lower(states, [experiment.traced for experiment in self.experiments])
 
+    def turn(self, states: dict[int, Any]) -> dict[int, Any]:
+        """Of states that may be updated, those that are next: all, or one where the host plays, which may fail."""
+        return states if self.experiments[0].host is None else dict(list(states.items())[:1])
+
     def update(self, states: dict[int, Any]) -> dict[int, tuple[Any, dict[str, Any]]]:
         """States by the experiments' places -> states and metrics, as `Experiment.update`. The states are donated."""
-        if len(states) == 1 or self.experiments[0].host is not None:
-            return {place: self.experiments[place].update(state) for place, state in states.items()}
+        if len(states) == 1:
+            ((place, state),) = states.items()
+            return {place: self.experiments[place].update(state)}
         algorithms = [self.experiments[place].traced for place in states]
         self.compile_update()
         # Where one has diverged the others go on, in a program for fewer.
