@@ -20,12 +20,13 @@ import numpy as np
 
 import gpae
 from _common import parser, report
+from gpae.training.environment import make_environment
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 TASKS = {
     "warehouse": ("pettingzoo:warehouse_pettingzoo:Warehouse", (), 300_000),
     "lbforaging": ("gymnasium:lbforaging:Foraging-5x5-2p-1f-v3", (), 60_000),
-    "mpe2": ("pettingzoo:mpe2.simple_spread_v3:parallel_env", ("continuous_actions=false",), 60_000),
+    "mpe2": ("pettingzoo:mpe2.simple_spread_v3:parallel_env", ("continuous_actions=false",), 150_000),
     "rware": (
         "gymnasium:rware:rware-tiny-2ag-easy-v2",
         ("layout=x.x\n...\nxgx", "request_queue_size=2", "max_steps=100"),
@@ -55,11 +56,27 @@ def measure(name, processes, folder):
         "package": f"{package} {importlib.metadata.version(package)}",
         "environment steps": [point["step_count"] for point in points],
         "greedy return": [mean(point["return"]) for point in points],
+        "uniform policy": uniform(wanted),
         "sampled return": [mean(point["sampled_return"]) for point in points],
         "best parameters": {kind: mean(absolute[kind]) for kind in ("return", "sampled_return")},
         "seconds": round(seconds),
         **{half: round(statistics.median(line[half] for line in run.metrics)) for half in halves},
     }
+
+
+def uniform(wanted, episodes=64):
+    """The mean return where legal actions are drawn evenly, of the first episode of each environment."""
+    random = np.random.default_rng(0)
+    with make_environment(wanted).pool(episodes, automatic=False) as pool:
+        pool.begin([(place,) for place in range(episodes)])
+        returns = np.zeros(episodes)
+        while not pool.view.over.all():
+            playing = ~pool.view.over
+            drawn = random.random(pool.view.action_mask.shape)
+            pool.view.actions[:] = np.where(pool.view.action_mask, drawn, -1.0).argmax(-1)
+            pool.row()
+            returns += np.where(playing, pool.view.rewards, 0.0)
+    return mean(returns)
 
 
 def mean(values):

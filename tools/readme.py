@@ -513,17 +513,16 @@ PAIRS = (
 def host():
     found = load("host_environments.json")
     lines = [
-        "| environment | environment steps | sampled return, evaluation by evaluation | greedy | best, sampled |"
+        "| environment | environment steps | uniform policy | sampled return, evaluation by evaluation | greedy |"
         " collect, steps/s | learn, steps/s |",
         "|---|---|---|---|---|---|---|",
     ]
     for one in found["results"].values():
-        ours = ("worker_processes",)
-        options = " ".join(option for option in one["env_options"] if not option.startswith(ours))
+        theirs = [option for option in one["env_options"] if not option.startswith("worker_processes")]
+        options = " ".join([f"`{one['env']}`", *theirs, f"({one['package']})"]).replace("\n", "/")
         returns = [", ".join(f"{x:.2f}" for x in one[kind]) for kind in ("sampled return", "greedy return")]
         lines.append(
-            f"| `{one['env']}` {options} ({one['package']}) | {one['environment steps'][-1]:,} | {' | '.join(returns)} "
-            f"| {one['best parameters']['sampled_return']:.2f} "
+            f"| {options} | {one['environment steps'][-1]:,} | {one['uniform policy']:.2f} | {' | '.join(returns)} "
             f"| {one['collect_steps_per_second']:,} | {one['learn_steps_per_second']:,} |"
         )
     cpus, load_before = found["hardware"]["cpus"], found["hardware"]["load average before"][0]

@@ -18,8 +18,8 @@ from gpae.cli import main
 from gpae.errors import UserError
 from gpae.host.pool import Pool
 from gpae.training.experiment import Experiment
-from gpae.training.host import COLLECTED, LEARNT
-from gpae.training.trainer import Failed, Interrupted
+from gpae.training.host import COLLECTED, LEARNT, Host
+from gpae.training.trainer import Failed, Interrupted, train_together
 from reference.parallel_envs import NAME
 from reference.trainings import options, stop_after
 
@@ -148,6 +148,27 @@ def test_a_signal_saves_and_leaves_no_process(tmp_path, monkeypatch):
     pids = [pid for pool in pools for pid in pool]
     assert len(pids) >= 2
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+def test_trainings_that_differ_in_traced_settings_use_one_program_and_fail_apart(tmp_path, monkeypatch):
+    configs = [config("mappo", "worker_processes=0", learning_rate=rate) for rate in (1e-3, 2e-3)]
+    compiled, updated = [], []
+    programs, update = Host._programs, Experiment.update
+    monkeypatch.setattr(Host, "_programs", lambda self: compiled.append(self) or programs(self))
+
+    def fails_at_last(self, state):
+        updated.append(self)
+        if updated.count(updated[0]) == 3 and self is updated[0]:
+            raise UserError("broken")
+        return update(self, state)
+
+    monkeypatch.setattr(Experiment, "update", fails_at_last)
+    places = [replace(options(tmp_path), name=name) for name in ("one", "two")]
+    with pytest.raises(Failed, match=f"broken; saved; .*--resume {tmp_path / 'one'}"):
+        train_together(configs, places)
+    assert len(compiled) == 1
+    assert [len(gpae.Run(tmp_path / name).metrics) for name in ("one", "two")] == [2, 3]
+    assert "absolute_metrics" in gpae.Run(tmp_path / "two").evaluations["seed_0"]
 
 
 def test_what_only_jax_can_do_is_refused_in_one_line():

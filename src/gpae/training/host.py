@@ -48,6 +48,7 @@ class Host:
         self.env, self.spec, self.algorithm, self.seeds = env, env.spec, algorithm, seeds
         self.calls, self.twin = calls, twin
         self._lead = () if seeds.count == 1 else (seeds.count,)
+        self._compiled: tuple[Any, Any] | None = None
         self._training: Pool | None = None
         self._evaluation: tuple[int, Pool] | None = None
 
@@ -62,6 +63,8 @@ class Host:
 
     def compile(self, shapes: Any, algorithm: Algorithm, budget: Budget) -> None:
         """Compiles what `update` calls, which its first call does otherwise; `shapes` are of the state."""
+        if self._compiled is not None:
+            return
         act, learn = self._programs()
         one = arrays(bytes(num_bytes(self.env.sizes, self._count)), self.env.sizes, self._count)
         view, is_first, over = self._seen(one)
@@ -96,8 +99,8 @@ class Host:
 
     def _update(self, state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, dict[str, Any]]:
         programs = self.twin or self
-        if not hasattr(programs, "_compiled"):
-            programs.compile(jax.eval_shape(lambda: state), algorithm, budget)
+        programs.compile(jax.eval_shape(lambda: state), algorithm, budget)
+        assert programs._compiled is not None
         act, learn = programs._compiled
         began = time.monotonic()
         if self._training is None:

@@ -38,6 +38,10 @@ class Together:
         else:
             self._program(len(self.experiments))
 
+    def turn(self, states: dict[int, Any]) -> dict[int, Any]:
+        """Of states that may be updated, those that are next: all, or one where the host plays, which may fail."""
+        return states if self.experiments[0].host is None else dict(list(states.items())[:1])
+
     def update(self, states: dict[int, Any], going: int | None = None) -> dict[int, tuple[Any, dict[str, Any]]]:
         """States by the experiments' places -> states and metrics, as `Experiment.update`. The states are donated.
 

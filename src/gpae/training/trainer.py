@@ -161,7 +161,7 @@ def train_together(
             while busy := {i: t for i, t in enumerate(trainings) if t.state is not None}:
                 # A kill between two that were saving leaves one behind: it catches up first.
                 least = min(training.begun for training in busy.values())
-                given = {i: t.state for i, t in busy.items() if t.begun == least}
+                given = together.turn({i: t.state for i, t in busy.items() if t.begun == least})
                 try:
                     found = together.update(given, len(busy))
                 except UserError as error:  # of an environment that the host plays
