@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from gpae.errors import UserError
 from gpae.settings import settings_of, values_of
+from gpae.training.compilation import Program
 from gpae.training.config import ExperimentConfig
 from gpae.training.experiment import Experiment
 
@@ -28,15 +29,17 @@ class Together:
             if (name := differing(configs[0], config)) is not None:
                 raise UserError(f"trainings in one program may not differ in {name}, which is no input of the program")
         self.experiments = [first, *(Experiment(config, twin=first) for config in configs[1:])]
-        self._program: Any = None
+        self._program: Program | None = None
 
-    def compile_update(self) -> None:
-        """Compiles the update of all of them, which its first call does otherwise."""
+    def compile_update(self, *, wait: bool = True) -> None:
+        """Compiles the update of all of them, as `Experiment.compile_update`."""
         if len(self.experiments) == 1:
-            self.experiments[0].compile_update()
-        elif self._program is None:
+            self.experiments[0].compile_update(wait=wait)
+            return
+        if self._program is None:
             states = [experiment.shapes for experiment in self.experiments]
             self._program = self._lower(states, [experiment.traced for experiment in self.experiments])
+        self._program.wait() if wait else self._program.compile()
 
     def update(self, states: dict[int, Any]) -> dict[int, tuple[Any, dict[str, Any]]]:
         """States by the experiments' places -> states and metrics, as `Experiment.update`. The states are donated."""
@@ -45,13 +48,14 @@ class Together:
             return {place: self.experiments[place].update(state)}
         algorithms = [self.experiments[place].traced for place in states]
         self.compile_update()
+        assert self._program is not None
         # Where one has diverged the others go on, in a program for fewer.
         whole = len(states) == len(self.experiments)
         program = self._program if whole else self._lower(list(states.values()), algorithms)
         found = program(list(states.values()), algorithms, self.experiments[0].budget)
         return dict(zip(states, found, strict=True))
 
-    def _lower(self, states: Any, algorithms: Any) -> Any:
+    def _lower(self, states: Any, algorithms: Any) -> Program:
         first = self.experiments[0]
 
         def update(states: Any, algorithms: Any, budget: Any) -> list[Any]:
@@ -59,7 +63,7 @@ class Together:
             found = jax.vmap(first.updates, (0, 0, None))(state, algorithm, budget)
             return [jax.tree.map(lambda x, i=i: x[i], found) for i in range(len(states))]
 
-        return jax.jit(update, donate_argnums=0).lower(states, algorithms, first.budget).compile()
+        return Program(update, states, algorithms, first.budget, donate_argnums=0)
 
 
 def differing(one: ExperimentConfig, other: ExperimentConfig) -> str | None:
