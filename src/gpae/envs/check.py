@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NoReturn
 
 import jax
@@ -109,7 +110,10 @@ def check_played(env: Environment, *, steps: int = 2, seed: int = 0) -> None:
         following, outcome, valid = advance(env, step_key, vector, actions)
         return following, (view, outcome, vector.is_first, valid)
 
-    @jax.jit
+    # It runs twice: compiling takes nearly all of the time.
+    @partial(
+        jax.jit, compiler_options={"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    )
     def play(key: Array) -> Any:
         first, *keys = split(key, steps + 2)
         vector, rows = jax.lax.scan(row, begin(env, first, 1), jnp.stack(keys))

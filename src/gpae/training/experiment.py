@@ -20,7 +20,7 @@ from gpae.envs.on_host import OnHost
 from gpae.errors import UserError
 from gpae.settings import as_arrays
 from gpae.training import hosts
-from gpae.training.compilation import enable_compilation_cache
+from gpae.training.compilation import Program, enable_compilation_cache
 from gpae.training.config import ExperimentConfig
 from gpae.training.device import mesh, require_device
 from gpae.training.environment import make_environment
@@ -96,13 +96,16 @@ class Experiment:
         """The state before the first update."""
         if self._twin is not None:
             return self._twin.init()
+        return self.spread(self._init(self.seeds.keys(0)))
 
+    @cached_property
+    def _init(self) -> Program:
         def init(key: Array) -> Any:
             return self.algorithm.init(self.env, key)
 
         # One seed after the other: batched decompositions (of orthogonal weights) share XLA's threads with the program
         # that waits for them, and where there are only two all of them came to wait for ever (jaxlib 0.10.2).
-        return self.spread(jax.jit(self.seeds.one_by_one(init))(self.seeds.keys(0)))
+        return Program(self.seeds.one_by_one(init), self.seeds.keys(0))
 
     @cached_property
     def _shardings(self) -> Any:
@@ -127,7 +130,7 @@ class Experiment:
     @cached_property
     def shapes(self) -> Any:
         """Shapes and dtypes of the state."""
-        return jax.eval_shape(self.seeds.over(lambda key: self.algorithm.init(self.env, key)), self.seeds.keys(0))
+        return self._init.shapes if self._twin is None else self._twin.shapes
 
     def updates(self, state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, dict[str, Array]]:
         """What a call runs for all seeds: k = `updates_per_call` updates; the state, and metrics [k, ...]."""
@@ -153,21 +156,23 @@ class Experiment:
         return nullcontext() if asked == "default" else jax.default_matmul_precision(asked)
 
     @cached_property
-    def _update(self) -> Any:
+    def _update(self) -> Program:
         where: dict[str, Any] = {}
         if self.mesh is not None:
             everywhere = NamedSharding(self.mesh, PartitionSpec())
             held = self._shardings
             where = {"in_shardings": (held, everywhere, everywhere), "out_shardings": (held, everywhere)}
-        program = jax.jit(self.updates, donate_argnums=0, **where)
-        return program.lower(self.shapes, self.traced, self.budget).compile()
+        return Program(self.updates, self.shapes, self.traced, self.budget, donate_argnums=0, **where)
 
-    def compile_update(self) -> None:
-        """Compiles `update`, which its first call does otherwise."""
-        if self.host is None:
-            _ = self._update
+    def compile_update(self, *, wait: bool = True) -> None:
+        """Compiles `update`, which its first call does otherwise; begins it alone if nobody is to wait for it."""
+        if self.host is not None:
+            if wait:
+                self.host.compile(self.shapes, self.traced, self.budget)
+        elif wait:
+            self._update.wait()
         else:
-            self.host.compile(self.shapes, self.traced, self.budget)
+            self._update.compile()
 
     def update(self, state: Any) -> tuple[Any, dict[str, Array]]:
         """State -> state, metrics [k, ...]: k = `updates_per_call` updates. The state is donated."""
@@ -203,12 +208,18 @@ class Experiment:
         params, keys = self.shapes.params.actor, self.seeds.keys(1)
         if self.mesh is not None:
             where["in_shardings"] = (self._shardings.params.actor, self._of_seeds(keys).sharding)
-        return jax.jit(self.seeds.over(played, spread_over=SEEDS), **where).lower(params, keys).compile()
+        return Program(self.seeds.over(played, spread_over=SEEDS), params, keys, **where)
+
+    def compile_evaluation(self) -> None:
+        """Begins to compile what `evaluate` runs, which its first call does otherwise."""
+        if self.host is None:
+            self._episodes.compile()
 
     @property
     def evaluation_compiled(self) -> bool:
         """Whether the next evaluation begins at once."""
-        return "_episodes" in (self if self._twin is None else self._twin).__dict__
+        owner = self if self._twin is None else self._twin
+        return "_episodes" in owner.__dict__ and (owner.host is not None or owner._episodes.ready)
 
     def evaluate(
         self, actor: Any, purpose: int, number: int = 0, episodes: int | None = None

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from gpae.errors import UserError
 from gpae.settings import settings_of, values_of
+from gpae.training.compilation import Program
 from gpae.training.config import ExperimentConfig
 from gpae.training.experiment import Experiment
 
@@ -28,15 +29,16 @@ class Together:
             if (name := differing(configs[0], config)) is not None:
                 raise UserError(f"trainings in one program may not differ in {name}, which is no input of the program")
         self.experiments = [first, *(Experiment(config, twin=first) for config in configs[1:])]
-        self._programs: dict[int, Any] = {}
+        self._programs: dict[int, Program] = {}
         self._fillers: list[Any] = []
 
-    def compile_update(self) -> None:
-        """Compiles the update of all of them, which its first call does otherwise."""
+    def compile_update(self, *, wait: bool = True) -> None:
+        """Compiles the update of all of them, as `Experiment.compile_update`."""
         if len(self.experiments) == 1 or self.experiments[0].host is not None:
-            self.experiments[0].compile_update()
-        else:
-            self._program(len(self.experiments))
+            self.experiments[0].compile_update(wait=wait)
+            return
+        program = self._program(len(self.experiments))
+        program.wait() if wait else program.compile()
 
     def turn(self, states: dict[int, Any]) -> dict[int, Any]:
         """Of states that may be updated, those that are next: all, or one where the host plays, which may fail."""
@@ -69,13 +71,13 @@ class Together:
         self._fillers = [state for state, _ in found[len(given) :]]
         return dict(zip(states, found, strict=False))
 
-    def _program(self, size: int) -> Any:
-        """The compiled update of so many of them."""
+    def _program(self, size: int) -> Program:
+        """The update of so many of them."""
         if size not in self._programs:
             self._programs[size] = self._lower(size)
         return self._programs[size]
 
-    def _lower(self, size: int) -> Any:
+    def _lower(self, size: int) -> Program:
         first = self.experiments[0]
         states, algorithms = [first.shapes] * size, [first.traced] * size
 
@@ -84,7 +86,7 @@ class Together:
             found = jax.vmap(first.updates, (0, 0, None))(state, algorithm, budget)
             return [jax.tree.map(lambda x, i=i: x[i], found) for i in range(len(states))]
 
-        return jax.jit(update, donate_argnums=0).lower(states, algorithms, first.budget).compile()
+        return Program(update, states, algorithms, first.budget, donate_argnums=0)
 
 
 def differing(one: ExperimentConfig, other: ExperimentConfig) -> str | None:

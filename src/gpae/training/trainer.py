@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gpae.envs.check import check
+from gpae.envs.check import check_declared, check_played
 from gpae.errors import UserError
 from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import CONFIG, RunDirectory, read_config
@@ -208,7 +208,7 @@ class _Training:
         experiment: Experiment,
         options: RunOptions,
         callbacks: Sequence[Callback],
-        compile_update: Callable[[], None],
+        compile_update: Callable[..., None],
         caught: Callable[[], list[int]],
     ):
         if not hosts.first():
@@ -274,7 +274,10 @@ class _Training:
             recorder.line(f"{config.total_steps:,} steps asked for, {config.num_steps:,} run: whole updates")
         if self.done < config.num_updates:
             with recorder.progress.phase("checking environment"):
-                check(experiment.env)
+                check_declared(experiment.env)
+                # Compiled in another thread, while this one plays and makes the first state.
+                self.compile_update(wait=False)
+                check_played(experiment.env)
             if state is None:
                 with recorder.progress.phase("compiling initial state"):
                     state = jax.block_until_ready(experiment.init())
@@ -284,6 +287,7 @@ class _Training:
                     for line in before.report:
                         recorder.line(line)
                 best = jax.tree.map(jnp.copy, state.params)
+            experiment.compile_evaluation()
             with recorder.progress.phase("compiling update"):
                 self.compile_update()
         self.evaluate_at, self.save_at = self._plan()
