@@ -449,7 +449,7 @@ def mabrax():
         f" {config['total_steps']:,} steps. Published after 10 M steps, on another MABrax: {', '.join(published)}.",
         "",
         f"`{(ROOT / 'results/mabrax-smoke/command').read_text().strip()}`; "
-        + made_with(versions["started"] if "started" in versions else versions, "one CPU core")
+        + made_with(versions, f"brax {versions['brax']}, one CPU core")
         + ".",
     ]
 
