@@ -500,6 +500,34 @@ def costs(study):
     return markdown(columns, rows)
 
 
+def mabrax():
+    """The smoke run, as far as it went, and what is published for its body."""
+    config, versions = load("mabrax-smoke/config.json"), load("mabrax-smoke/versions.json")
+    suite, task = config["env"].split("/")
+    (found,) = load("mabrax-smoke/evaluations.json")[suite][task].values()
+    of_seed = dict(found[f"seed_{config['seed']}"])
+    best = of_seed.pop("absolute_metrics", None)
+    shown = [(f"{x['step_count']:,}", x) for x in of_seed.values()]
+    rows = [
+        [steps, *(f"{mean(x[kind]):,.0f} ({min(x[kind]):,.0f} to {max(x[kind]):,.0f})" for kind in RETURNS)]
+        for steps, x in [*shown, *([("best parameters", best)] if best else [])]
+    ]
+    there = json.loads((ROOT / "src/gpae/report/published.json").read_text())["entries"]
+    published = [f"{x['method']} {x['return']:,}" for x in there if x["env"] == config["env"]]
+    done = json.loads((ROOT / "results/mabrax-smoke/metrics.jsonl").read_text().splitlines()[-1])["env_steps"]
+    return [
+        *markdown(["environment steps", "greedy return", "sampled return"], rows),
+        "",
+        f"Means of {len(next(iter(of_seed.values()))['return'])} episodes, and their range; one seed, {done:,} of"
+        f" {config['total_steps']:,} steps. Published after 10 M steps, on another MABrax: {', '.join(published)}.",
+        "",
+        f"`{(ROOT / 'results/mabrax-smoke/command').read_text().strip()}`; "
+        + made_with(versions, f"brax {versions['brax']}, one CPU core")
+        + ".",
+    ]
+
+
+RETURNS = ("return", "sampled_return")
 PAIRS = (
     ("gpae (on-policy)", "mappo (on-policy)"),
     ("gpae (off-policy)", "mappo (off-policy)"),
@@ -552,6 +580,7 @@ DOCUMENTS = {
         "quick-again": lambda: made_again("quick", "quick-other-machine"),
         "smacv2": lambda: [*scores("smacv2-small"), *made_in("smacv2-small")],
         "5m_vs_6m": lambda: unfinished("gpu-5m_vs_6m"),
+        "mabrax": mabrax,
         "2s3z": lambda: [*scores("baselines-2s3z", rates=("0.5", "0.8", "0.9")), *made_in("baselines-2s3z")],
     },
     "docs/tuning.md": {

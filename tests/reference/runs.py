@@ -37,7 +37,7 @@ def write_run(
       versions: what differs from `VERSIONS`.
     """
     path.mkdir(parents=True)
-    metric = "return" if config.env.startswith("mpe") else "win_rate"
+    metric = "return" if config.env.startswith(("mpe", "mabrax")) else "win_rate"
     episodes = config.evaluation.evaluation_episodes
     curves = np.asarray(curves, float)
     of_seeds = {}

@@ -245,6 +245,22 @@ def test_published_figures_say_how_they_were_made_and_disputed_ones_are_marked(t
     assert all({"actions", "environment_version", "seeds", "source", "steps"} <= set(entry) for entry in entries)
 
 
+def test_published_returns_stand_beside_ours_too(tmp_path):
+    config = CONFIG.replace(env="mabrax/halfcheetah_6x1")
+    write_run(tmp_path / "a", config, [[1500.0], [2500.5]], [1.0, 1.0], sampled=900.0, brax="0.14.2")
+    write_report([tmp_path / "a"], tmp_path / "out", resamples=10)
+    text = (tmp_path / "out" / "tables.md").read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith(("| ours", "| published"))]
+    assert [(row[1], row[2]) for row in rows[1:]] == [("gpae", "900"), *PUBLISHED_CHEETAH]
+    assert rows[0][2].startswith("2000 [")
+    assert rows[0][6] == "brax 0.14.2"
+    assert "its ants move another leg than they see" in text
+    assert "SMAX" not in (tmp_path / "out" / "report.html").read_text().partition("Ours and published</h2>")[2]
+
+
+PUBLISHED_CHEETAH = [("GPAE off-policy", "3463 ± 68"), ("MAPPO", "2965 ± 45")]
+
+
 def test_the_same_runs_give_the_same_bytes(made, tmp_path):
     folder, _, _ = made
     before = {p.relative_to(folder): hashlib.sha256(p.read_bytes()).digest() for p in folder.rglob("*") if p.is_file()}

@@ -1,7 +1,9 @@
 """Presets: files in the studies' grammar, with what was published in them."""
 
+import json
 import tomllib
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from gpae.settings import settings_of, values_of
 from gpae.training.config import ExperimentConfig, as_dict
 from gpae.training.presets import FAMILIES, groups, names, preset, summary
 
+ROOT = Path(__file__).parents[2]
 # What was released for SMAX, and Mava's defaults (docs/presets.md).
 PAPER = {
     "total_steps": 10_000_000,
@@ -143,6 +146,12 @@ def test_presets_hold_the_published_settings():
     assert values("jaxmarl", "mappo").items() >= JAXMARL.items()
     ippo = JAXMARL | {"learning_rate": 4e-3, "clip": 0.05, "entropy": 0.01}
     assert values("jaxmarl", "ippo").items() >= ippo.items()
+
+
+def test_the_run_that_the_preset_mabrax_names_was_made_with_it():
+    made = json.loads((ROOT / "results" / "mabrax-smoke" / "config.json").read_text())
+    plan = {name: made[name] for name in ("env", "total_steps", "evaluations", "evaluation_episodes")}
+    assert made == as_dict(preset("mabrax", "gpae", **plan))
 
 
 @pytest.mark.parametrize("name", names())

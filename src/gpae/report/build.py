@@ -12,7 +12,7 @@ import numpy as np
 from gpae.report.differences import differences, settings_that_differ
 from gpae.report.load import Result
 from gpae.report.permutation import DRAWS, holm, permutation_test, smallest_corrected
-from gpae.report.published import CAUTION, published
+from gpae.report.published import caution, published
 from gpae.report.scores import SAMPLED, Scale, is_rate, scale_of
 from gpae.report.statistics import FEW, Bootstrap, Interval, first_reached, median_reached
 from gpae.report.tables import KINDS, REACHED
@@ -251,25 +251,28 @@ def _published(by_env: dict[str, list[Result]], metrics: dict[str, str], bootstr
     """Ours beside what others have published, environment by environment; published figures are means."""
     found = []
     for env, group in by_env.items():
-        others = published(env) if is_rate(metrics[env]) else []
+        rate = is_rate(metrics[env])
+        unit, times = ("win_percent", 100) if rate else (metrics[env], 1)
+        others = [entry for entry in published(env) if unit in entry]
+        package, name = ("brax", "brax") if env.startswith("mabrax/") else ("jaxmarl", "JaxMARL")
         ours = []
         for result in group:
             mean = bootstrap.aggregates(_required(_scores(result, metrics[env], "final")))["mean"]
             sampled = _scores(result, SAMPLED + metrics[env], "final")
-            versions = sorted({str(s.versions.get("jaxmarl", "not said")) for s in result.sources})
+            versions = sorted({str(s.versions.get(package, "not said")) for s in result.sources})
             ours.append(
                 {
                     "method": result.method,
                     "algorithm": result.algorithm,
-                    "win_percent": [round(100 * x, 4) for x in mean],
-                    "sampled_win_percent": None if sampled is None else number(100 * float(sampled.mean())),
+                    unit: [round(times * x, 4) for x in mean],
+                    f"sampled_{unit}": None if sampled is None else number(times * float(sampled.mean())),
                     "n": len(result.seeds),
                     "steps": result.seeds[0].steps[-1],
-                    "environment_version": f"JaxMARL {' and '.join(versions)}",
+                    "environment_version": f"{name} {' and '.join(versions)}",
                 }
             )
         if others:
-            found.append({"env": env, "caution": CAUTION, "ours": ours, "others": others})
+            found.append({"env": env, "caution": caution(env), "ours": ours, "others": others})
     return found
 
 

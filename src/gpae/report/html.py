@@ -65,11 +65,12 @@ class _Page:
         parts += [self.block(block) for block in self.blocks]
         if report["published"]:
             parts.append('<h2 id="published">Ours and published</h2>')
-            parts.append(f'<p class="beware">{_e(report["published"][0]["caution"])}</p>')
+            for caution in dict.fromkeys(entry["caution"] for entry in report["published"]):
+                parts.append(f'<p class="beware">{_e(caution)}</p>')
             for entry in report["published"]:
                 parts += [
                     f"<h3>{_e(entry['env'])}</h3>",
-                    self.table(tables.published_table(entry), f"Final win rates in {entry['env']}"),
+                    self.table(tables.published_table(entry), f"Final scores in {entry['env']}"),
                 ]
         parts += self.tried()
         parts.append('<h2 id="timing">Time and memory</h2>')

@@ -6,10 +6,19 @@ import json
 from importlib import resources
 from typing import Any
 
-CAUTION = (
-    "Published figures come from SMAX before JaxMARL 0.2.0, which changed it: dead units no longer block, two features "
-    "are scaled. Compare orderings and shapes, not figures."
-)
+_CAUTIONS = {
+    "smax": "Published figures come from SMAX before JaxMARL 0.2.0, which changed it: dead units no longer block, two "
+    "features are scaled. Compare orderings and shapes, not figures.",
+    "mabrax": "Published figures come from JaxMARL's kind of MABrax: indices of what agents see reach beyond brax's "
+    "observation, its ants move another leg than they see (actuators=numbered), its time limit is an end. Versions of "
+    "brax differ too. Compare orderings and shapes, not figures.",
+}
+_OTHERWISE = "Published figures come from other versions. Compare orderings and shapes, not figures."
+
+
+def caution(env: str) -> str:
+    """Why published figures in an environment are not like ours."""
+    return _CAUTIONS.get(env.partition("/")[0], _OTHERWISE)
 
 
 def published(env: str) -> list[dict[str, Any]]:

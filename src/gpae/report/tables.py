@@ -133,20 +133,22 @@ def tested(block: Mapping[str, Any], draws: int) -> str:
 
 def published_table(entry: Mapping[str, Any]) -> Table:
     """Header and rows: ours, then what others have published in the same environment; disputed figures are marked."""
-    header = ["whose", "method", "final win rate, %", "actions", "seeds", "steps", "environment", "source"]
+    unit = "win_percent" if "win_percent" in entry["others"][0] else "return"
+    final, form = ("final win rate, %", "{:.1f}") if unit == "win_percent" else ("final return", "{:.4g}")
+    header = ["whose", "method", final, "actions", "seeds", "steps", "environment", "source"]
     rows = []
     for ours in entry["ours"]:
         last = [str(ours["n"]), f"{ours['steps']:,}", ours["environment_version"], "this report, mean"]
-        mean, low, high = ours["win_percent"]
-        rows.append(["ours", ours["method"], f"{mean:.1f} [{low:.1f}, {high:.1f}]", "greedy", *last])
-        if ours["sampled_win_percent"] is not None:
-            rows.append(["ours", ours["method"], f"{ours['sampled_win_percent']:.1f}", "sampled", *last])
+        mean, low, high = map(form.format, ours[unit])
+        rows.append(["ours", ours["method"], f"{mean} [{low}, {high}]", "greedy", *last])
+        if ours[f"sampled_{unit}"] is not None:
+            rows.append(["ours", ours["method"], form.format(ours[f"sampled_{unit}"]), "sampled", *last])
     for other in entry["others"]:
         spread = f" ± {other['spread']:g}" if other["spread"] is not None else ""
         mark = " (disputed)" if "disputed" in other else ""
         notes = [f"{word}{other[name]}" for name, word in (("note", ""), ("disputed", "disputed: ")) if name in other]
         note = f" ({'; '.join(notes)})" if notes else ""
-        rows.append(["published", other["method"], f"{other['win_percent']:g}{spread}{mark}", other["actions"]])
+        rows.append(["published", other["method"], f"{other[unit]:g}{spread}{mark}", other["actions"]])
         rows[-1] += [str(other["seeds"] or "not known"), f"{other['steps']:,}", other["environment_version"]]
         rows[-1] += [other["source"] + note]
     return header, rows

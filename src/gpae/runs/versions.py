@@ -15,6 +15,8 @@ from gpae.runs.files import read_json
 
 VERSIONS = "versions.json"
 _PACKAGES = ("jax", "jaxlib", "jaxmarl", "flax", "optax", "numpy", "orbax-checkpoint")
+_EXTRAS = ("brax", "mujoco", "jumanji")
+"""Told of a run that uses them."""
 
 
 def versions() -> dict[str, Any]:
@@ -26,6 +28,7 @@ def versions() -> dict[str, Any]:
         "gpae": __version__,
         "python": platform.python_version(),
         **{name.removesuffix("-checkpoint"): _version(name) for name in _PACKAGES},
+        **{name: _version(name) for name in _EXTRAS if name in sys.modules},
         "platform": devices[0].platform,
         "device_kind": devices[0].device_kind,
         "device_count": len(devices),
