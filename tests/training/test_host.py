@@ -87,6 +87,19 @@ def test_every_learner_trains_there(algorithm, env_options, changes, tmp_path):
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids if int(pid) != os.getpid())
 
 
+def test_a_seed_repeats_whoever_plays(tmp_path):
+    runs = []
+    for processes in (0, 2):
+        wanted = config("mappo", f"worker_processes={processes}", "length=3")
+        runs.append(gpae.train(wanted, replace(options(tmp_path), name=f"run{processes}")))
+    timed = ("seconds", COLLECTED, LEARNT)
+    one, other = ([{k: v for k, v in line.items() if k not in timed} for line in run.metrics] for run in runs)
+    assert one == other
+    returns = [run.evaluations["seed_0"]["absolute_metrics"]["sampled_return"] for run in runs]
+    assert returns[0] == returns[1]
+    assert len(set(returns[0])) > 1
+
+
 @pytest.mark.slow
 def test_gpae_learns_to_pull_the_lever_that_is_lit(tmp_path):
     wanted = config("gpae", "worker_processes=1", num_envs=16, total_steps=12_000, learning_rate=5e-3, gamma=0.5)
