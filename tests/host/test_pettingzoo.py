@@ -138,16 +138,17 @@ def test_what_cannot_be_played_is_refused_at_once():
 def test_rows_reset_by_themselves_and_show_the_final_state_of_what_was_cut_off():
     """As `gpae.envs.vector.advance` does in JAX."""
     found = {}
-    for ends in ("truncated", "terminated"):
+    for name, ends in (("truncated", "truncated"), ("terminated", "terminated"), ("limit ends", "truncated")):
         env, view = instance(length=2, ends=ends)
-        rows = Rows(lambda env=env: env, view, automatic=True)
+        rows = Rows(lambda env=env: env, view, automatic=True, timeout_is_termination=name == "limit ends")
         rows.begin([(7,)])
-        found[ends] = []
+        found[name] = []
         for _ in range(4):
             view.actions[0] = lit(view)
             rows.row()
-            found[ends].append([bool(x[0]) for x in (view.terminated, view.truncated, view.over, view.is_first)])
-            assert view.rewards[0] == (1.0 if found[ends][-1] != [False, True, False, True] else 0.0)
+            found[name].append([bool(x[0]) for x in (view.terminated, view.truncated, view.over, view.is_first)])
+            assert view.rewards[0] == (1.0 if found[name][-1] != [False, True, False, True] else 0.0)
     step, cut, reset = [False] * 4, [False, True, True, False], [False, True, False, True]
     assert found["truncated"] == [step, cut, reset, step]
+    assert found["limit ends"] == found["terminated"]
     assert found["terminated"] == [step, [True, False, False, True], step, [True, False, False, True]]

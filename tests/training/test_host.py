@@ -87,6 +87,19 @@ def test_every_learner_trains_there(algorithm, env_options, changes, tmp_path):
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids if int(pid) != os.getpid())
 
 
+def test_a_seed_repeats_whoever_plays(tmp_path):
+    runs = []
+    for processes in (0, 2):
+        wanted = config("mappo", f"worker_processes={processes}", "length=3")
+        runs.append(gpae.train(wanted, replace(options(tmp_path), name=f"run{processes}")))
+    timed = ("seconds", COLLECTED, LEARNT)
+    one, other = ([{k: v for k, v in line.items() if k not in timed} for line in run.metrics] for run in runs)
+    assert one == other
+    returns = [run.evaluations["seed_0"]["absolute_metrics"]["sampled_return"] for run in runs]
+    assert returns[0] == returns[1]
+    assert len(set(returns[0])) > 1
+
+
 @pytest.mark.slow
 def test_gpae_learns_to_pull_the_lever_that_is_lit(tmp_path):
     wanted = config("gpae", "worker_processes=1", num_envs=16, total_steps=12_000, learning_rate=5e-3, gamma=0.5)
@@ -94,10 +107,9 @@ def test_gpae_learns_to_pull_the_lever_that_is_lit(tmp_path):
     assert np.mean(run.evaluations["seed_0"]["absolute_metrics"]["return"]) > 4.5  # of 5
 
 
-@pytest.mark.parametrize("fault", ["exit", "nan"])
-def test_a_run_whose_environment_fails_is_saved_and_goes_on_when_it_is_mended(fault, tmp_path):
+def test_a_run_whose_environment_fails_is_saved_and_goes_on_when_it_is_mended(tmp_path):
     fuse = tmp_path / "fuse"
-    wanted = config("mappo", f"fault={fault}", f"fuse={fuse}", "worker_processes=1", total_steps=32 * 6)
+    wanted = config("mappo", "fault=exit", f"fuse={fuse}", "worker_processes=1", total_steps=32 * 6)
     update = Experiment.update
     count = iter(range(100))
 
@@ -110,8 +122,8 @@ def test_a_run_whose_environment_fails_is_saved_and_goes_on_when_it_is_mended(fa
         patch.setattr(Experiment, "update", burn)
         with pytest.raises(Failed) as failed:
             gpae.train(wanted, options(tmp_path))
-    said = {"exit": r"the worker process of environments 0 to 3 .* ended with exit code 3", "nan": "is not finite"}
-    assert re.search(f"{said[fault]}; saved; .*gpae train --resume {tmp_path / 'run'}", str(failed.value))
+    said = r"worker process of environments 0 to 3 \(pid \d+\) ended with exit code 3; saved; .*gpae train --resume "
+    assert re.search(said + str(tmp_path / "run"), str(failed.value))
     run = gpae.Run(tmp_path / "run")
     assert [line["update"] for line in run.metrics] == [1, 2, 3]
     assert main(["train", "--resume", str(run.path), "--quiet"]) == 0
