@@ -1,6 +1,7 @@
 """A training of agents with networks of their own, from its first update to its use."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,11 @@ import pytest
 
 import gpae
 from gpae.diagnostics.credit import credited_episode
+from gpae.envs import make
 from gpae.errors import UserError
+from gpae.training.config import configure
 from gpae.training.experiment import Experiment
+from gpae.training.policy import Sizes, _spec, described
 from reference.trainings import CONFIG, final_state, options
 
 UNSHARED = CONFIG.replace(
@@ -65,6 +69,13 @@ def test_each_agents_policy_is_loaded_by_its_number(trained, params):
         for i, policy in enumerate(policies)
     ]
     assert together[0].tolist() == alone
+
+
+def test_a_checkpoint_says_whose_network_is_whose_where_types_share():
+    spec = make("smax/2s3z").spec
+    sizes = Sizes.told(json.loads(json.dumps(described(spec))))
+    of_types = configure("gpae", share_parameters="type").algorithm
+    assert of_types.actor(_spec(sizes)).owners == of_types.actor(spec).owners == (0, 0, 1, 1, 1)
 
 
 def test_credit_is_estimated_with_each_agents_own_critic(trained, params):

@@ -5,6 +5,7 @@ Loading one imports no optimiser, nothing that writes checkpoints and no environ
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,13 @@ class Sizes:
     """Low and high of continuous actions; None where they are discrete."""
     agent_types: tuple[str, ...] | None = None
     """What each agent is, N names, where the environment says so."""
+
+    @staticmethod
+    def told(info: Mapping[str, Any]) -> Sizes:
+        """From the notes of a checkpoint, in which `described` stands."""
+        lists = {name: info.get(name) for name in ("action_names", "bounds", "agent_types")}
+        found: dict[str, Any] = {name: None if x is None else tuple(x) for name, x in lists.items()}
+        return Sizes(**info["sizes"], **found)
 
 
 def described(spec: EnvSpec) -> dict[str, Any]:
@@ -322,10 +330,7 @@ def load_policy(path: str | Path, *, best: bool = False, seed: int | None = None
         raise UserError(f"{path} has seeds {config.seed} to {config.seed + config.seeds - 1}, not {seed}")
     item = "best_actor" if best else "actor"
     with Checkpoints(Path(path) / "checkpoints", read_only=True) as checkpoints:
-        info = checkpoints.info()
-        lists = {name: info.get(name) for name in ("action_names", "bounds", "agent_types")}
-        told: dict[str, Any] = {name: None if found is None else tuple(found) for name, found in lists.items()}
-        sizes = Sizes(**info["sizes"], **told)
+        sizes = Sizes.told(checkpoints.info())
         actor = config.algorithm.actor(_spec(sizes))
         items, _ = checkpoints.restore({item: _template(actor, config.seeds, sizes)})
     params = items[item]
