@@ -44,6 +44,10 @@ def test_the_gradient_of_blocks_is_that_of_the_whole(given, columns, monkeypatch
     params, batch, carry = given
     expected = jax.jit(jax.grad(loss, has_aux=True))(*given)
     close(jax.jit(lambda *x: gradient_of_mean(loss, *x))(*given, batch[2]), expected)
+    pick = jnp.array([5, 0, 11, 2, 3, 7])
+    rows = jax.tree.map(lambda x: x[:, pick], batch)
+    of_picked = jax.jit(lambda *x: gradient_of_mean(loss, *x))(*given, batch[2], pick)
+    close(of_picked, jax.jit(jax.grad(loss, has_aux=True))(params, rows, carry[pick]))
     nothing = (*batch[:2], jnp.zeros_like(batch[2]))
     found = gradient_of_mean(loss, params, nothing, carry, nothing[2])
     assert all((x == 0).all() for x in jax.tree.leaves(found))

@@ -25,8 +25,10 @@ stay in the cache (`benchmarks/update.py`)."""
 Loss = Callable[[Any, Any, Any], tuple[Array, Metrics]]
 
 
-def gradient_of_mean(loss: Loss, params: Any, batch: Any, carry: Any, mask: Array) -> tuple[Any, Metrics]:
-    """The gradient of a loss over C sequences, and what it measured, of all groups.
+def gradient_of_mean(
+    loss: Loss, params: Any, batch: Any, carry: Any, mask: Array, pick: Array | None = None
+) -> tuple[Any, Metrics]:
+    """The gradient of a loss over sequences, and what it measured, of all groups.
 
     Args:
       loss: of parameters, sequences and the carry before them; it and what it measures are means over `mask`, or do
@@ -35,12 +37,14 @@ def gradient_of_mean(loss: Loss, params: Any, batch: Any, carry: Any, mask: Arra
       batch: each array [L, C, ...].
       carry: each array [C, ...].
       mask: the samples that count, [L, C, N] bool.
+      pick: over these sequences only, int32; a block takes its own, so that no minibatch is copied together.
     """
     _, sequences, agents = mask.shape
+    if pick is not None:
+        sequences = len(pick)
 
-    size = sequences if accelerated() else block_size(sequences, agents)
-    summed = _sum_of_blocks(loss, size, params, batch, carry, mask)
-    summed, count = everywhere((summed, mask.sum(dtype=jnp.float32)))
+    blocks = 1 if accelerated() else sequences // block_size(sequences, agents)
+    summed, count = everywhere(_sum_of_blocks(loss, blocks, params, (batch, mask), carry, pick))
     gradient, measured = jax.tree.map(lambda x: x / jnp.maximum(count, 1.0), summed)
     return gradient, measured
 
@@ -51,26 +55,30 @@ def block_size(sequences: int, agents: int) -> int:
     return min(divisors, key=lambda size: abs(log(size * agents / COLUMNS)))
 
 
-def _sum_of_blocks(loss: Loss, size: int, params: Any, batch: Any, carry: Any, mask: Array) -> tuple[Any, Metrics]:
-    """The sums over this group's samples of what `loss` has means of."""
+def _sum_of_blocks(
+    loss: Loss, blocks: int, params: Any, rows: tuple[Any, Array], carry: Any, pick: Array | None
+) -> tuple[Any, Array]:
+    """The sums over this group's samples of what `loss` has means of, and how many samples they are."""
 
-    def of_block(number: Array | int) -> tuple[Any, Metrics]:
-        def cut(x: Array, axis: int) -> Array:
-            return jax.lax.dynamic_slice_in_dim(x, number * size, size, axis)
-
-        rows, start, counted = (
-            jax.tree.map(lambda x: cut(x, 1), batch),
-            jax.tree.map(lambda x: cut(x, 0), carry),
-            cut(mask, 1),
-        )
+    def of_block(number: Array | int) -> tuple[Any, Array]:
+        batch, mask = jax.tree.map(lambda x: _part(x, 1, number, blocks, pick), rows)
+        before = jax.tree.map(lambda x: _part(x, 0, number, blocks, pick), carry)
         with apart():
-            found = jax.grad(loss, has_aux=True)(params, rows, start)
-        count = counted.sum(dtype=jnp.float32)
-        summed: tuple[Any, Metrics] = jax.tree.map(lambda x: count * x, found)
-        return summed
+            found = jax.grad(loss, has_aux=True)(params, batch, before)
+        count = mask.sum(dtype=jnp.float32)
+        return jax.tree.map(lambda x: count * x, found), count
 
-    blocks = mask.shape[1] // size
     if blocks == 1:
         return of_block(0)
     none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of_block, 0))
     return jax.lax.fori_loop(0, blocks, lambda i, so_far: jax.tree.map(jnp.add, so_far, of_block(i)), none)
+
+
+def _part(x: Array, axis: int, number: Array | int, blocks: int, pick: Array | None) -> Array:
+    """Block `number` of `blocks` along `axis`, of all or of those that `pick` names."""
+    if pick is not None:
+        return jnp.take(x, _part(pick, 0, number, blocks, None), axis=axis)
+    if blocks == 1:
+        return x
+    size = x.shape[axis] // blocks
+    return jax.lax.dynamic_slice_in_dim(x, number * size, size, axis)

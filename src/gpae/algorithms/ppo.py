@@ -135,9 +135,15 @@ class PPO(Algorithm):
         return loss - self.entropy * entropy, metrics
 
     def minibatch_step(
-        self, spec: EnvSpec, state: LearnerState, batch: Batch, carry: PerNetwork, budget: Budget
+        self,
+        spec: EnvSpec,
+        state: LearnerState,
+        batch: Batch,
+        carry: PerNetwork,
+        budget: Budget,
+        pick: Array | None = None,
     ) -> tuple[LearnerState, Metrics]:
-        """One gradient step of actor and critic."""
+        """One gradient step of actor and critic, on the sequences of `batch` that `pick` names; None: on all."""
         size = step_size(self.optimisation, state.gradient_steps, budget)
         transforms = PerNetwork(actor=adam(self.optimisation), critic=self.critic_optimiser())
         metrics: Metrics = {"learning_rate": size}
@@ -147,7 +153,7 @@ class PPO(Algorithm):
             ("critic", self.critic_loss, batch.value_mask),
         ):
             old = getattr(state.params, name)
-            gradient, measured = gradient_of_mean(partial(loss, spec), old, batch, getattr(carry, name), mask)
+            gradient, measured = gradient_of_mean(partial(loss, spec), old, batch, getattr(carry, name), mask, pick)
             params[name], optimiser[name] = descend(
                 getattr(transforms, name), gradient, getattr(state.optimiser, name), old, size
             )
@@ -172,11 +178,8 @@ class PPO(Algorithm):
         picks = jax.vmap(permutation)(split(key, epochs))
 
         def step(state: LearnerState, pick: Array) -> tuple[LearnerState, Metrics]:
-            if minibatches == 1:  # one minibatch is the batch: its order changes nothing
-                return self.minibatch_step(spec, state, batch, carries, budget)
-            piece = jax.tree.map(lambda x: jnp.take(x, pick, axis=1), batch)
-            carry = jax.tree.map(lambda x: jnp.take(x, pick, axis=0), carries)
-            return self.minibatch_step(spec, state, piece, carry, budget)
+            # One minibatch is the batch: its order changes nothing.
+            return self.minibatch_step(spec, state, batch, carries, budget, None if minibatches == 1 else pick)
 
         state, metrics = jax.lax.scan(step, state, picks.reshape(-1, picks.shape[-1]))
         metrics = jax.tree.map(lambda x: x.mean(0), metrics)
