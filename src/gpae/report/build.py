@@ -12,7 +12,7 @@ import numpy as np
 from gpae.report.differences import differences, settings_that_differ
 from gpae.report.load import Result
 from gpae.report.permutation import DRAWS, holm, permutation_test, smallest_corrected
-from gpae.report.published import CAUTION, published
+from gpae.report.published import caution, published
 from gpae.report.scores import SAMPLED, Scale, is_rate, scale_of
 from gpae.report.statistics import FEW, Bootstrap, Interval, first_reached, median_reached
 from gpae.report.tables import KINDS, REACHED
@@ -143,6 +143,7 @@ def _environment(
     scale = scales[kind]
     return {
         "env": env,
+        "version": _versions(env, group),
         "metric": metric,
         "scale": {"low": number(scale.low), "high": number(scale.high), "fixed": scale.fixed},
         "methods": methods,
@@ -252,7 +253,6 @@ def _published(by_env: dict[str, list[Result]], metrics: dict[str, str], bootstr
         for result in group:
             mean = bootstrap.aggregates(_required(_scores(result, metrics[env], "final")))["mean"]
             sampled = _scores(result, SAMPLED + metrics[env], "final")
-            versions = sorted({str(s.versions.get("jaxmarl", "not said")) for s in result.sources})
             ours.append(
                 {
                     "method": result.method,
@@ -261,12 +261,19 @@ def _published(by_env: dict[str, list[Result]], metrics: dict[str, str], bootstr
                     "sampled_win_percent": None if sampled is None else number(100 * float(sampled.mean())),
                     "n": len(result.seeds),
                     "steps": result.seeds[0].steps[-1],
-                    "environment_version": f"JaxMARL {' and '.join(versions)}",
+                    "environment_version": _versions(env, [result]) or "not said",
                 }
             )
         if others:
-            found.append({"env": env, "caution": CAUTION, "ours": ours, "others": others})
+            versions = [one["environment_version"] for one in ours]
+            found.append({"env": env, "caution": caution(versions), "ours": ours, "others": others})
     return found
+
+
+def _versions(env: str, results: Sequence[Result]) -> str:
+    """Of an environment, in these results."""
+    found = {s.environment_version(env) for result in results for s in result.sources} - {""}
+    return " and ".join(sorted(found))
 
 
 def _timing(result: Result, metric: str) -> dict[str, Any]:
@@ -312,9 +319,13 @@ def _runs(results: Sequence[Result]) -> list[dict[str, Any]]:
                     "command": source.command,
                     "versions": {k: v for k, v in source.versions.items() if k not in ("command", "resumed")},
                     "machine": dict(source.machine),
+                    "environment_versions": [],
                 },
             )
             entry["methods"].append([result.env, result.method])
+            version = source.environment_version(result.env)
+            if version and version not in entry["environment_versions"]:
+                entry["environment_versions"].append(version)
     return list(found.values())
 
 

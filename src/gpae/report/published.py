@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -10,6 +11,15 @@ CAUTION = (
     "Published figures come from SMAX before JaxMARL 0.2.0, which changed it: dead units no longer block, two features "
     "are scaled. Compare orderings and shapes, not figures."
 )
+SAME_RULES = (
+    "Published figures come from SMAX before JaxMARL 0.2.0, whose rules these runs had too: version 0.1, by code of our "
+    "own that is held against records of JaxMARL 0.1.0."
+)
+
+
+def caution(versions: Sequence[str]) -> str:
+    """What is to be said of published figures beside ours, which had these versions of their environment."""
+    return SAME_RULES if all(version.startswith("SMAX 0.1 ") for version in versions) else CAUTION
 
 
 def published(env: str) -> list[dict[str, Any]]:

@@ -18,7 +18,10 @@ _PACKAGES = ("jax", "jaxlib", "jaxmarl", "flax", "optax", "numpy", "orbax-checkp
 
 
 def versions() -> dict[str, Any]:
-    """What a run is made with: packages, Python, device, the checkout's commit, the command line."""
+    """What a run is made with: packages, Python, device, the checkout's commit, the command line.
+
+    "smax" says whose SMAX is played where no option says otherwise: our own. Earlier runs, without it, played JaxMARL's.
+    """
     import jax
 
     devices = jax.devices()
@@ -26,6 +29,7 @@ def versions() -> dict[str, Any]:
         "gpae": __version__,
         "python": platform.python_version(),
         **{name.removesuffix("-checkpoint"): _version(name) for name in _PACKAGES},
+        "smax": "own",
         "platform": devices[0].platform,
         "device_kind": devices[0].device_kind,
         "device_count": len(devices),
