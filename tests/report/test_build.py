@@ -219,11 +219,41 @@ def test_ours_stand_beside_the_published(made):
     assert entry["env"] == "smax/2s3z"
     assert "before JaxMARL 0.2.0" in entry["caution"]
     assert entry["ours"][0]["win_percent"][0] == pytest.approx(56.25)
-    assert entry["ours"][0]["environment_version"] == "JaxMARL 0.2.0"
+    assert entry["ours"][0]["environment_version"] == "SMAX 0.2 (JaxMARL 0.2.0)"
     assert {other["algorithm"] for other in entry["others"]} == {"ippo", "mappo"}
     headline = published("smax/5m_vs_6m")[0]
     assert headline["actions"].startswith("not said")
     assert (headline["win_percent"], headline["spread"], headline["steps"]) == (93.7, 1.0, 10_000_000)
+
+
+@pytest.mark.parametrize(
+    ("options", "made", "version", "beware"),
+    [
+        ((), {"smax": "own"}, "SMAX 0.2 (own)", "Compare orderings"),
+        (("version=0.1",), {"smax": "own"}, "SMAX 0.1 (own)", "whose rules these runs had too"),
+        (("version=0.1",), {}, "SMAX 0.1 (own)", "whose rules these runs had too"),
+        (("backend=jaxmarl", "max_steps=50"), {"smax": "own"}, "SMAX 0.2 (JaxMARL 0.2.0)", "Compare orderings"),
+        ((), {"jaxmarl": "0.1.0"}, "SMAX 0.1 (JaxMARL 0.1.0)", "whose rules these runs had too"),
+    ],
+)
+def test_the_version_of_smax_stands_wherever_its_results_do(options, made, version, beware, tmp_path):
+    config = CONFIG.replace(env="smax/5m_vs_6m", env_options=options)
+    write_run(tmp_path / "a", config, [[0.5], [0.75]], [0.5, 0.5], **made)
+    write_report([tmp_path / "a"], tmp_path / "out", resamples=10)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["environments"][0]["version"] == version
+    assert {ours["environment_version"] for ours in report["published"][0]["ours"]} == {version}
+    assert beware in report["published"][0]["caution"]
+    for name, times in (("tables.md", 2), ("report.html", 3)):  # the caption and the published table; who made it
+        assert (tmp_path / "out" / name).read_text().count(version) >= times, name
+
+
+def test_what_has_no_versions_has_none_in_a_report(tmp_path):
+    write_run(tmp_path / "a", CONFIG.replace(env="mpe/simple_spread"), [[-9.0]], [-8.0])
+    write_report([tmp_path / "a"], tmp_path / "out", resamples=10)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["environments"][0]["version"] == ""
+    assert "SMAX" not in (tmp_path / "out" / "tables.md").read_text()
 
 
 def test_published_figures_say_how_they_were_made_and_disputed_ones_are_marked(tmp_path):

@@ -147,6 +147,7 @@ def _environment(
     scale = scales[kind]
     return {
         "env": env,
+        "version": _versions(env, group),
         "metric": metric,
         "scale": {"low": number(scale.low), "high": number(scale.high), "fixed": scale.fixed},
         "methods": methods,
@@ -254,12 +255,10 @@ def _published(by_env: dict[str, list[Result]], metrics: dict[str, str], bootstr
         rate = is_rate(metrics[env])
         unit, times = ("win_percent", 100) if rate else (metrics[env], 1)
         others = [entry for entry in published(env) if unit in entry]
-        package, name = ("brax", "brax") if env.startswith("mabrax/") else ("jaxmarl", "JaxMARL")
         ours = []
         for result in group:
             mean = bootstrap.aggregates(_required(_scores(result, metrics[env], "final")))["mean"]
             sampled = _scores(result, SAMPLED + metrics[env], "final")
-            versions = sorted({str(s.versions.get(package, "not said")) for s in result.sources})
             ours.append(
                 {
                     "method": result.method,
@@ -268,12 +267,19 @@ def _published(by_env: dict[str, list[Result]], metrics: dict[str, str], bootstr
                     f"sampled_{unit}": None if sampled is None else number(times * float(sampled.mean())),
                     "n": len(result.seeds),
                     "steps": result.seeds[0].steps[-1],
-                    "environment_version": f"{name} {' and '.join(versions)}",
+                    "environment_version": _versions(env, [result]) or "not said",
                 }
             )
         if others:
-            found.append({"env": env, "caution": caution(env), "ours": ours, "others": others})
+            versions = [str(one["environment_version"]) for one in ours]
+            found.append({"env": env, "caution": caution(env, versions), "ours": ours, "others": others})
     return found
+
+
+def _versions(env: str, results: Sequence[Result]) -> str:
+    """Of an environment, in these results."""
+    found = {s.environment_version(env) for result in results for s in result.sources} - {""}
+    return " and ".join(sorted(found))
 
 
 def _timing(result: Result, metric: str) -> dict[str, Any]:
@@ -319,9 +325,13 @@ def _runs(results: Sequence[Result]) -> list[dict[str, Any]]:
                     "command": source.command,
                     "versions": {k: v for k, v in source.versions.items() if k not in ("command", "resumed")},
                     "machine": dict(source.machine),
+                    "environment_versions": [],
                 },
             )
             entry["methods"].append([result.env, result.method])
+            version = source.environment_version(result.env)
+            if version and version not in entry["environment_versions"]:
+                entry["environment_versions"].append(version)
     return list(found.values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -14,10 +15,16 @@ _CAUTIONS = {
     "brax differ too. Compare orderings and shapes, not figures.",
 }
 _OTHERWISE = "Published figures come from other versions. Compare orderings and shapes, not figures."
+_SAME_RULES = (
+    "Published figures come from SMAX before JaxMARL 0.2.0, whose rules these runs had too: version 0.1, by code of "
+    "our own that is held against records of JaxMARL 0.1.0."
+)
 
 
-def caution(env: str) -> str:
-    """Why published figures in an environment are not like ours."""
+def caution(env: str, versions: Sequence[str]) -> str:
+    """What is to be said of published figures in an environment beside ours, which had these versions of it."""
+    if versions and all(version.startswith("SMAX 0.1 ") for version in versions):
+        return _SAME_RULES
     return _CAUTIONS.get(env.partition("/")[0], _OTHERWISE)
 
 

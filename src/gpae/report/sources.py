@@ -38,6 +38,18 @@ class Source:
         words = self.versions.get("command") or []
         return " ".join(["gpae", *words[1:]]) if words else ""
 
+    def environment_version(self, env: str) -> str:
+        """Which rules an environment had, and whose code: "SMAX 0.2 (own)"; empty where it has no versions."""
+        if env.startswith("mabrax/"):
+            return f"brax {self.versions.get('brax') or 'not said'}"
+        if not env.startswith("smax/") or not self.config:
+            return ""
+        options = dict(option.split("=", 1) for option in self.config.get("env_options", ()) if "=" in option)
+        jaxmarl = self.versions.get("jaxmarl") or "not said"
+        if options.get("backend", self.versions.get("smax")) in ("own", "gpae") or "version" in options:
+            return f"SMAX {options.get('version', '0.2')} (own)"
+        return f"SMAX {'.'.join(str(jaxmarl).split('.')[:2])} (JaxMARL {jaxmarl})"
+
     def film(self) -> bytes | None:
         """The film of an episode, if there is one: a regular file that begins as a GIF."""
         file = self.path / "replay.gif"

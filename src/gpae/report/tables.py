@@ -202,7 +202,9 @@ def caption(block: Mapping[str, Any]) -> str:
         scaled = f"; returns scaled to [0, 1]: {', '.join(scales)}" if scales else ""
         without = f"; not run in all of them: {', '.join(block['left_out'])}" if block["left_out"] else ""
         return f"Scores over {', '.join(block['environments'])}, in %{scaled}{without}"
-    return "Greedy win rate, in %" if is_rate(block["metric"]) else f"{block['metric'].replace('_', ' ')}"
+    version = f"; {block['version']}" if block.get("version") else ""
+    score = "Greedy win rate, in %" if is_rate(block["metric"]) else block["metric"].replace("_", " ")
+    return score + version
 
 
 def explained(report: Mapping[str, Any]) -> str:
@@ -263,6 +265,7 @@ def made_with(report: Mapping[str, Any]) -> str:
     for name, shown in (("gpae", "gpae"), ("jax", "JAX"), ("jaxmarl", "JaxMARL"), ("python", "Python")):
         values = sorted({str(run["versions"][name]) for run in report["runs"] if name in run["versions"]})
         found += [f"{shown} {' and '.join(values)}"] if values else []
+    found += sorted({version for run in report["runs"] for version in run.get("environment_versions", ())})
     return ", ".join([*found, *sorted({_machine(run) for run in report["runs"]})])
 
 

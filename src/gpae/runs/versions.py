@@ -20,7 +20,10 @@ _EXTRAS = ("brax", "mujoco", "jumanji")
 
 
 def versions() -> dict[str, Any]:
-    """What a run is made with: packages, Python, device, the checkout's commit, the command line."""
+    """What a run is made with: packages, Python, device, the checkout's commit, the command line.
+
+    "smax" says whose SMAX is played where no option says otherwise: our own. Earlier runs, without it, played JaxMARL's.
+    """
     import jax
 
     devices = jax.devices()
@@ -29,6 +32,7 @@ def versions() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name.removesuffix("-checkpoint"): _version(name) for name in _PACKAGES},
         **{name: _version(name) for name in _EXTRAS if name in sys.modules},
+        "smax": "own",
         "platform": devices[0].platform,
         "device_kind": devices[0].device_kind,
         "device_count": len(devices),
