@@ -70,7 +70,17 @@ def test_devices_share_seeds_and_their_environments_and_learn_and_play_what_one_
     # Three greedy and three sampled episodes, which no number of devices but 2 can share evenly.
     actors = jax.device_get(alone.params.actor)
     assert one.evaluate(actors, purpose=2, episodes=5) == several.evaluate(actors, purpose=2, episodes=5)
+    theirs = several.episode(actors)
+    jax.tree.map(np.testing.assert_array_equal, one.episode(actors), theirs)
     assert several._episodes.cost_analysis()["flops"] < 0.35 * one._episodes.cost_analysis()["flops"]
+
+
+def test_what_is_only_played_is_played_on_all_devices_whatever_groups_it_has(monkeypatch):
+    monkeypatch.setattr(device, "usable", jax.devices)
+    monkeypatch.setattr(experiment, "usable", jax.devices)
+    config = CONFIG.replace(groups=1)
+    assert dict(Experiment(config, only_played=True).mesh.shape) == {"seed": 1, "env": 4}
+    assert dict(Experiment(config.replace(seeds=6), only_played=True).mesh.shape) == {"seed": 2, "env": 2}
 
 
 def test_a_run_begun_on_two_devices_goes_on_on_one(tmp_path):

@@ -33,7 +33,7 @@ class OfRun(Command):
             from gpae.training.experiment import Experiment
             from gpae.training.trainer import Run
 
-            return Experiment(Run(self.run_directory).config)
+            return Experiment(Run(self.run_directory).config, only_played=True)
 
     def actor(self, experiment: Any) -> tuple[Any, dict[str, Any]]:
         """The actor's parameters, and what the checkpoint says of them: "env_steps", "seconds", ..."""

@@ -22,7 +22,7 @@ from gpae.settings import as_arrays
 from gpae.training import hosts
 from gpae.training.compilation import Program, enable_compilation_cache
 from gpae.training.config import ExperimentConfig
-from gpae.training.device import mesh, require_device
+from gpae.training.device import mesh, require_device, usable
 from gpae.training.environment import make_environment
 from gpae.training.evaluate import Episodes, run_episodes
 from gpae.training.host import Host
@@ -32,7 +32,14 @@ from gpae.training.seeds import Seeds
 class Experiment:
     """Everything of an experiment that runs on the device."""
 
-    def __init__(self, config: ExperimentConfig, devices: int | None = 1, *, twin: Experiment | None = None):
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        devices: int | None = 1,
+        *,
+        twin: Experiment | None = None,
+        only_played: bool = False,
+    ):
         """Makes environment and algorithm; nothing is compiled yet.
 
         Args:
@@ -40,6 +47,7 @@ class Experiment:
           devices: that train, see `gpae.training.device.mesh`.
           twin: an experiment that differs in traced settings alone. It begins and is evaluated alike, so that its
             programs are used.
+          only_played: nothing is trained; so all usable devices share its episodes, whatever groups it has.
 
         Raises:
           UserError: settings that are wrong or do not fit together, or JAX has no such devices.
@@ -55,7 +63,8 @@ class Experiment:
         self._twin = twin
         self.host: Host | None = _host(self, None if twin is None else twin.host)
         self.groups = config.groups or 1
-        self.mesh = None if self.host is not None else mesh(self.groups, devices, config.seeds)
+        shared = (len(usable()), None) if only_played else (self.groups, devices)
+        self.mesh = None if self.host is not None else mesh(*shared, config.seeds)
 
     @property
     def shared_out(self) -> str:
