@@ -14,7 +14,6 @@ import time
 import jax
 
 from _common import median, parser, report, take_turns
-from gpae.training.config import configure
 from gpae.training.presets import preset
 from gpae.training.together import Together
 
@@ -24,9 +23,7 @@ SETTINGS = {"num_envs": 32, "rollout_length": 128}
 
 def measure(env, sizes, rounds, **settings):
     """Size -> seconds of an update, their ratio to as many of one trial alone, seconds to compile."""
-    start = (
-        preset("quickstart", "gpae", env=env, **settings) if env.startswith("smax") else configure(env=env, **settings)
-    )
+    start = preset("quickstart", "gpae", env=env, **settings)
     calls, compiled = {}, {}
     for size in (1, *(n for n in sizes if n > 1)):
         together = Together([start.replace(learning_rate=1e-4 * (i + 1)) for i in range(size)])
