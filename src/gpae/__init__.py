@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gpae.training.policy import Policy, load_policy
     from gpae.training.presets import preset
     from gpae.training.recorder import EvaluationResult
-    from gpae.training.trainer import Run
+    from gpae.training.run import Run
 
 __all__ = [
     "EvaluationResult",
@@ -40,7 +40,7 @@ _HOMES = {
     "EvaluationResult": "gpae.training.recorder",
     "ExperimentConfig": "gpae.training.config",
     "Policy": "gpae.training.policy",
-    "Run": "gpae.training.trainer",
+    "Run": "gpae.training.run",
     "RunOptions": "gpae.training.config",
     "configure": "gpae.training.config",
     "load_policy": "gpae.training.policy",

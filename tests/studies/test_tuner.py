@@ -25,8 +25,9 @@ from gpae.studies.tuner import best, importances, tried, tune
 from gpae.studies.tuning import read_tuning
 from gpae.training.config import RunOptions
 from gpae.training.recorder import EvaluationResult
+from gpae.training.stopped import Diverged, Interrupted
 from gpae.training.together import differing
-from gpae.training.trainer import Diverged, Interrupted, train
+from gpae.training.trainer import train
 from reference.runs import write_run
 from reference.trainings import same_but_for_time
 

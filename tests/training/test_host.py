@@ -19,7 +19,8 @@ from gpae.errors import UserError
 from gpae.host.pool import Pool
 from gpae.training.experiment import Experiment
 from gpae.training.host import COLLECTED, LEARNT, Host
-from gpae.training.trainer import Failed, Interrupted, train_together
+from gpae.training.stopped import Failed, Interrupted
+from gpae.training.trainer import train_together
 from reference.parallel_envs import NAME
 from reference.trainings import options, stop_after
 

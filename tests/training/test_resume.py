@@ -10,7 +10,8 @@ import pytest
 import gpae
 from gpae.cli import main
 from gpae.errors import UserError
-from gpae.training.trainer import Interrupted, _Training
+from gpae.training.stopped import Interrupted
+from gpae.training.trainer import _Training
 from reference.trainings import CONFIG, assert_same_arrays, final_state, options, same_but_for_time, stop_after
 
 

@@ -7,8 +7,9 @@ from gpae.diagnostics.pictures import train_together
 from gpae.errors import UserError
 from gpae.runs.metrics import read_metrics
 from gpae.training.config import RunOptions
+from gpae.training.stopped import Diverged, Interrupted
 from gpae.training.together import differing
-from gpae.training.trainer import Diverged, Interrupted, train
+from gpae.training.trainer import train
 from reference.trainings import CONFIG, same_but_for_time, stop_after
 
 OTHER = CONFIG.replace(learning_rate=3e-3, lambda_=0.5)

@@ -17,7 +17,8 @@ from gpae.training import trainer
 from gpae.training.config import RunOptions
 from gpae.training.experiment import Experiment
 from gpae.training.recorder import Recorder
-from gpae.training.trainer import Diverged, _Training
+from gpae.training.stopped import Diverged
+from gpae.training.trainer import _Training
 from reference.trainings import CONFIG, final_state, options, same_but_for_time
 
 

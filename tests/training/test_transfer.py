@@ -14,7 +14,7 @@ from gpae.envs import make
 from gpae.errors import UserError
 from gpae.runs.checkpoint import Checkpoints
 from gpae.training.experiment import Experiment
-from gpae.training.trainer import Interrupted
+from gpae.training.stopped import Interrupted
 from gpae.training.transfer import read_trained
 from reference.trainings import CONFIG, TINY, assert_same_arrays, final_state, options, same_but_for_time, stop_after
 

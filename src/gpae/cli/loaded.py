@@ -31,7 +31,7 @@ class OfRun(Command):
 
         with patience("loading"):
             from gpae.training.experiment import Experiment
-            from gpae.training.trainer import Run
+            from gpae.training.run import Run
 
             return Experiment(Run(self.run_directory).config, only_played=True)
 

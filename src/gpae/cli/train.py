@@ -19,7 +19,7 @@ from gpae.settings import flag, is_settings, replaced, settings, settings_of
 from gpae.training.config import ExperimentConfig, RunOptions, from_dict, idle, refusal
 from gpae.training.hosts import Place, leave, place
 from gpae.training.presets import NONE, names, preset
-from gpae.training.trainer import HostLost, Stopped
+from gpae.training.stopped import HostLost, Stopped
 
 _TRAIN = """Trains agents. Defaults are those of the preset; the flags are those of the algorithm.
 

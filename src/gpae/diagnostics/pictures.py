@@ -20,7 +20,7 @@ from gpae.training import trainer
 from gpae.training.config import ExperimentConfig, RunOptions
 from gpae.training.experiment import Experiment
 from gpae.training.recorder import Callback, EvaluationResult, OfFunction, Told
-from gpae.training.trainer import Run
+from gpae.training.run import Run
 
 REPLAY = "replay.gif"
 

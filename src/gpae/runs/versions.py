@@ -22,7 +22,7 @@ _EXTRAS = ("brax", "mujoco", "jumanji")
 def versions() -> dict[str, Any]:
     """What a run is made with: packages, Python, device, the checkout's commit, the command line.
 
-    "smax" says whose SMAX is played where no option says otherwise: our own. Earlier runs, without it, played JaxMARL's.
+    "smax" says whose SMAX is played where no option says otherwise: our own. Earlier runs, without it, had JaxMARL's.
     """
     import jax
 

@@ -31,8 +31,9 @@ from gpae.studies.execute import locked
 from gpae.studies.tuning import Method, Score, Tuning
 from gpae.training.config import ExperimentConfig, RunOptions
 from gpae.training.recorder import EvaluationResult, OfFunction
+from gpae.training.stopped import Interrupted, Stopped
 from gpae.training.together import differing
-from gpae.training.trainer import Interrupted, Stopped, train_together
+from gpae.training.trainer import train_together
 
 if TYPE_CHECKING:
     import optuna

@@ -46,7 +46,7 @@ def work(file: Path, place: Place | None = None) -> int:
         from gpae.diagnostics.pictures import train_together
         from gpae.training.config import RunOptions, from_dict
         from gpae.training.hosts import leave
-        from gpae.training.trainer import HostLost, Stopped
+        from gpae.training.stopped import HostLost, Stopped
 
         runs = [Path(training["run"]) for training in job["trainings"]]
         options = [

@@ -7,8 +7,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -17,87 +16,23 @@ import jax.numpy as jnp
 from gpae.envs.check import check_declared, check_played
 from gpae.errors import UserError
 from gpae.runs.checkpoint import Checkpoints
-from gpae.runs.directory import CONFIG, RunDirectory, read_config
+from gpae.runs.directory import CONFIG, RunDirectory
 from gpae.runs.elsewhere import Elsewhere
-from gpae.runs.evaluations import of_algorithm, read_evaluations
 from gpae.runs.files import write_json
-from gpae.runs.metrics import read_metrics
 from gpae.training import hosts
-from gpae.training.config import ExperimentConfig, RunOptions, as_dict, from_dict
+from gpae.training.config import ExperimentConfig, RunOptions, as_dict
 from gpae.training.existing import check_resumable, settled
 from gpae.training.experiment import Experiment
-from gpae.training.policy import Policy, described, load_policy
+from gpae.training.policy import described
 from gpae.training.recorder import Callback, Recorder
+from gpae.training.run import Run
 from gpae.training.signals import signals
+from gpae.training.stopped import Diverged, Failed, HostLost, Interrupted, Stopped
 from gpae.training.together import Together
 from gpae.training.transfer import Transfer, read_trained
 
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 """Signals to save and stop at; the last is what clusters send some time before they end a job."""
-
-
-class Stopped(Exception):
-    """Training ended before its last step; the message says why."""
-
-    exit_code = 1
-    """Of a command that trains."""
-
-
-class Interrupted(Stopped):
-    """Training stopped at a signal; everything is saved and can be resumed."""
-
-    def __init__(self, signal_number: int, path: Path):
-        """Remembers which signal it was, and where the run is."""
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}; continue with gpae train --resume {path}")
-        self.exit_code = 128 + signal_number
-
-
-class HostLost(Stopped):
-    """One of the processes of this training has ended, and none can go on alone.
-
-    Whoever catches it ends the process, as `gpae.training.hosts.leave` does.
-    """
-
-
-class Diverged(Stopped):
-    """A loss, gradient or parameter is no longer finite; the last good checkpoint is kept."""
-
-
-class Failed(Stopped):
-    """An environment that the host plays failed; everything before is saved and can be resumed."""
-
-    exit_code = 2
-
-    def __init__(self, error: UserError, path: Path):
-        """Remembers what was wrong, and where the run is."""
-        super().__init__(f"{error}; saved; when it is mended, continue with gpae train --resume {path}")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run directory, to be looked into."""
-
-    path: Path
-
-    @property
-    def config(self) -> ExperimentConfig:
-        """The settings."""
-        return from_dict(read_config(self.path))
-
-    @property
-    def metrics(self) -> list[dict[str, Any]]:
-        """One entry per update and seed (docs/metrics.md)."""
-        return read_metrics(self.path)
-
-    @property
-    def evaluations(self) -> dict[str, Any]:
-        """Of each seed, "seed_k", its evaluations in order, and "absolute_metrics"."""
-        config = self.config
-        return of_algorithm(read_evaluations(self.path), config.env, config.algorithm.name)
-
-    def policy(self, **which: Any) -> Policy:
-        """What was learnt; see `gpae.load_policy`."""
-        return load_policy(self.path, **which)
 
 
 def train(config: ExperimentConfig, options: RunOptions | None = None, *, callbacks: Sequence[Callback] = ()) -> Run:
