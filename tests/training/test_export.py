@@ -22,6 +22,7 @@ OLD = Path(__file__).parents[1] / "data" / "run-0.1"
 KINDS = {
     "discrete, recurrent": ("gpae", {"env": "probe/team", "actor_identity": True}),
     "discrete, feed-forward": ("mappo", {"env": "probe/team", "recurrent": False, "head_layers": 1}),
+    "own networks, recurrent": ("gpae", {"env": "probe/team", "share_parameters": "false"}),
     "values, recurrent": ("qmix", {"env": "probe/team", "layer_norm": False}),
     "continuous, recurrent": ("gpae", {"env": "probe/aim", "action_scale": "state", "squash": True}),
     "continuous, feed-forward": ("ippo", {"env": "probe/aim", "recurrent": False}),
@@ -38,7 +39,7 @@ def policy_of(kind, agent=None):
     sizes = Sizes(spec.num_agents, spec.actions.size, spec.observation_size, spec.action_names or None, bounds)
     shapes = _template(actor, 1, sizes)
     rng = np.random.default_rng(1)
-    params = jax.tree.map(lambda x: rng.normal(0.2, 0.7, size=x.shape).astype(np.float32), shapes)
+    params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0.2, 0.7, size=x.shape), jnp.float32), shapes)
     return Policy(actor, params, sizes, agent=agent)
 
 
@@ -82,23 +83,36 @@ def test_stablehlo_does_what_the_policy_does(kind):
         assert len(np.unique(steps_of(policy, envs, exported.call))) > 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_onnx_does_what_the_policy_does(kind):
+def in_onnxruntime(policy):
+    """The session, and a call that takes arrays in order and returns the outputs by name."""
     onnxruntime = pytest.importorskip("onnxruntime")
-    policy = policy_of(kind)
     session = onnxruntime.InferenceSession(as_onnx(policy))
     names, outputs = ([x.name for x in found] for found in (session.get_inputs(), session.get_outputs()))
-    assert names == ["observations", "action_masks", "is_first", "carry"][: 4 if "recurrent" in kind else 3]
 
     def call(*arrays):
         given = dict(zip(names, arrays, strict=False))
         return dict(zip(outputs, session.run(None, given), strict=True))
 
+    return session, call
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_onnx_does_what_the_policy_does(kind):
+    policy = policy_of(kind)
+    session, call = in_onnxruntime(policy)
+    names = [x.name for x in session.get_inputs()]
+    assert names == ["observations", "action_masks", "is_first", "carry"][: 4 if "recurrent" in kind else 3]
     for envs in (1, 4):
         assert len(np.unique(steps_of(policy, envs, call))) > 1
     about = json.loads(session.get_modelmeta().custom_metadata_map["gpae"])
     assert about["bounds"] == (None if policy.bounds is None else list(policy.bounds))
     assert about["observation_size"] == policy.observation_size
+
+
+@pytest.mark.parametrize("kind", ["own networks, recurrent", "continuous, feed-forward"])
+def test_one_agent_that_is_shown_no_index_is_exported_too(kind):
+    policy = policy_of(kind, agent=1)
+    steps_of(policy, 2, in_onnxruntime(policy)[1])
 
 
 def test_one_agent_is_exported_with_its_index_built_in():

@@ -81,7 +81,8 @@ def as_onnx(policy: Policy) -> bytes:
         except ImportError as error:
             raise UserError(f"ONNX needs jax2onnx; it comes with `pip install -e '.[onnx]'` ({error})") from error
 
-        given, step = inputs(policy), _step(policy)
+        # Converters of layers do not know `vmap`.
+        given, step = inputs(policy), _one_by_one(policy) if policy.has_own_networks else _step(policy)
 
         def positional(*arrays: Array) -> tuple[Array, ...]:
             found = step(*arrays) if "carry" in given else step(*arrays, ())
@@ -147,6 +148,20 @@ def _step(policy: Policy) -> Callable[..., dict[str, Any]]:
             {"log_probs": pi.log_probs} if isinstance(pi, Categorical) else {"mean": pi.mean, "log_scale": pi.log_scale}  # type: ignore[attr-defined]
         )
         return {"actions": pi.mode(), **numbers, "next_carry": carry}
+
+    return step
+
+
+def _one_by_one(policy: Policy) -> Callable[..., dict[str, Any]]:
+    """As `_step`, agent after agent."""
+    alone = [_step(policy.of_agent(agent)) for agent in range(policy.num_agents)]
+
+    def step(observations: Array, action_masks: Array, is_first: Array, carry: Any) -> dict[str, Any]:
+        found = []
+        for i, of_agent in enumerate(alone):
+            own = jax.tree.map(lambda x, i=i: x[:, i : i + 1], (observations, action_masks, carry))
+            found.append(of_agent(own[0], own[1], is_first, own[2]))
+        return jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *found)
 
     return step
 

@@ -118,6 +118,15 @@ class Policy:
         return self.num_agents if self._agent is None else 1
 
     @property
+    def has_own_networks(self) -> bool:
+        """Whether several agents act here, each by a network of its own or of its type."""
+        return isinstance(self._team, UnsharedActor) and self._agent is None
+
+    def of_agent(self, agent: int) -> Policy:
+        """The policy of one agent of the team."""
+        return Policy(self._team, self._params, self._sizes, agent=agent)
+
+    @property
     def num_actions(self) -> int:
         """A, the length of an action mask; D, that of an action, where actions are continuous."""
         return self._sizes.num_actions
@@ -224,8 +233,10 @@ class Policy:
         actor: Actor | UnsharedActor = self._team
         params = self._params
         if self._agent is not None:
-            actor, params, shape = self._alone, self._own, (*observations.shape[:-1], self._index.size)
-            observations = jnp.concatenate([observations, jnp.broadcast_to(self._index, shape)], axis=-1)
+            actor, params = self._alone, self._own
+        if self._index.size:
+            index = jnp.broadcast_to(self._index, (*observations.shape[:-1], self._index.size))
+            observations = jnp.concatenate([observations, index], axis=-1)
         policy, carries = actor.apply(params, observations[None], action_masks[None], is_first[None], carry)
         return jax.tree.map(lambda x: x[0], (policy, carries))
 
