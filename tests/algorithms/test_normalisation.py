@@ -202,6 +202,21 @@ def test_every_seed_counts_by_itself_and_its_groups_together():
     assert not np.array_equal(means[0], means[1])
 
 
+def test_several_networks_keep_the_same_and_leave_what_stands_behind():
+    """Statistics of two networks, [2, ...], that are shown an index of one number behind two of an observation."""
+    kept = {"count": jnp.zeros((2, 3)), "mean": jnp.zeros((2, 3)), "variance": jnp.ones((2, 3))}
+    scale = jax.tree.map(lambda x: x[:, 0], kept)
+    tree = {STATISTICS: {"observations": kept, "values": scale}}
+    rows = jnp.array([[1.0, 4.0], [3.0, 8.0]])
+    tree = with_moments(tree, "observations", moments(rows))
+    tree = with_moments(tree, "values", moments_where(rows, rows < 8.0))
+    found = tree[STATISTICS]["observations"]
+    np.testing.assert_array_equal(found["mean"], [[2.0, 6.0, 0.0]] * 2)
+    np.testing.assert_array_equal(found["variance"], [[1.0, 4.0, 1.0]] * 2)
+    shift, deviation = shift_and_scale(tree, "values")
+    np.testing.assert_allclose([shift, deviation], [8 / 3, np.std([1.0, 4.0, 3.0])], rtol=1e-6)
+
+
 def test_what_has_no_statistics_is_left_as_it_is():
     tree = {"params": {"observations": {"kernel": jnp.ones(2)}}, "other": (jnp.zeros(1),)}
     seen = moments(jnp.ones((3, 2)))

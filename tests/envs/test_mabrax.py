@@ -1,5 +1,6 @@
 """MABrax: the tables against brax's own layout, actions against its actuators, and steps against its own."""
 
+import re
 import runpy
 import sys
 from dataclasses import replace
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 
 from gpae.cli import main
-from gpae.envs import TimeoutIsTermination, mabrax, make
+from gpae.envs import TimeoutIsTermination, make
 from gpae.envs.check import check_declared
-from gpae.envs.mabrax import TASKS, indices, joint_of_actuator
+from gpae.envs.mabrax import OBSERVATION_SIZES, TASKS, indices, joint_of_actuator, load_body
 from gpae.errors import UserError
 
 if find_spec("brax") is None:
@@ -55,7 +56,7 @@ class Layout:
 def layouts():
     found = {}
     for body in {task.partition("_")[0] for task in TASKS}:
-        brax = mabrax._body(body)
+        brax = load_body(body)
         brax.observation_is_long = body == "humanoid"
         found[body] = Layout(brax)
     return found
@@ -92,7 +93,7 @@ def test_an_agent_sees_root_own_joints_and_angles_next_to_them(task, layouts):
 
 def test_an_agent_of_the_humanoid_sees_its_joints_and_their_links(layouts):
     """Behind angles and speeds stand 10 numbers of inertia and 6 of velocity per link, and a force per dof."""
-    layout, body = layouts["humanoid"], mabrax._body("humanoid")
+    layout, body = layouts["humanoid"], load_body("humanoid")
     links, dofs = body.sys.num_links(), body.sys.qd_size()
     inertias = len(body.sys.init_q) - 2 + dofs
     velocities = inertias + 10 * links
@@ -219,8 +220,9 @@ def test_a_step_is_brax_s_and_the_time_limit_can_count_as_an_end(monkeypatch):
     env = make("mabrax/hopper_3x1", max_steps=1)
     start = jax.eval_shape(env.reset, jax.random.key(0))
     start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), start)
-    monkeypatch.setattr(env, "brax", Still())
     key, actions = jax.random.key(0), jnp.array([[1.5], [0.25], [-2.0]])
+    assert env.controls(actions).tolist() == [1.5, 0.25, -2.0]
+    monkeypatch.setattr(env, "brax", Still())
     after, outcome = env.step(key, start, actions)
     assert (after.seen[:3].tolist(), after.steps.item(), outcome.reward.item()) == ([1.5, 0.25, -2.0], 1, -0.25)
     assert (outcome.terminated.item(), outcome.truncated.item()) == (False, True)
@@ -243,12 +245,25 @@ def test_what_there_is_not_is_one_line(name, options, words):
         make(name, **options)
 
 
-def test_a_missing_extra_is_one_line_that_mends_it(monkeypatch, capsys):
-    mabrax._body.cache_clear()
-    for module in [m for m in sys.modules if m.split(".")[0] == "brax"]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, "brax", None)
+@pytest.mark.parametrize("lacking", ["brax", "mujoco"])
+def test_a_missing_extra_is_one_line_that_mends_it(lacking, monkeypatch, capsys):
+    """Brax itself, and something that it needs, which is seen only when it is imported."""
+    load_body.cache_clear()
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    if lacking == "brax":
+        monkeypatch.setattr("gpae.envs.mabrax.find_spec", lambda name: None)
     assert main(["check-env", "mabrax/hopper_3x1"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "mabrax/* needs brax; it comes with `pip install -e '.[mabrax]'`" in said
+    assert re.search(r"mabrax/hopper(_3x1)? needs brax; it comes with `pip install -e '.\[mabrax\]'`", said)
+
+
+def test_sizes_are_known_without_a_body(layouts):
+    """Lists and plans of studies make none; and one that is first needed while a program is traced is no part of it."""
+    assert {body: layout.size for body, layout in layouts.items()} == OBSERVATION_SIZES
+    load_body.cache_clear()
+    assert {make(f"mabrax/{task}").spec.state_size for task in TASKS} == set(OBSERVATION_SIZES.values())
+    assert load_body.cache_info().currsize == 0
+    env = make("mabrax/hopper_3x1")
+    jax.eval_shape(env.reset, jax.random.key(0))
+    assert not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(env.brax.sys))

@@ -60,22 +60,34 @@ def with_moments(variables: Any, name: str, seen: Moments) -> Any:
     found = {}
     for key, value in variables.items():
         if key == name and is_statistics(value):
-            # Of an ensemble they are the same for each network, [K, ...].
-            more = (jnp.broadcast_to(x, value["mean"].shape) for x in (seen.count, seen.mean, seen.variance))
-            now = merged(Moments(value["count"], value["mean"], value["variance"]), Moments(*more))
+            now = merged(Moments(value["count"], value["mean"], value["variance"]), _like(seen, value["mean"]))
             found[key] = {"count": now.count, "mean": now.mean, "variance": now.variance}
         else:
             found[key] = with_moments(value, name, seen)
     return found
 
 
+def _like(seen: Moments, kept: Array) -> Moments:
+    """`seen` in the shape of what is `kept`: of several networks, [K, ...], all have the same.
+
+    Numbers that a network is shown behind those that were seen, as an agent's index, are to be left as they are.
+    """
+    behind = kept.shape[-1] - seen.mean.shape[-1] if seen.mean.ndim else 0
+    mean, variance = (
+        jnp.pad(x, (0, behind), constant_values=v) if behind else x for x, v in ((seen.mean, 0.0), (seen.variance, 1.0))
+    )
+    return Moments(*(jnp.broadcast_to(x, kept.shape) for x in (seen.count, mean, variance)))
+
+
 def shift_and_scale(variables: Any, name: str) -> tuple[Array, Array] | None:
-    """Mean and standard deviation of the first normaliser called `name`; None where there is none."""
+    """Mean and standard deviation, [] each, of the normaliser called `name`, in several networks the same; None where
+    there is none.
+    """
     if not isinstance(variables, dict):
         return None
     for key, value in variables.items():
         if key == name and is_statistics(value):
-            return value["mean"], jnp.sqrt(value["variance"] + EPSILON)
+            return value["mean"].reshape(-1)[0], jnp.sqrt(value["variance"].reshape(-1)[0] + EPSILON)
         if (found := shift_and_scale(value, name)) is not None:
             return found
     return None

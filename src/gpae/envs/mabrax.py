@@ -6,12 +6,14 @@ velocities, the joints' velocities; humanoid's links' inertias, their velocities
 JaxMARL's names and agents. What its own tables show reaches beyond brax's observation in places (halfcheetah,
 humanoid), or is another joint than is meant.
 
-Brax is an extra, and imported when one of the tasks is made.
+Brax is an extra, and imported when an episode begins: sizes stand in the tables.
 """
 
 from __future__ import annotations
 
 import functools
+from functools import cached_property
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import jax
@@ -69,6 +71,8 @@ TASKS: dict[str, tuple[tuple[str, str], ...]] = {
     "walker2d_6x1": _SIX_IN_A_ROW,
 }
 """Of each agent the joints that it moves and the entries of brax's observation that it sees."""
+OBSERVATION_SIZES = {"ant": 27, "halfcheetah": 17, "hopper": 11, "humanoid": 244, "walker2d": 17}
+"""Of brax's bodies."""
 
 
 def names() -> list[str]:
@@ -121,31 +125,37 @@ class MABrax:
         if task not in TASKS:
             raise unknown_name("task of mabrax", task, TASKS)
         at_least("max_steps", max_steps, 1)
-        body = task.partition("_")[0]
-        self.brax = _body(body)
-        self.max_steps = max_steps
-        joints, sights = (list(map(indices, column)) for column in zip(*TASKS[task], strict=True))
-        moved, seen = max(map(len, joints)), max(map(len, sights))
+        if find_spec("brax") is None:
+            raise _missing(task)
+        self.max_steps, self.actuators = max_steps, actuators
+        self._body = task.partition("_")[0]
+        self._joints, sights = (list(map(indices, column)) for column in zip(*TASKS[task], strict=True))
+        seen = max(map(len, sights))
         self._spec = EnvSpec(
             name=f"mabrax/{task}",
-            num_agents=len(joints),
-            actions=Box(moved),
+            num_agents=len(sights),
+            actions=Box(max(map(len, self._joints))),
             observation_size=seen,
-            state_size=_observation_size(body),
+            state_size=OBSERVATION_SIZES[self._body],
             episode_limit=max_steps,
         )
-        self._action_mask = first_actions([len(own) for own in joints])
+        self._action_mask = first_actions([len(own) for own in self._joints])
         self._sights = np.array([own + [0] * (seen - len(own)) for own in sights])
         self._sees = first_actions([len(own) for own in sights])
-        # Of every actuator, where its control stands in the team's actions [N x D].
-        place = {joint: i * moved + k for i, own in enumerate(joints) for k, joint in enumerate(own)}
-        own = joint_of_actuator(self.brax) if actuators == "own" else range(len(place))
-        self._controls = np.array([place[joint] for joint in own])
 
     @property
     def spec(self) -> EnvSpec:
         """The fixed sizes."""
         return self._spec
+
+    @cached_property
+    def brax(self) -> Any:
+        """Brax's environment.
+
+        Raises:
+          UserError: something that it needs is not installed.
+        """
+        return load_body(self._body)
 
     def reset(self, key: Array) -> Motion:
         """Brax's start, with its noise."""
@@ -183,6 +193,14 @@ class MABrax:
         """The control of every actuator, in brax's order, from the team's actions [N, D]."""
         return actions.reshape(-1)[self._controls]
 
+    @cached_property
+    def _controls(self) -> np.ndarray:
+        """Of every actuator, where its control stands in the team's actions [N x D]."""
+        size = self._action_mask.shape[1]
+        place = {joint: i * size + k for i, own in enumerate(self._joints) for k, joint in enumerate(own)}
+        moved = joint_of_actuator(self.brax) if self.actuators == "own" else range(len(place))
+        return np.array([place[joint] for joint in moved])
+
 
 def joint_of_actuator(body: Any) -> list[int]:
     """Of every actuator of a body of brax the joint that it moves, both counted from 0; the root has none."""
@@ -191,15 +209,16 @@ def joint_of_actuator(body: Any) -> list[int]:
 
 
 @functools.cache
-def _observation_size(body: str) -> int:
-    return jax.eval_shape(_body(body).reset, jax.random.key(0)).obs.shape[0]
+def load_body(name: str) -> Any:
+    """Brax's environment of one body, made once.
 
-
-@functools.cache
-def _body(name: str) -> Any:
-    """Brax's environment of one body."""
+    Raises:
+      UserError: brax, or something that it needs, is not installed.
+    """
     try:
-        with muted():  # brax tells of simulators that are not there, and of its successors
+        # It may be asked for while a program is traced, which its arrays are no part of. And brax tells of simulators
+        # that are not there, and of its successors.
+        with muted(), jax.ensure_compile_time_eval():
             import mujoco
             from brax.envs import get_environment
 
@@ -211,4 +230,8 @@ def _body(name: str) -> Any:
             finally:
                 mujoco.set_mju_user_warning(listener)
     except ImportError as error:
-        raise UserError(f"mabrax/* needs brax; it comes with `pip install -e '.[mabrax]'` ({error})") from error
+        raise _missing(name, f" ({error})") from error
+
+
+def _missing(name: str, why: str = "") -> UserError:
+    return UserError(f"mabrax/{name} needs brax; it comes with `pip install -e '.[mabrax]'`{why}")
