@@ -1,7 +1,8 @@
 """Seconds from `gpae train --preset quickstart` to the first update in its log, and to the first evaluation.
 
 Each time is that of a new process: first with an empty cache of compiled programs, then with the cache that the one
-before has left. Bars, on two idle cores: 15 s cold and 20 s warm to the first update, 22 s cold to the first evaluation.
+before has left. Bars, on two idle cores: 15 s cold and 20 s warm to the first update, 22 s cold to the first
+evaluation.
 `cpu_seconds` is what the process and its threads have computed until then, where /proc tells it: it says something on a
 machine that others use too, where seconds do not.
 
