@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -164,14 +165,30 @@ def shared_out(update: Update, mesh: Mesh, seeds: bool = False) -> Update:
     everywhere = PartitionSpec()
 
     def shared(state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, Metrics]:
-        spread = specs(state, seeds)
+        leaves, structure = jax.tree.flatten(state)
+        held = [x.size > 0 for x in leaves]
+        spread = [spec for spec, holds in zip(jax.tree.leaves(specs(state, seeds)), held, strict=True) if holds]
+
+        def of_share(arrays: list[Array], algorithm: Algorithm, budget: Budget) -> tuple[list[Array], Metrics]:
+            rest = iter(arrays)
+            whole = [next(rest) if holds else empty(x) for x, holds in zip(leaves, held, strict=True)]
+            found, metrics = update(jax.tree.unflatten(structure, whole), algorithm, budget)
+            return [x for x in jax.tree.leaves(found) if x.size], metrics
+
+        def empty(x: Array) -> Array:
+            own = (x.shape[0] // mesh.shape[SEEDS], *x.shape[1:]) if seeds else x.shape
+            return jnp.zeros(own, x.dtype)
+
+        # What is empty stays outside: XLA's compiler for several CPUs ends the process over it (jaxlib 0.11.2).
         # `whole_gradient` says what a sum's gradient is; shard_map's own accounting (check_vma) would change it.
-        return jax.shard_map(
-            update,
+        found, metrics = jax.shard_map(
+            of_share,
             mesh=mesh,
             in_specs=(spread, everywhere, everywhere),
             out_specs=(spread, PartitionSpec(SEEDS) if seeds else everywhere),
             check_vma=False,
-        )(state, algorithm, budget)
+        )([x for x in leaves if x.size], algorithm, budget)
+        following = iter(found)
+        return jax.tree.unflatten(structure, [next(following) if x.size else x for x in leaves]), metrics
 
     return shared
