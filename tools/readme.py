@@ -518,8 +518,8 @@ def mabrax():
     return [
         *markdown(["environment steps", "greedy return", "sampled return"], rows),
         "",
-        f"Means of {len(next(iter(of_seed.values()))['return'])} episodes, and their range; one seed, {done:,} of"
-        f" {config['total_steps']:,} steps. Published after 10 M steps, on another MABrax: {', '.join(published)}.",
+        f"Means of {len(next(iter(of_seed.values()))['return'])} episodes, and their range; one seed; {done:,}"
+        f" steps of {config['total_steps']:,} asked for, in whole updates. Published after 10 M steps, on another MABrax: {', '.join(published)}.",
         "",
         f"`{(ROOT / 'results/mabrax-smoke/command').read_text().strip()}`; "
         + made_with(versions, f"brax {versions['brax']}, one CPU core")
