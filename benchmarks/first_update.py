@@ -2,9 +2,8 @@
 
 Each time is that of a new process: first with an empty cache of compiled programs, then with the cache that the one
 before has left. Bars, on two idle cores: 15 s cold and 20 s warm to the first update, 22 s cold to the first
-evaluation.
-`cpu_seconds` is what the process and its threads have computed until then, where /proc tells it: it says something on a
-machine that others use too, where seconds do not.
+evaluation. `cpu_seconds` is what the process and its threads have computed until then, where /proc tells it: it says
+something on a machine that others use too, where seconds do not.
 
     python benchmarks/first_update.py --out results/first_update.json
 """

@@ -7,9 +7,10 @@ environments; `jaxmarl` is `--env-options backend=jaxmarl`, which was all of gpa
   observed      the allies' observations, legal actions and the global state of every row too
 
 Ratios are medians over rounds of the time of JaxMARL's functions divided by that of ours in the same round, with their
-quartiles: above 1, ours is faster. `compile` is the CPU time of compiling quickstart's update with each; and of all that
-a training needs until its first evaluation: update, evaluation, first state and the check of the environment. Bars:
-advance >= 6 on 5m_vs_6m and >= 12 on 27m_vs_30m, observed >= 4 and >= 8, and 10 CPU seconds less of compiling the update.
+quartiles: above 1, ours is faster. `compile` is the CPU time of compiling quickstart's update with each; and of all
+that a training needs until its first evaluation: update, evaluation, first state and the check of the environment.
+Bars: advance >= 6 on 5m_vs_6m and >= 12 on 27m_vs_30m, observed >= 4 and >= 8, and 10 CPU seconds less of compiling
+the update.
 
     python benchmarks/smax_step.py --cores 0 --out results/smax_step.json
 """

@@ -70,7 +70,7 @@ def test_groups_have_the_gradient_of_all_their_samples(given, monkeypatch):
 
 
 def test_a_block_divides_the_sequences_and_has_about_as_many_columns_as_are_wanted():
-    assert block_size(64, 5) == 16
+    assert block_size(64, 5) == 32
     assert block_size(64, 27) == 4
     assert block_size(61, 5) == 61  # a prime number: one block of all is nearer than 61 of one
     assert block_size(4, 200) == 1

@@ -18,7 +18,7 @@ from gpae.accelerator import accelerated
 from gpae.algorithms.base import Metrics
 from gpae.algorithms.groups import apart, everywhere
 
-COLUMNS = 96
+COLUMNS = 144
 """About how many columns (sequences times agents) a block has on a CPU: fewer do not fill the vector units, more do not
 stay in the cache (`benchmarks/update.py`)."""
 
