@@ -446,8 +446,8 @@ def mabrax():
     return [
         *markdown(["environment steps", "greedy return", "sampled return"], rows),
         "",
-        f"Means of {episodes} episodes (of the best parameters {10 * episodes}), and their range; one seed; {done:,}"
-        f" steps of {config['total_steps']:,} asked for, in whole updates. Published after 10 M steps, on another MABrax:"
+        f"Means of {episodes} episodes (of the best parameters {10 * episodes}), and their range; one seed;"
+        f" {done:,} steps of {config['total_steps']:,} asked for, in whole updates. Published after 10 M steps, on another MABrax:"
         f" {', '.join(published)}.",
         "",
         f"`{(ROOT / 'results/mabrax-smoke/command').read_text().strip()}`; "
