@@ -447,8 +447,8 @@ def mabrax():
         *markdown(["environment steps", "greedy return", "sampled return"], rows),
         "",
         f"Means of {episodes} episodes (of the best parameters {10 * episodes}), and their range; one seed;"
-        f" {done:,} steps of {config['total_steps']:,} asked for, in whole updates. Published after 10 M steps, on another MABrax:"
-        f" {', '.join(published)}.",
+        f" {done:,} steps of {config['total_steps']:,} asked for, in whole updates. Published after"
+        f" 10 M steps, on another MABrax: {', '.join(published)}.",
         "",
         f"`{(ROOT / 'results/mabrax-smoke/command').read_text().strip()}`; "
         + made_with(versions, f"brax {versions['brax']}, one CPU core")
