@@ -514,12 +514,14 @@ def mabrax():
     ]
     there = json.loads((ROOT / "src/gpae/report/published.json").read_text())["entries"]
     published = [f"{x['method']} {x['return']:,}" for x in there if x["env"] == config["env"]]
+    episodes = config["evaluation_episodes"]
     done = json.loads((ROOT / "results/mabrax-smoke/metrics.jsonl").read_text().splitlines()[-1])["env_steps"]
     return [
         *markdown(["environment steps", "greedy return", "sampled return"], rows),
         "",
-        f"Means of {len(next(iter(of_seed.values()))['return'])} episodes, and their range; one seed; {done:,}"
-        f" steps of {config['total_steps']:,} asked for, in whole updates. Published after 10 M steps, on another MABrax: {', '.join(published)}.",
+        f"Means of {episodes} episodes (of the best parameters {10 * episodes}), and their range; one seed;"
+        f" {done:,} steps of {config['total_steps']:,} asked for, in whole updates. Published after"
+        f" 10 M steps, on another MABrax: {', '.join(published)}.",
         "",
         f"`{(ROOT / 'results/mabrax-smoke/command').read_text().strip()}`; "
         + made_with(versions, f"brax {versions['brax']}, one CPU core")
