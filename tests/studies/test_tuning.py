@@ -69,7 +69,7 @@ def test_every_setting_of_every_algorithm_is_a_method_with_its_own_space(tmp_pat
     assert off.score == Score("return", 2)
     assert off.shared == ("minibatches", "chunk_length", "window")
     values = {"learning_rate": 3e-3, "minibatches": 2, "chunk_length": None, "window": 4, "eta": 1.5}
-    plan = {"env": "probe/team", "seed": 1000, "seeds": 2, "total_steps": 1000}
+    plan = {"env": "probe/team", "seed": 1000, "seeds": 2, "total_steps": 1000, "groups": 1}
     times = {"evaluations": 6, "evaluation_episodes": 8}
     expected = preset("quickstart", "gpae", num_envs=16, rollout_length=4, **values, **plan, **times)
     assert off.trial(values) == expected

@@ -121,6 +121,16 @@ def test_more_steps_on_resume_give_the_run_that_was_longer_from_the_beginning(fi
     assert len(finished.evaluations["seed_0"]["absolute_metrics"]["return"]) == 80
 
 
+def test_settings_that_came_later_do_not_keep_a_run_from_being_resumed(finished):
+    file = finished.path / "config.json"
+    values = json.loads(file.read_text())
+    before = {name: value for name, value in values.items() if name not in ("matmul_precision", "share_parameters")}
+    assert len(before) == len(values) - 2
+    file.write_text(json.dumps(before))
+    assert main(["train", "--resume", str(finished.path), "--total-steps", "96", "--quiet"]) == 0
+    assert json.loads(file.read_text()) == values | {"total_steps": 96}
+
+
 def test_fewer_steps_on_resume_are_refused_and_change_nothing(finished, capsys):
     before = (finished.path / "config.json").read_bytes()
     assert main(["train", "--resume", str(finished.path), "--total-steps", "32"]) == 2

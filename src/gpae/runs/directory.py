@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -171,7 +171,12 @@ class RunDirectory:
 
     @classmethod
     def resume(
-        cls, path: str | Path, config: Mapping[str, Any] | None = None, *, free: Collection[str] = ()
+        cls,
+        path: str | Path,
+        config: Mapping[str, Any] | None = None,
+        *,
+        free: Collection[str] = (),
+        completed: Callable[[dict[str, Any]], Mapping[str, Any]] = dict,
     ) -> RunDirectory:
         """The existing run directory `path`, to be continued.
 
@@ -179,6 +184,7 @@ class RunDirectory:
           path: the run directory.
           config: the settings that are asked for now; None takes those of the run.
           free: names of settings that may differ.
+          completed: the run's settings -> the same with those that gpae did not have when it was made.
 
         Raises:
           UserError: no run is there; a setting differs (each is named, with both values); another process uses it; a
@@ -195,7 +201,7 @@ class RunDirectory:
                 raise nothing
             before = run.config
             if config is not None:
-                refuse_other_settings(path, before, config, free=free)
+                refuse_other_settings(path, completed(before), config, free=free)
             record = read_versions(path)
             write_json(path / VERSIONS, {**record, "resumed": [*record.get("resumed", []), versions()]})
         except BaseException:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from gpae.envs.registry import on_host
 from gpae.errors import UserError
 from gpae.runs.directory import is_run, read_config
 from gpae.training import version_0_1
-from gpae.training.config import ExperimentConfig, RunOptions, from_dict
+from gpae.training.config import ExperimentConfig, RunOptions, as_dict, from_dict
 from gpae.training.device import groups_of, require_device
 
 
@@ -39,3 +40,11 @@ def check_resumable(path: Path, config: ExperimentConfig) -> None:
         raise UserError(
             f"--total-steps {config.total_steps}: {path} was to run {before['total_steps']} steps; it can be given more"
         )
+
+
+def completed(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run with those that gpae did not have when it was made; as they are where they are no run's."""
+    try:
+        return as_dict(from_dict(values))
+    except UserError:
+        return values

@@ -21,7 +21,7 @@ from gpae.runs.elsewhere import Elsewhere
 from gpae.runs.files import write_json
 from gpae.training import hosts
 from gpae.training.config import ExperimentConfig, RunOptions, as_dict
-from gpae.training.existing import check_resumable, settled
+from gpae.training.existing import check_resumable, completed, settled
 from gpae.training.experiment import Experiment
 from gpae.training.policy import described
 from gpae.training.recorder import Callback, Recorder
@@ -184,7 +184,7 @@ class _Training:
         if not self.options.resume:
             return RunDirectory.create(path, as_dict(config), overwrite=self.options.overwrite)
         check_resumable(path, config)
-        return RunDirectory.resume(path, as_dict(config), free=("total_steps",))
+        return RunDirectory.resume(path, as_dict(config), free=("total_steps",), completed=completed)
 
     @property
     def steps(self) -> int:
