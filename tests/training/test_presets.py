@@ -12,7 +12,7 @@ from gpae.envs.continuous_probes import Aim
 from gpae.envs.probes import Team
 from gpae.errors import UserError
 from gpae.settings import settings_of, values_of
-from gpae.training.config import ExperimentConfig, as_dict
+from gpae.training.config import ExperimentConfig, as_dict, from_dict
 from gpae.training.presets import FAMILIES, groups, names, preset, summary
 
 ROOT = Path(__file__).parents[2]
