@@ -187,7 +187,7 @@ def test_every_seed_counts_by_itself_and_its_groups_together():
     @jax.jit
     @jax.vmap
     def one_update(key):
-        return grouped(env, 2)(traced, algorithm.init(env, key), budget)[0]
+        return grouped(env, 2)(algorithm.init(env, key), traced, budget)[0]
 
     states = one_update(jax.random.split(jax.random.key(0), 2))
     for seed in range(2):
