@@ -20,8 +20,9 @@ from jax import Array
 
 from gpae.algorithms import replay
 from gpae.algorithms.base import Algorithm, Budget
-from gpae.algorithms.rollout import Last, Played, Policy
+from gpae.algorithms.rollout import Last, Played, Policy, record
 from gpae.envs.on_host import OnHost
+from gpae.envs.protocol import Outcome
 from gpae.envs.vector import VectorState
 from gpae.host.pool import Pool
 from gpae.host.sizes import Arrays, arrays, num_bytes
@@ -268,17 +269,6 @@ def one_episode(env: OnHost, policy: Policy, carry: Any, key: Array) -> tuple[Tr
 
 def _trajectory(view: View, acted: Any, is_first: Any, valid: Any, brought: Any, won: Any) -> Trajectory:
     """A row of a trajectory; nothing is won in an environment that the host plays."""
-    actions, log_probs, forced = acted
     rewards, terminated, truncated = brought
-    return Trajectory(
-        view=view,
-        actions=actions,
-        log_probs=log_probs,
-        forced=forced,
-        is_first=is_first,
-        valid=valid,
-        rewards=rewards,
-        terminated=terminated,
-        truncated=truncated,
-        won=won,
-    )
+    outcome = Outcome(reward=rewards, terminated=terminated, truncated=truncated, won=won)
+    return record(view, is_first, tuple(acted), outcome, valid)
