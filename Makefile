@@ -18,14 +18,18 @@ NEW_ENOUGH := import sys, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in $(CANDIDATES); do if $$p -c '$(NEW_ENOUGH)' 2>/dev/null; then echo $$p; break; fi; done)
 
 .DELETE_ON_ERROR:
-.PHONY: train test lint docs benchmarks clean
+.PHONY: train test test-slow lint docs benchmarks clean
 
 train: $(VENV)/.installed
 	$(VENV)/bin/gpae train --preset $(PRESET) --env $(ENV) --algorithm $(ALGORITHM) $(ARGS)
 
 # One worker per core and files kept together: workers compile one thing at a time, and share it on disk.
 test: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(ARGS)
+
+# Those that train, or start, kill and resume whole programs.
+test-slow: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile -m slow $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

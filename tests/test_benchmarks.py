@@ -27,6 +27,7 @@ def test_each_explains_itself(name, monkeypatch, capsys):
     assert "--out" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_update_on_random_experience(monkeypatch):
     module = importlib.import_module("estimator_overhead")
     monkeypatch.setattr(module, "SHAPES", {"probe/team": (4, 4)})
@@ -49,6 +50,7 @@ def test_sums_over_devices_are_counted(monkeypatch):
     assert 0 <= found["bytes"] - 3 * 4 * found["parameters"] < 1000
 
 
+@pytest.mark.slow
 def test_the_stages_of_an_update(monkeypatch):
     module = importlib.import_module("training_speed")
     monkeypatch.setattr(module, "ENVIRONMENTS", 8)
@@ -57,6 +59,7 @@ def test_the_stages_of_an_update(monkeypatch):
     assert found["seconds"].keys() == {"update", "collect", "prepare", "optimise"}
 
 
+@pytest.mark.slow
 def test_an_update_of_several_seeds(monkeypatch):
     """`JAX_PLATFORMS=cpu python benchmarks/gpu.py --toy` is the whole script in small."""
     module = importlib.import_module("gpu")

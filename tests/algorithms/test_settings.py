@@ -127,6 +127,7 @@ def test_every_traced_setting_is_used_by_the_update(algorithm):
 
 @pytest.mark.filterwarnings("ignore:.*does nothing here")
 @pytest.mark.parametrize("algorithm", NAMES)
+@pytest.mark.slow
 def test_every_static_setting_changes_the_networks_or_the_update(algorithm):
     config = chosen(algorithm)
     now = values_of(config.algorithm)

@@ -55,6 +55,7 @@ QUICK = ("gpae", "dop", "qmix")
 
 
 @pytest.mark.parametrize("name", QUICK)
+@pytest.mark.slow
 def test_four_devices_learn_what_one_does(name):
     one, found, alone = trained(name, 1)
     four, found_by_four, program = trained(name, 4)

@@ -28,6 +28,7 @@ def cases():
     return makers.random_cases(np.random.default_rng(0), 6)
 
 
+@pytest.mark.slow
 def test_everything_holds_on_fifty_random_games(tmp_path):
     """One test, so that the games are solved once however the tests are shared out."""
     console = Console(file=io.StringIO(), width=200)

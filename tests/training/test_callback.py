@@ -52,6 +52,7 @@ def test_the_score_is_a_mean_over_seeds():
     assert (result.score, result.mean("sampled_return")) == (1.5, 2.0)
 
 
+@pytest.mark.slow
 def test_of_several_in_one_program_some_stop_and_the_others_go_on_as_they_would(run, tmp_path, monkeypatch):
     """Of four one ends at the first evaluation, its place is filled; one at the second, and half of them are left."""
     sizes = []

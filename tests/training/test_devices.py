@@ -45,6 +45,7 @@ def updated(config, devices, updates=2):
     return found, state, metrics
 
 
+@pytest.mark.slow
 def test_devices_share_seeds_and_their_environments_and_learn_and_play_what_one_does():
     config = CONFIG.replace(seeds=2)
     one, alone, measured = updated(config, 1)
@@ -57,7 +58,7 @@ def test_devices_share_seeds_and_their_environments_and_learn_and_play_what_one_
     for name in measured:
         np.testing.assert_allclose(measured[name], measured_there[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
-    text = several._update.as_text()
+    text = several._update.wait().as_text()
     # Sums are over the two devices of a seed and never over all four, in either of XLA's ways to write that.
     sums = [line for line in text.splitlines() if re.search(r"= .* all-reduce\S*\(", line)]
     assert sums
@@ -65,14 +66,14 @@ def test_devices_share_seeds_and_their_environments_and_learn_and_play_what_one_
     assert not re.search(r"= .*(all-to-all|collective-permute)", text)
     # A number per seed and update of each metric is all that is gathered.
     assert set(re.findall(r"= (\S+?)\{\S* all-gather\(", text)) == {"f32[2,1]"}
-    assert several._update.cost_analysis()["flops"] < 0.35 * one._update.cost_analysis()["flops"]
+    assert several._update.wait().cost_analysis()["flops"] < 0.35 * one._update.wait().cost_analysis()["flops"]
 
     # Three greedy and three sampled episodes, which no number of devices but 2 can share evenly.
     actors = jax.device_get(alone.params.actor)
     assert one.evaluate(actors, purpose=2, episodes=5) == several.evaluate(actors, purpose=2, episodes=5)
     theirs = several.episode(actors)
     jax.tree.map(np.testing.assert_array_equal, one.episode(actors), theirs)
-    assert several._episodes.cost_analysis()["flops"] < 0.35 * one._episodes.cost_analysis()["flops"]
+    assert several._episodes.wait().cost_analysis()["flops"] < 0.35 * one._episodes.wait().cost_analysis()["flops"]
 
 
 def test_what_is_only_played_is_played_on_all_devices_whatever_groups_it_has(monkeypatch):

@@ -37,6 +37,7 @@ def test_a_run_leaves_what_it_promises(run):
     assert {"ess_own", "ess_others", "trace_mean", "cut_at_eta", "cut_at_one"} <= set(run.metrics[-1])
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_good_checkpoint_stays(run, tmp_path, monkeypatch):
     log = _Training._log
 
@@ -61,6 +62,7 @@ def test_infinite_parameters_are_noticed(tmp_path):
         gpae.train(config, options(tmp_path))
 
 
+@pytest.mark.slow
 def test_seeds_in_one_run_are_those_trained_alone(run, tmp_path):
     config = CONFIG.replace(seeds=2)
     both = gpae.train(config, options(tmp_path))
