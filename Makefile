@@ -1,5 +1,5 @@
 # make train        .venv, installation, and GPAE on smax/2s3z in some minutes; e.g. make train ARGS="--seeds 3"
-# make test         the same, then all tests
+# make test         the same, then the tests; make test-slow: those that train or take long
 # make lint         style, formatting, types, and which room may import which
 # make docs         the documentation site, strictly, into site/
 # make benchmarks   every script in benchmarks/, results in results/
