@@ -81,14 +81,14 @@ def benchmarks():
     ]
     update = load("update.json")
     lines += [
-        "| whole update on smax/5m_vs_6m, on one core | commit 344cedd | now | times as fast (quartiles) |",
+        "| whole update, 5m_vs_6m or 27m_vs_30m, on one core | commit 344cedd | now | times as fast (quartiles) |",
         "|---|---|---|---|",
     ]
     for name, found in update["results"].items():
         seconds, (low, high) = found["seconds"], found["quartiles"]
         cells = f"{seconds['old']:.3f} s | {seconds['new']:.3f} s | {found['old / new']} ({low} to {high})"
         lines.append(f"| {name.replace('_', ' ')} | {cells} |")
-    lines += ["", "`python benchmarks/update.py --old ../old --cases quickstart hidden_128 --rounds 12`", ""]
+    lines += ["", "`python benchmarks/update.py --old ../old --rounds 8`", ""]
     lines += [
         "| one update without its rollout, GPAE / MAPPO | critic once per agent | critic once per state |",
         "|---|---|---|",
@@ -104,14 +104,15 @@ def benchmarks():
         + ". `python benchmarks/estimator_overhead.py`",
         "",
         "| whole training, hidden 128, 128 environments x 128 steps, 4 epochs x 4 minibatches, JaxMARL's layers "
-        "| steps/s | over JaxMARL's | rollout / values / optimisation | peak memory, of that an update's arrays |",
+        "| steps/s | over JaxMARL's | rollout / values and targets / optimisation "
+        "| peak memory, of that an update's arrays |",
         "|---|---|---|---|---|",
     ]
     measured = {name: algorithms for speed in reversed(speeds) for name, algorithms in speed["results"].items()}
     for name, algorithms in sorted(measured.items(), key=lambda pair: MAPS.index(pair[0])):
         for algorithm, found in algorithms.items():
             seconds = found["seconds"]
-            parts = " / ".join(f"{seconds[p]:.2f} s" for p in ("rollout", "values", "optimise") if p in seconds)
+            parts = " / ".join(f"{seconds[p]:.2f} s" for p in ("collect", "prepare", "optimise") if p in seconds)
             peak = f"{found['peak_megabytes'] / 1000:.1f} GB, {found['temporary_megabytes']:,.0f} MB"
             who = "the same work as JaxMARL does it" if algorithm == "jaxmarl" else algorithm
             lines.append(
