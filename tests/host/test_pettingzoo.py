@@ -152,3 +152,12 @@ def test_rows_reset_by_themselves_and_show_the_final_state_of_what_was_cut_off()
     assert found["truncated"] == [step, cut, reset, step]
     assert found["limit ends"] == found["terminated"]
     assert found["terminated"] == [step, [True, False, False, True], step, [True, False, False, True]]
+
+
+def test_a_state_of_ones_own_that_fails_is_not_passed_over():
+    class Broken(Levers):
+        def state(self):
+            return self.robots[0]
+
+    with pytest.raises(UserError, match=r"levers: state\(\) fails: AttributeError: .*robots"):
+        instance(Broken)

@@ -140,10 +140,15 @@ class FromPettingZoo:
         )
 
     def _has_state(self) -> bool:
+        if not hasattr(self.env, "state"):
+            return False
         try:
             return np.size(np.asarray(self._state(), np.float32)) > 0
-        except Exception:  # PettingZoo's own raises NotImplementedError; some raise others
+        except NotImplementedError:  # PettingZoo's base class has the method and raises: there is no state
             return False
+        except Exception as error:  # whatever the user's own code raises: it is not to be passed over
+            words = (str(error).splitlines() or [""])[0][:200]
+            raise UserError(f"{self.name}: state() fails: {type(error).__name__}: {words}") from error
 
     def _state(self) -> Any:
         return self.env.state()
