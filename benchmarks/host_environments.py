@@ -1,4 +1,4 @@
-"""Short trainings in environments that the host plays: their curves, and how fast both halves of an update are.
+"""Short trainings in environments outside JAX: their curves, and how fast both halves of an update are.
 
 PettingZoo's simple_spread (mpe2), level-based foraging (lbforaging), the multi-robot warehouse (rware, 3 x 3 places),
 and the warehouse of docs/examples. The extra `pettingzoo-examples` installs them.

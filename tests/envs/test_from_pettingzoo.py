@@ -12,7 +12,7 @@ pytest.importorskip("pettingzoo")
 import gpae
 from gpae import envs
 from gpae.cli import main
-from gpae.envs.on_host import remarks_on
+from gpae.envs.outside_jax import remarks_on
 from gpae.errors import UserError
 from gpae.studies.worker import import_user_code
 from gpae.training.environment import environment_options

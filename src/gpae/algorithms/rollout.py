@@ -63,7 +63,7 @@ def record(
 
 @dataclass(frozen=True)
 class Played:
-    """An environment that was played elsewhere, by the host: what a rollout in it brought, whoever asks for one."""
+    """An environment that was played elsewhere, outside JAX: what a rollout in it brought, whoever asks for one."""
 
     spec: EnvSpec
     vector: VectorState

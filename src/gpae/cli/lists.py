@@ -63,7 +63,7 @@ class CheckEnvironment(Command):
         in_range("--seed", self.seed, 0)
         from gpae import envs
         from gpae.cli.show import patience
-        from gpae.envs.on_host import OnHost, remarks_on
+        from gpae.envs.outside_jax import OutsideJax, remarks_on
         from gpae.training.compilation import enable_compilation_cache
         from gpae.training.device import require_device
         from gpae.training.environment import environment_options
@@ -74,7 +74,7 @@ class CheckEnvironment(Command):
         remarks = []
         with patience(f"playing {self.steps} steps, twice"):
             envs.check(env, steps=self.steps, seed=self.seed)
-            if isinstance(env, OnHost):
+            if isinstance(env, OutsideJax):
                 remarks = remarks_on(env, steps=self.steps, seed=self.seed)
         for remark in remarks:
             print(remark)

@@ -17,7 +17,7 @@ from gpae.errors import UserError
 from gpae.runs.directory import read_config
 from gpae.settings import flag, is_settings, replaced, settings, settings_of
 from gpae.training.config import ExperimentConfig, RunOptions, from_dict, idle, refusal
-from gpae.training.hosts import Place, leave, place
+from gpae.training.distributed import Place, leave, place
 from gpae.training.presets import NONE, names, preset
 from gpae.training.stopped import HostLost, Stopped
 

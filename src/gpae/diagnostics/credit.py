@@ -14,12 +14,12 @@ from gpae.algorithms.base import Algorithm
 from gpae.algorithms.batch import PerNetwork
 from gpae.algorithms.replay import Segment
 from gpae.algorithms.rollout import Last, record
-from gpae.envs.on_host import OnHost
+from gpae.envs.outside_jax import OutsideJax
 from gpae.envs.protocol import Environment
 from gpae.envs.vector import unexecuted
 from gpae.errors import UserError
 from gpae.settings import as_arrays
-from gpae.training.host import one_episode
+from gpae.training.outside_jax import one_episode
 from gpae.types import Trajectory
 
 
@@ -95,15 +95,15 @@ def credited_episode(env: Environment, algorithm: ActorCritic, params: PerNetwor
         estimated = estimate(algorithm, params, trajectory, last, action_key)
         return jax.tree.map(lambda x: x[:, 0], (states, trajectory, *estimated))
 
-    def play_on_host(algorithm: ActorCritic, params: PerNetwork, key: Array) -> Any:
-        assert isinstance(env, OnHost)
+    def play_outside_jax(algorithm: ActorCritic, params: PerNetwork, key: Array) -> Any:
+        assert isinstance(env, OutsideJax)
         play_key, action_key = jax.random.split(key)
         carry = algorithm.actor(spec).initial_carry(1, spec.num_agents)
         trajectory, last = one_episode(env, algorithm.behaviour(spec, params.actor), carry, play_key)
         estimated = jax.jit(estimate)(algorithm, params, trajectory, last, action_key)
         return jax.tree.map(lambda x: x[:, 0], (None, trajectory, *estimated))
 
-    whole = play_on_host if isinstance(env, OnHost) else jax.jit(play)
+    whole = play_outside_jax if isinstance(env, OutsideJax) else jax.jit(play)
     states, trajectory, values, advantages = jax.device_get(whole(as_arrays(algorithm), params, key))
     length = int(trajectory.valid.sum())
     return CreditedEpisode(

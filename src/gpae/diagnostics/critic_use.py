@@ -14,7 +14,7 @@ from gpae.algorithms.batch import PerNetwork, critic_input
 from gpae.algorithms.per_agent import PerAgent
 from gpae.algorithms.replay import Segment, carries_before
 from gpae.algorithms.rollout import Last, unroll
-from gpae.envs.on_host import refuse_on_host
+from gpae.envs.outside_jax import refuse_outside_jax
 from gpae.envs.protocol import Environment
 from gpae.envs.vector import begin
 from gpae.errors import UserError
@@ -49,7 +49,7 @@ def critic_use(
     """
     if not isinstance(algorithm, PerAgent) or algorithm.shown != "joint_action":
         raise UserError(f"{algorithm.name} has no value EQ of the others' actions: there is nothing to shuffle")
-    refuse_on_host(env, "what a critic makes of shuffled actions")
+    refuse_outside_jax(env, "what a critic makes of shuffled actions")
     spec = env.spec
 
     def measure(algorithm: PerAgent, params: PerNetwork, key: Array) -> dict[str, Array]:

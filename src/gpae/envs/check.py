@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gpae.envs.on_host import OnHost, check_on_host
+from gpae.envs.outside_jax import OutsideJax, check_outside_jax
 from gpae.envs.protocol import Box, Environment, EnvSpec, Outcome
 from gpae.envs.vector import advance, begin, observe
 from gpae.errors import UserError
@@ -32,8 +32,8 @@ def check(env: Environment, *, steps: int = 2, seed: int = 0) -> None:
     Raises:
       UserError: something is not as declared; the message names the field, what was declared and what came.
     """
-    if isinstance(env, OnHost):
-        check_on_host(env, steps=steps, seed=seed)
+    if isinstance(env, OutsideJax):
+        check_outside_jax(env, steps=steps, seed=seed)
         return
     check_declared(env)
     check_played(env, steps=steps, seed=seed)

@@ -10,11 +10,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any, get_args
 
-from gpae.envs.on_host import OnHost
+from gpae.envs.outside_jax import OutsideJax
 from gpae.envs.places import imported
 from gpae.errors import UserError, unknown_name
-from gpae.host.pettingzoo import FromPettingZoo, TeamReward
-from gpae.host.pettingzoo_api import api_remarks
+from gpae.outside_jax.pettingzoo import FromPettingZoo, TeamReward
+from gpae.outside_jax.pettingzoo_api import api_remarks
 
 PETTINGZOO, GYMNASIUM = "pettingzoo:", "gymnasium:"
 _INSTALL = "it comes with `pip install -e '.[pettingzoo]'`"
@@ -29,7 +29,7 @@ def pettingzoo_environment(
     team_reward: TeamReward = "mean",
     worker_processes: int | None = None,
     **options: Any,
-) -> OnHost:
+) -> OutsideJax:
     """An environment of PettingZoo's parallel kind.
 
     Args:
@@ -65,7 +65,7 @@ def pettingzoo_environment(
     )
     first = one()
     first.close()
-    return OnHost(
+    return OutsideJax(
         name=name,
         make=one,
         sizes=first.sizes,
@@ -74,7 +74,7 @@ def pettingzoo_environment(
     )
 
 
-def factory(name: str) -> Callable[..., OnHost]:
+def factory(name: str) -> Callable[..., OutsideJax]:
     """What makes the environment of such a name; its signature has the function's options too.
 
     Only a class of ParallelEnv is called, or a function of a module that has imported it, so that the name in a run
@@ -104,8 +104,8 @@ def factory(name: str) -> Callable[..., OnHost]:
     return whole
 
 
-def _gymnasium_team(name: str, **options: Any) -> OnHost:
-    from gpae.host.gymnasium_team import GymnasiumTeam
+def _gymnasium_team(name: str, **options: Any) -> OutsideJax:
+    from gpae.outside_jax.gymnasium_team import GymnasiumTeam
 
     return pettingzoo_environment(functools.partial(GymnasiumTeam, name.removeprefix(GYMNASIUM)), name=name, **options)
 

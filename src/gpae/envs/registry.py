@@ -72,8 +72,8 @@ def _resolve(place: str | Callable[..., Any]) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), attribute)
 
 
-def on_host(name: str) -> bool:
-    """Whether an environment is not in JAX, so that the host plays it."""
+def outside_jax(name: str) -> bool:
+    """Whether an environment is not in JAX."""
     return name.startswith(("pettingzoo:", "gymnasium:"))
 
 
@@ -88,7 +88,7 @@ def _factory(name: str) -> Factory:
             return functools.partial(_resolve(entry.factory), member)
     if name in installed():
         return announced(installed()[name])
-    if on_host(name):
+    if outside_jax(name):
         return _resolve("gpae.envs.from_pettingzoo:factory")(name)
     if is_place(name):
         return class_at(name)

@@ -16,7 +16,7 @@ from gpae.errors import UserError
 from gpae.runs.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from gpae.training.hosts import Place
+    from gpae.training.distributed import Place
 
 
 def write_job(file: Path, trainings: Sequence[Mapping[str, Any]], imports: Sequence[str]) -> None:
@@ -45,7 +45,7 @@ def work(file: Path, place: Place | None = None) -> int:
         # Only now: what the user has registered must be known before a configuration is read.
         from gpae.diagnostics.pictures import train_together
         from gpae.training.config import RunOptions, from_dict
-        from gpae.training.hosts import leave
+        from gpae.training.distributed import leave
         from gpae.training.stopped import HostLost, Stopped
 
         runs = [Path(training["run"]) for training in job["trainings"]]
@@ -131,7 +131,7 @@ def _place() -> Place | None:
     """Where this process stands among the tasks of a cluster's job, which train together; None: it is the only one."""
     import submitit
 
-    from gpae.training.hosts import Place, port
+    from gpae.training.distributed import Place, port
 
     here = submitit.JobEnvironment()
     if here.num_tasks == 1:

@@ -20,7 +20,7 @@ from gpae.networks import ShownContinuousPolicy
 from gpae.runs.directory import check_name
 from gpae.settings import Count, Size, between, check_ranges, flag, replaced, settings, settings_of, values_of
 from gpae.training import version_0_1
-from gpae.training.hosts import Place
+from gpae.training.distributed import Place
 
 
 @settings

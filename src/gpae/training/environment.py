@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from gpae import envs
-from gpae.envs.on_host import OnHost
+from gpae.envs.outside_jax import OutsideJax
 from gpae.envs.protocol import Environment, TimeoutIsTermination
 from gpae.envs.registry import parameters
 from gpae.errors import UserError, unknown_name
@@ -32,7 +32,7 @@ def make_environment(config: ExperimentConfig) -> Environment:
     env = envs.make(config.env, **environment_options(config.env, config.env_options))
     if not config.timeout_is_termination:
         return env
-    return replace(env, timeout_is_termination=True) if isinstance(env, OnHost) else TimeoutIsTermination(env)
+    return replace(env, timeout_is_termination=True) if isinstance(env, OutsideJax) else TimeoutIsTermination(env)
 
 
 def environment_options(env: str, options: Sequence[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gpae.envs.registry import on_host
+from gpae.envs.registry import outside_jax
 from gpae.errors import UserError
 from gpae.runs.directory import is_run, read_config
 from gpae.training import version_0_1
@@ -21,7 +21,7 @@ def settled(config: ExperimentConfig, options: RunOptions, devices: int | None) 
     if options.resume and is_run(path):
         return config.replace(groups=from_dict(read_config(path)).groups)
     require_device()
-    if on_host(config.env):
+    if outside_jax(config.env):
         return config.replace(groups=1)
     return config.replace(groups=groups_of(config.validate(), devices))
 

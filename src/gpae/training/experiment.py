@@ -16,16 +16,16 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from gpae.algorithms.base import Algorithm, Budget
 from gpae.algorithms.sharding import AXIS, SEEDS, grouped, shardings, shared_out
-from gpae.envs.on_host import OnHost
+from gpae.envs.outside_jax import OutsideJax
 from gpae.errors import UserError
 from gpae.settings import as_arrays
-from gpae.training import hosts
+from gpae.training import distributed
 from gpae.training.compilation import Program, enable_compilation_cache
 from gpae.training.config import ExperimentConfig
 from gpae.training.device import mesh, require_device, usable
 from gpae.training.environment import make_environment
 from gpae.training.evaluate import Episodes, run_episodes
-from gpae.training.host import Host
+from gpae.training.outside_jax import OutsideLoop
 from gpae.training.seeds import Seeds
 
 
@@ -61,10 +61,10 @@ class Experiment:
         self.algorithm.fits(self.spec)
         self.seeds = Seeds(config.seed, config.seeds)
         self._twin = twin
-        self.host: Host | None = _host(self, None if twin is None else twin.host)
+        self.outside: OutsideLoop | None = _outside(self, None if twin is None else twin.outside)
         self.groups = config.groups or 1
         shared = (len(usable()), None) if only_played else (self.groups, devices)
-        self.mesh = None if self.host is not None else mesh(*shared, config.seeds)
+        self.mesh = None if self.outside is not None else mesh(*shared, config.seeds)
 
     @property
     def shared_out(self) -> str:
@@ -123,18 +123,18 @@ class Experiment:
 
     def spread(self, state: Any) -> Any:
         """A state, as it was begun or restored, where it belongs: shared out over the devices that train."""
-        return state if self.mesh is None else hosts.put(state, self._shardings)
+        return state if self.mesh is None else distributed.put(state, self._shardings)
 
     def _everywhere(self, tree: Any) -> Any:
         """What is the same for all, on all devices."""
-        return tree if self.mesh is None else hosts.put(tree, NamedSharding(self.mesh, PartitionSpec()))
+        return tree if self.mesh is None else distributed.put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
     def _of_seeds(self, tree: Any) -> Any:
         """What each seed has one of, such as parameters and keys, on the devices of that seed."""
         if self.mesh is None:
             return tree
         where = PartitionSpec(SEEDS) if self.seeds.count > 1 else PartitionSpec()
-        return hosts.put(tree, NamedSharding(self.mesh, where))
+        return distributed.put(tree, NamedSharding(self.mesh, where))
 
     @cached_property
     def shapes(self) -> Any:
@@ -175,9 +175,9 @@ class Experiment:
 
     def compile_update(self, *, wait: bool = True) -> None:
         """Compiles `update`, which its first call does otherwise; begins it alone if nobody is to wait for it."""
-        if self.host is not None:
+        if self.outside is not None:
             if wait:
-                self.host.compile(self.shapes, self.traced, self.budget)
+                self.outside.compile(self.shapes, self.traced, self.budget)
         elif wait:
             self._update.wait()
         else:
@@ -185,14 +185,14 @@ class Experiment:
 
     def update(self, state: Any) -> tuple[Any, dict[str, Array]]:
         """State -> state, metrics [k, ...]: k = `updates_per_call` updates. The state is donated."""
-        if self.host is not None:
-            return self.host.update(state, self.traced, self.budget)
+        if self.outside is not None:
+            return self.outside.update(state, self.traced, self.budget)
         return self._update(state, self.traced, self.budget)
 
     def close(self) -> None:
-        """Closes environments that the host plays."""
-        if self.host is not None:
-            self.host.close()
+        """Closes environments outside JAX."""
+        if self.outside is not None:
+            self.outside.close()
 
     # -- evaluation ------------------------------------------------------------------------------------------------
 
@@ -202,8 +202,8 @@ class Experiment:
             return self._twin._episodes
         half = self.config.evaluation.evaluation_episodes
         greedy = jnp.arange(2 * half) < half
-        if self.host is not None:
-            return self.host.episodes(np.asarray(greedy))
+        if self.outside is not None:
+            return self.outside.episodes(np.asarray(greedy))
         where: dict[str, Any] = {}
         spread = None
         if self.mesh is not None:
@@ -221,14 +221,14 @@ class Experiment:
 
     def compile_evaluation(self) -> None:
         """Begins to compile what `evaluate` runs, which its first call does otherwise."""
-        if self.host is None:
+        if self.outside is None:
             self._episodes.compile()
 
     @property
     def evaluation_compiled(self) -> bool:
         """Whether the next evaluation begins at once."""
         owner = self if self._twin is None else self._twin
-        return "_episodes" in owner.__dict__ and (owner.host is not None or owner._episodes.ready)
+        return "_episodes" in owner.__dict__ and (owner.outside is not None or owner._episodes.ready)
 
     def evaluate(
         self, actor: Any, purpose: int, number: int = 0, episodes: int | None = None
@@ -269,15 +269,15 @@ class Experiment:
         return jax.device_get(self.seeds.of(self._episodes(actor, keys)))
 
 
-def _host(experiment: Experiment, twin: Host | None) -> Host | None:
+def _outside(experiment: Experiment, twin: OutsideLoop | None) -> OutsideLoop | None:
     """Who plays the environments; None where they are in JAX.
 
     Raises:
       UserError: groups of environments, which only those in JAX can form.
     """
-    if not isinstance(experiment.env, OnHost):
+    if not isinstance(experiment.env, OutsideJax):
         return None
     if (experiment.config.groups or 1) > 1:
-        raise UserError(f"--groups {experiment.config.groups} needs an environment in JAX; the host plays one group")
+        raise UserError(f"--groups {experiment.config.groups} needs an environment in JAX")
     calls = experiment.config.evaluation.updates_per_call
-    return Host(experiment.env, experiment.algorithm, experiment.seeds, calls, twin)
+    return OutsideLoop(experiment.env, experiment.algorithm, experiment.seeds, calls, twin)

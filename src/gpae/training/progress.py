@@ -71,7 +71,7 @@ class Progress:
           update: number of the last update.
           win_rate: the latest, in [0, 1]; None keeps what was shown before.
           episode_return: the latest; shown where there is no win rate.
-          halves: steps per second of collecting and of learning, where the host plays the environments.
+          halves: steps per second of collecting and of learning, where environments are outside JAX.
         """
         self._steps, self._number, self._updated = env_steps, update, self._clock()
         if halves is not None:

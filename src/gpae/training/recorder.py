@@ -15,7 +15,7 @@ from gpae.runs.directory import RunDirectory
 from gpae.runs.elsewhere import Elsewhere
 from gpae.training.config import RunOptions, as_dict
 from gpae.training.experiment import Experiment
-from gpae.training.host import COLLECTED, LEARNT
+from gpae.training.outside_jax import COLLECTED, LEARNT
 from gpae.training.progress import Progress
 from gpae.training.sinks import Sink, TensorBoard, WeightsAndBiases
 

@@ -27,7 +27,7 @@ class Interrupted(Stopped):
 class HostLost(Stopped):
     """One of the processes of this training has ended, and none can go on alone.
 
-    Whoever catches it ends the process, as `gpae.training.hosts.leave` does.
+    Whoever catches it ends the process, as `gpae.training.distributed.leave` does.
     """
 
 
@@ -36,7 +36,7 @@ class Diverged(Stopped):
 
 
 class Failed(Stopped):
-    """An environment that the host plays failed; everything before is saved and can be resumed."""
+    """An environment outside JAX failed; everything before is saved and can be resumed."""
 
     exit_code = 2
 

@@ -34,15 +34,15 @@ class Together:
 
     def compile_update(self, *, wait: bool = True) -> None:
         """Compiles the update of all of them, as `Experiment.compile_update`."""
-        if len(self.experiments) == 1 or self.experiments[0].host is not None:
+        if len(self.experiments) == 1 or self.experiments[0].outside is not None:
             self.experiments[0].compile_update(wait=wait)
             return
         program = self._program(len(self.experiments))
         program.wait() if wait else program.compile()
 
     def turn(self, states: dict[int, Any]) -> dict[int, Any]:
-        """Of states that may be updated, those that are next: all, or one where the host plays, which may fail."""
-        return states if self.experiments[0].host is None else dict(list(states.items())[:1])
+        """Of states that may be updated, those that are next: all, or one outside JAX, which may fail."""
+        return states if self.experiments[0].outside is None else dict(list(states.items())[:1])
 
     def update(self, states: dict[int, Any], going: int | None = None) -> dict[int, tuple[Any, dict[str, Any]]]:
         """States by the experiments' places -> states and metrics, as `Experiment.update`. The states are donated.
@@ -54,7 +54,7 @@ class Together:
           states: of those to be updated.
           going: how many have not ended, those that wait for these to catch up included; default: these.
         """
-        if self.experiments[0].host is not None:
+        if self.experiments[0].outside is not None:
             return {place: self.experiments[place].update(state) for place, state in states.items()}
         going = len(states) if going is None else going
         if going == 1:

@@ -19,7 +19,7 @@ from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import CONFIG, RunDirectory
 from gpae.runs.elsewhere import Elsewhere
 from gpae.runs.files import write_json
-from gpae.training import hosts
+from gpae.training import distributed
 from gpae.training.config import ExperimentConfig, RunOptions, as_dict
 from gpae.training.existing import check_resumable, completed, settled
 from gpae.training.experiment import Experiment
@@ -51,7 +51,7 @@ def train(config: ExperimentConfig, options: RunOptions | None = None, *, callba
       HostLost: another process of this training has ended.
       Diverged: a loss or a parameter became infinite or NaN.
       Interrupted: by SIGINT, SIGTERM or SIGUSR2, after saving.
-      Failed: an environment that the host plays failed, after saving.
+      Failed: an environment outside JAX failed, after saving.
     """
     return train_together([config], [options or RunOptions()], callbacks=callbacks)[0]
 
@@ -79,7 +79,7 @@ def train_together(
     devices = options[0].devices if len(configs) == 1 else 1
     configs = [settled(config, option, devices) for config, option in zip(configs, options, strict=True)]
     together = Together(configs, devices)
-    if hosts.several() and together.experiments[0].mesh is None:
+    if distributed.several() and together.experiments[0].mesh is None:
         raise UserError("several hosts share one training, and not --devices 1 or several trainings in one program")
     asked: Callable[[], list[int]] = list
     with contextlib.ExitStack() as stack:
@@ -92,14 +92,14 @@ def train_together(
             training.begin()
         stopped: list[Stopped] = []
         with signals(*_STOP) as caught, _lost(trainings[0]):
-            asked = hosts.Signals(caught)
+            asked = distributed.Signals(caught)
             while busy := {i: t for i, t in enumerate(trainings) if t.state is not None}:
                 # A kill between two that were saving leaves one behind: it catches up first.
                 least = min(training.begun for training in busy.values())
                 given = together.turn({i: t.state for i, t in busy.items() if t.begun == least})
                 try:
                     found = together.update(given, len(busy))
-                except UserError as error:  # of an environment that the host plays
+                except UserError as error:  # of an environment outside JAX
                     found = {}
                     stopped += [trainings[place].failed(error) for place in given]
                 for place, (state, metrics) in found.items():
@@ -124,11 +124,11 @@ def _lost(training: _Training) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if not hosts.several():
+        if not distributed.several():
             raise
         raise HostLost(str(error)) from error
     except jax.errors.JaxRuntimeError as error:
-        if not hosts.several():
+        if not distributed.several():
             raise
         words = str(error).splitlines()[0][:200]
         path = training.options.path(training.config)
@@ -146,7 +146,7 @@ class _Training:
         compile_update: Callable[..., None],
         caught: Callable[[], list[int]],
     ):
-        if not hosts.first():
+        if not distributed.first():
             options, callbacks = replace(options, quiet=True, tensorboard=False, wandb=False), ()
         self.experiment, self.options, self.callbacks = experiment, options, callbacks
         self.compile_update, self.caught = compile_update, caught
@@ -168,7 +168,7 @@ class _Training:
         if self.config.from_ is not None and not self.options.resume:  # before anything is made or replaced
             self.trained_before = read_trained(self.config.from_, self.experiment)
         elsewhere: RunDirectory | Elsewhere = Elsewhere(self.options.path(self.config))
-        self.directory = hosts.by_first(self._open, elsewhere)
+        self.directory = distributed.by_first(self._open, elsewhere)
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.directory)
             self.checkpoints = stack.enter_context(Checkpoints(self.directory.checkpoints))
@@ -243,7 +243,7 @@ class _Training:
         if self.begun in self.evaluate_at:
             try:
                 best, halted = self._evaluate(state, best, self.recorder)
-            except UserError as error:  # of an environment that the host plays
+            except UserError as error:  # of an environment outside JAX
                 self._save(state, best)
                 raise Failed(error, self.directory.path) from error
             halted = halted and self.begun < self.config.num_updates
@@ -290,10 +290,10 @@ class _Training:
             with self.recorder.progress.phase("evaluating the best parameters", once=False):
                 episodes = 10 * self.config.evaluation.evaluation_episodes
                 absolute = self.experiment.evaluate(best.actor, purpose=2, episodes=episodes)
-            params, experiment = hosts.whole(state.params), self.experiment
-            if hosts.several() and hosts.first():
+            params, experiment = distributed.whole(state.params), self.experiment
+            if distributed.several() and distributed.first():
                 experiment = Experiment(self.config)  # it draws alone
-            hosts.by_first(lambda: self.recorder.finished(experiment, params, absolute, self.seconds), None)
+            distributed.by_first(lambda: self.recorder.finished(experiment, params, absolute, self.seconds), None)
 
     def _begin(self) -> tuple[Any, Any]:
         """State and best parameters of the checkpoint that is resumed, or nothing."""
@@ -307,8 +307,8 @@ class _Training:
             self.began -= info["seconds"]
             state = self.experiment.spread(items["state"])
             # Best parameters lie where the state's do, so that either can be chosen.
-            best = hosts.put(items["best"], jax.tree.map(lambda x: x.sharding, state.params))
-        hosts.by_first(lambda: self._rewind(lines), None)
+            best = distributed.put(items["best"], jax.tree.map(lambda x: x.sharding, state.params))
+        distributed.by_first(lambda: self._rewind(lines), None)
         return state, best
 
     def _rewind(self, lines: int | None) -> None:

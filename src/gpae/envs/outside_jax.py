@@ -1,4 +1,4 @@
-"""An environment that the host's processor plays, as the rest of gpae sees it: its sizes, and what was seen last.
+"""An environment outside JAX, as the rest of gpae sees it: its sizes, and what was seen last.
 
 The programs that JAX compiles cannot step it. Its state, for them, is what it showed: `reset` and `step` return blanks
 of the right shapes, and `gpae.algorithms.rollout.Played` puts in what a pool of instances went through.
@@ -16,14 +16,14 @@ from jax import Array
 
 from gpae.envs.protocol import Box, Discrete, Environment, EnvSpec, Outcome
 from gpae.errors import UserError
-from gpae.host.pool import Pool
-from gpae.host.sizes import Instance, Sizes
+from gpae.outside_jax.pool import Pool
+from gpae.outside_jax.sizes import Instance, Sizes
 from gpae.types import View
 
 
 @dataclass(frozen=True, eq=False)
-class OnHost:
-    """An environment of which `make` makes an instance on the host."""
+class OutsideJax:
+    """An environment of which `make` makes an instance."""
 
     name: str
     make: Callable[[], Instance]
@@ -68,16 +68,16 @@ class OnHost:
         return state
 
     def pool(self, count: int, *, automatic: bool) -> Pool:
-        """`count` instances; see `gpae.host.rows.Rows` for `automatic`."""
+        """`count` instances; see `gpae.outside_jax.rows.Rows` for `automatic`."""
         processes = _cores() if self.processes is None else self.processes
         how = {"automatic": automatic, "timeout_is_termination": self.timeout_is_termination}
         return Pool(self.make, self.sizes, count, processes, **how)
 
 
-def refuse_on_host(env: Environment, what: str) -> None:
-    """Raises a UserError where `what` would have to be compiled with an environment that only the host can play."""
-    if isinstance(env, OnHost):
-        raise UserError(f"{what} needs an environment in JAX, and {env.name} is played by the host")
+def refuse_outside_jax(env: Environment, what: str) -> None:
+    """Raises a UserError where `what` would have to be compiled with an environment outside JAX."""
+    if isinstance(env, OutsideJax):
+        raise UserError(f"{what} needs an environment in JAX, and {env.name} is outside it")
 
 
 def _cores() -> int:
@@ -85,7 +85,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def check_on_host(env: OnHost, *, steps: int = 2, seed: int = 0) -> None:
+def check_outside_jax(env: OutsideJax, *, steps: int = 2, seed: int = 0) -> None:
     """Plays one instance with random legal actions; the adapter compares what comes with what was declared.
 
     Raises:
@@ -94,7 +94,7 @@ def check_on_host(env: OnHost, *, steps: int = 2, seed: int = 0) -> None:
     _play(env, steps, seed)
 
 
-def remarks_on(env: OnHost, *, steps: int, seed: int) -> list[str]:
+def remarks_on(env: OutsideJax, *, steps: int, seed: int) -> list[str]:
     """Plays twice, and by the rules of the library that the environment comes from: what is worth knowing.
 
     Raises:
@@ -105,7 +105,7 @@ def remarks_on(env: OnHost, *, steps: int, seed: int) -> list[str]:
     return found + env.rules(steps)
 
 
-def _play(env: OnHost, steps: int, seed: int) -> list[np.ndarray]:
+def _play(env: OutsideJax, steps: int, seed: int) -> list[np.ndarray]:
     """Everything that was seen in `steps` rows."""
     random, found = np.random.default_rng(seed), []
     with replace(env, processes=0).pool(1, automatic=True) as pool:

@@ -1,4 +1,4 @@
-"""Training in an environment that the host plays: every learner, one compiled update, nothing lost when it fails."""
+"""Training in an environment outside JAX: every learner, one compiled update, nothing lost when it fails."""
 
 import os
 import re
@@ -16,9 +16,9 @@ from gpae.algorithms.replay import Segment
 from gpae.algorithms.rollout import Last
 from gpae.cli import main
 from gpae.errors import UserError
-from gpae.host.pool import Pool
+from gpae.outside_jax.pool import Pool
 from gpae.training.experiment import Experiment
-from gpae.training.host import COLLECTED, LEARNT, Host
+from gpae.training.outside_jax import COLLECTED, LEARNT, OutsideLoop
 from gpae.training.stopped import Failed, Interrupted
 from gpae.training.trainer import train_together
 from reference.parallel_envs import NAME
@@ -46,11 +46,11 @@ def lines(path):
 def test_a_rollout_is_what_the_policy_did_and_the_environment_showed():
     """Carries, beginnings and rows lie where those of JAX's environments do: on-policy, all ratios are 1."""
     experiment = Experiment(config("mappo", "worker_processes=0", "length=3", "agents=3"))
-    host, algorithm, spec = experiment.host, experiment.traced, experiment.spec
+    loop, algorithm, spec = experiment.outside, experiment.traced, experiment.spec
     state = experiment.init()
     for _ in range(2):
-        state, _ = host.update(state, algorithm, experiment.budget)
-    vector, carry, trajectory = host._rollout(host._compiled[0], state, algorithm, experiment.budget)
+        state, _ = loop.update(state, algorithm, experiment.budget)
+    vector, carry, trajectory = loop._rollout(loop._compiled[0], state, algorithm, experiment.budget)
     experiment.close()
     # Of every environment: three steps, the row of the final state, and again.
     for name, rows in (("is_first", "1000"), ("valid", "1110"), ("truncated", "0011"), ("terminated", "0000")):
@@ -137,7 +137,7 @@ def test_what_a_resumed_run_knows_of_before_ends_with_its_last_row():
     state = experiment.init()
     known = jax.tree.map(jnp.ones_like, state.window.segments.trajectory)
     window = replace(state.window, segments=replace(state.window.segments, trajectory=known))
-    found = experiment.host._begin(replace(state, window=window)).window.segments.trajectory
+    found = experiment.outside._begin(replace(state, window=window)).window.segments.trajectory
     experiment.close()
     ends = {"valid": [1, 1, 0], "rewards": [1, 1, 0], "terminated": [1, 1, 0], "truncated": [1, 1, 1]}
     for name, rows in ends.items():
@@ -166,8 +166,8 @@ def test_a_signal_saves_and_leaves_no_process(tmp_path, monkeypatch):
 def test_trainings_that_differ_in_traced_settings_use_one_program_and_fail_apart(tmp_path, monkeypatch):
     configs = [config("mappo", "worker_processes=0", learning_rate=rate) for rate in (1e-3, 2e-3)]
     compiled, updated = [], []
-    programs, update = Host._programs, Experiment.update
-    monkeypatch.setattr(Host, "_programs", lambda self: compiled.append(self) or programs(self))
+    programs, update = OutsideLoop._programs, Experiment.update
+    monkeypatch.setattr(OutsideLoop, "_programs", lambda self: compiled.append(self) or programs(self))
 
     def fails_at_last(self, state):
         updated.append(self)

@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from gpae.errors import UserError
-from gpae.host.rows import Rows
-from gpae.host.sizes import arrays
+from gpae.outside_jax.rows import Rows
+from gpae.outside_jax.sizes import arrays
 
 BEGIN, ROW, CLOSE = b"begin", b"row", b"close"
 BOOT = """
@@ -22,7 +22,7 @@ import pickle, sys
 from multiprocessing.connection import Connection
 orders = Connection(int(sys.argv[1]))
 sys.path[:] = pickle.loads(orders.recv_bytes())
-from gpae.host.worker import serve
+from gpae.outside_jax.worker import serve
 serve(orders, int(sys.argv[2]))
 """
 """What Python is started with: modules are looked for where the parent looks, before any of ours is imported."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gpae.errors import UserError, one_line
-from gpae.host.spaces import MASK
+from gpae.outside_jax.spaces import MASK
 
 
 def api_remarks(make: Callable[..., Any], options: Mapping[str, Any], *, name: str, steps: int) -> list[str]:

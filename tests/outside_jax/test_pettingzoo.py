@@ -6,9 +6,9 @@ import pytest
 pytest.importorskip("pettingzoo")
 
 from gpae.errors import UserError
-from gpae.host.pettingzoo import FromPettingZoo
-from gpae.host.rows import Rows
-from gpae.host.sizes import arrays, num_bytes
+from gpae.outside_jax.pettingzoo import FromPettingZoo
+from gpae.outside_jax.rows import Rows
+from gpae.outside_jax.sizes import arrays, num_bytes
 from reference.parallel_envs import Levers, Visitors
 
 

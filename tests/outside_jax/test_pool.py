@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("pettingzoo")
 
 from gpae.errors import UserError
-from gpae.host.pettingzoo import FromPettingZoo
-from gpae.host.pool import Pool
+from gpae.outside_jax.pettingzoo import FromPettingZoo
+from gpae.outside_jax.pool import Pool
 from reference.parallel_envs import make
 
 
@@ -90,7 +90,8 @@ def test_workers_outlive_signals_and_not_their_pool():
 
 
 def test_workers_do_not_outlive_a_parent_that_is_killed():
-    code = "from host.test_pool import pool; import time; here = pool(); print(*here.pids, flush=True); time.sleep(100)"
+    imports = "import time; from outside_jax.test_pool import pool"
+    code = f"{imports}; here = pool(); print(*here.pids, flush=True); time.sleep(100)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as parent:
         pids = list(map(int, parent.stdout.readline().split()))

@@ -15,15 +15,15 @@ from typing import Any, Literal
 import numpy as np
 
 from gpae.errors import UserError
-from gpae.host.sizes import Arrays, Sizes, Step
-from gpae.host.spaces import MASK, Acted, Misfit, Observed, acted, observed
+from gpae.outside_jax.sizes import Arrays, Sizes, Step
+from gpae.outside_jax.spaces import MASK, Acted, Misfit, Observed, acted, observed
 
 TeamReward = Literal["mean", "sum"]
 _METHODS = ("reset", "step", "observation_space", "action_space", "close")
 
 
 class FromPettingZoo:
-    """One instance of a `ParallelEnv`, as `gpae.host.sizes.Instance`.
+    """One instance of a `ParallelEnv`, as `gpae.outside_jax.sizes.Instance`.
 
     Args:
       make: makes the environment, of `options`.
@@ -63,13 +63,13 @@ class FromPettingZoo:
     # -- the protocol ----------------------------------------------------------------------------------------------
 
     def reset(self, seed: int, view: Arrays, place: int) -> None:
-        """See `gpae.host.sizes.Instance`."""
+        """See `gpae.outside_jax.sizes.Instance`."""
         self.length = 0
         self._begin(seed)
         self._show(view, place, self.env.agents)
 
     def step(self, actions: np.ndarray, view: Arrays, place: int) -> Step:
-        """See `gpae.host.sizes.Instance`."""
+        """See `gpae.outside_jax.sizes.Instance`."""
         acting = list(self.env.agents)
         chosen = {agent: self.acts[agent].read(actions[self.places[agent]]) for agent in acting}
         self.length += 1

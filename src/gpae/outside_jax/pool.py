@@ -21,9 +21,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from gpae.errors import UserError
-from gpae.host.rows import Rows, Stream
-from gpae.host.sizes import Arrays, Instance, Sizes, arrays, num_bytes
-from gpae.host.worker import BEGIN, BOOT, CLOSE, ROW
+from gpae.outside_jax.rows import Rows, Stream
+from gpae.outside_jax.sizes import Arrays, Instance, Sizes, arrays, num_bytes
+from gpae.outside_jax.worker import BEGIN, BOOT, CLOSE, ROW
 
 _PATIENCE = 5.0
 """Seconds that environments have to close."""
@@ -37,7 +37,7 @@ class Pool:
       sizes: of the environment.
       count: E.
       processes: workers; 0: no process but this one.
-      how: arguments of `gpae.host.rows.Rows`.
+      how: arguments of `gpae.outside_jax.rows.Rows`.
 
     Raises:
       UserError: an environment cannot be made, or fails; here and in every method.

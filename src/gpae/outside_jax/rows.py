@@ -1,4 +1,4 @@
-"""Rows of several environments on the host, with the automatic reset of training: `gpae.envs.vector.advance` there."""
+"""Rows of several environments outside JAX, with the automatic reset of training: `gpae.envs.vector.advance` there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gpae.host.sizes import Arrays, Instance
+from gpae.outside_jax.sizes import Arrays, Instance
 
 Stream = tuple[int, ...]
 """Numbers that decide all chance of one environment."""

@@ -1,4 +1,4 @@
-"""What the host plays: the sizes of an environment, what its instances can do, the arrays that many of them fill."""
+"""What is played outside JAX: sizes of an environment, what an instance can do, the arrays that many of them fill."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Step:
 
 
 class Instance(Protocol):
-    """One environment that the host plays. Whatever its methods raise is a UserError."""
+    """One environment outside JAX. Whatever its methods raise is a UserError."""
 
     sizes: Sizes
 

@@ -1,4 +1,4 @@
-"""Training where the host plays the environments: experience is collected here, and the update is the compiled one.
+"""Training in environments outside JAX: experience is collected here, and the update is the compiled one.
 
 A row of a rollout is: show the views to a compiled policy, fetch its actions, have the pool play them. The rollout then
 enters `Algorithm.update` as an environment that has been played (`gpae.algorithms.rollout.Played`), so that every
@@ -21,11 +21,11 @@ from jax import Array
 from gpae.algorithms import replay
 from gpae.algorithms.base import Algorithm, Budget
 from gpae.algorithms.rollout import Last, Played, Policy, record
-from gpae.envs.on_host import OnHost
+from gpae.envs.outside_jax import OutsideJax
 from gpae.envs.protocol import Outcome
 from gpae.envs.vector import VectorState
-from gpae.host.pool import Pool
-from gpae.host.sizes import Arrays, arrays, num_bytes
+from gpae.outside_jax.pool import Pool
+from gpae.outside_jax.sizes import Arrays, arrays, num_bytes
 from gpae.training.evaluate import Episodes
 from gpae.training.seeds import Seeds
 from gpae.types import Trajectory, View
@@ -34,8 +34,8 @@ COLLECTED, LEARNT = "collect_steps_per_second", "learn_steps_per_second"
 """Metrics: environment steps of all seeds over the seconds that the one and the other half of an update took."""
 
 
-class Host:
-    """What the host does for an experiment: plays, and calls the programs that act and learn.
+class OutsideLoop:
+    """What Python does for an experiment: plays, and calls the programs that act and learn.
 
     Args:
       env: where.
@@ -45,7 +45,9 @@ class Host:
       twin: one of an experiment that differs in traced settings alone: its programs are used.
     """
 
-    def __init__(self, env: OnHost, algorithm: Algorithm, seeds: Seeds, calls: int, twin: Host | None) -> None:
+    def __init__(
+        self, env: OutsideJax, algorithm: Algorithm, seeds: Seeds, calls: int, twin: OutsideLoop | None
+    ) -> None:
         self.env, self.spec, self.algorithm, self.seeds = env, env.spec, algorithm, seeds
         self.calls, self.twin = calls, twin
         self._lead = () if seeds.count == 1 else (seeds.count,)
@@ -240,7 +242,7 @@ class Host:
         return [(*map(int, of_seed), place) for of_seed in words for place in range(num_envs)]
 
 
-def one_episode(env: OnHost, policy: Policy, carry: Any, key: Array) -> tuple[Trajectory, Last]:
+def one_episode(env: OutsideJax, policy: Policy, carry: Any, key: Array) -> tuple[Trajectory, Last]:
     """An episode in one environment, [L + 1, 1, ...]: L steps, and the row that shows how it ended; then what follows.
 
     Args:
@@ -268,7 +270,7 @@ def one_episode(env: OnHost, policy: Policy, carry: Any, key: Array) -> tuple[Tr
 
 
 def _trajectory(view: View, acted: Any, is_first: Any, valid: Any, brought: Any, won: Any) -> Trajectory:
-    """A row of a trajectory; nothing is won in an environment that the host plays."""
+    """A row of a trajectory; nothing is won outside JAX."""
     rewards, terminated, truncated = brought
     outcome = Outcome(reward=rewards, terminated=terminated, truncated=truncated, won=won)
     return record(view, is_first, tuple(acted), outcome, valid)

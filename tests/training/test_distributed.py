@@ -13,7 +13,7 @@ import pytest
 from gpae.errors import UserError
 from gpae.runs import checksums
 from gpae.training.config import RunOptions, configure
-from gpae.training.hosts import Place, place
+from gpae.training.distributed import Place, place
 from gpae.training.trainer import train
 
 WORDS = {
