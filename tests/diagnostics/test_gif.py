@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from gpae.diagnostics.gif import save_gif
+from gpae.diagnostics.gif import Film, save_gif
 from gpae.envs.protocol import Scene
 from gpae.errors import UserError
 
@@ -120,3 +120,15 @@ def test_mistakes(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         save_gif([scene([[1, 1]])], tmp_path / "file" / "a.gif", title="")
+
+
+def test_of_a_long_film_every_other_picture_is_kept_and_the_last_one_always(tmp_path):
+    """Picture t is as grey as t; they are enlarged, and the header stands above them."""
+    film = Film(width=40, frames=4)
+    for t in range(12):
+        film.add(np.full((5, 10, 3), 20 * t, np.uint8))
+    film.save(tmp_path / "a.gif", title="a name that is far too long for it", outcome="won")
+    with Image.open(tmp_path / "a.gif") as image:
+        frames = [np.asarray(f.convert("RGB"), int) for f in ImageSequence.Iterator(image)]
+    assert {frame.shape for frame in frames} == {(34 + 20, 40, 3)}
+    np.testing.assert_allclose([frame[40, 20, 0] for frame in frames], [0, 80, 160, 220], atol=8)

@@ -43,7 +43,8 @@ class Team(gymnasium.Env):
 
     def step(self, actions):
         self.t += 1
-        return (0, 1), [float(a == i) for i, a in enumerate(actions)], False, self.t == 3, {}
+        info = {"is_success": actions == (0, 1), "action_mask": [[1, 0], [1, 1]]}
+        return (0, 1), [float(a == i) for i, a in enumerate(actions)], False, self.t == 3, info
 
 
 def said(words, capsys):
@@ -66,6 +67,7 @@ def test_options_are_read_by_the_types_of_the_function_and_of_the_adapter():
         ("worker_processes", -1, "a whole number of at least 0, not -1"),
         ("episode_limit", "long", "a whole number of at least 1, not 'long'"),
         ("team_reward", "most", "mean or sum, not 'most'"),
+        ("won", 1, "a key of infos, such as is_success, not 1"),
     ):
         with pytest.raises(UserError, match=f"{option} must be {wanted}"):
             envs.make(MAKE, **{option: value})
@@ -78,6 +80,20 @@ def test_check_env_plays_by_pettingzoo_s_own_rules(masks, capsys):
         0,
         f"{MAKE} keeps its promises over 12 steps: 2 agents, 3 actions, 3 observed numbers, 6 of the state\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "remark"),
+    [
+        (["wins=is_success"], "infos say 'is_success': --env-options won=is_success counts won episodes\n"),
+        (["wins=is_success", "won=is_success"], ""),
+        (["won=is_succes"], "no info has said 'is_succes', by which won episodes are counted; they have nothing\n"),
+    ],
+)
+def test_check_env_tells_what_infos_say_of_winning(options, remark, capsys):
+    code, words = said(["check-env", NAME, "--steps", "12", "--env-options", *options], capsys)
+    assert code == 0
+    assert words.startswith(f"{remark}{NAME} keeps its promises")
 
 
 def test_check_env_quotes_the_rule_that_is_broken(capsys, monkeypatch):
@@ -141,15 +157,17 @@ def test_environments_of_others_keep_their_promises(package, name, options):
 def test_gymnasium_s_teams_are_played():
     gymnasium.register("Team-v0", entry_point=Team)
     try:
-        env = envs.make("gymnasium:Team-v0", worker_processes=0)
-        with env.pool(1, automatic=True) as pool:
-            pool.begin([(0,)])
+        env = envs.make("gymnasium:Team-v0", worker_processes=0, won="is_success")
+        with env.pool(2, automatic=True) as pool:
+            pool.begin([(0,), (1,)])
             np.testing.assert_array_equal(pool.view.observations[0], np.eye(2))
-            pool.view.actions[0] = [0, 0]
+            pool.view.actions[:] = [[0, 0], [0, 1]]
             for _ in range(3):
                 pool.row()
-                assert pool.view.rewards[0] == 0.5
-            assert pool.view.truncated[0]
+                assert pool.view.rewards.tolist() == [0.5, 1.0]
+                np.testing.assert_array_equal(pool.view.action_mask[0], [[True, False], [True, True]])
+            assert pool.view.truncated.all()
+            assert pool.view.won.tolist() == [False, True]
         assert envs.check(env) is None
     finally:
         del gymnasium.registry["Team-v0"]

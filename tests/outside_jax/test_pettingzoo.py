@@ -80,6 +80,30 @@ def test_an_own_end_is_told_from_a_cut_and_a_limit_cuts(ends, limit, terminated,
     assert view.alive[0].all() == truncated
 
 
+def test_an_episode_is_won_where_all_infos_of_its_last_step_that_say_anything_say_so():
+    env, view = begun(length=2, ends="terminated", wins="is_success", adapter={"won": "is_success"})
+    assert env.sizes.has_wins
+    for wrong, won in (([], True), ([0], False), ([0, 1], False)):
+        assert not env.step(lit(view), view, 0).won  # before the end
+        chosen = lit(view)
+        chosen[wrong] = (chosen[wrong] + 1) % 2
+        assert env.step(chosen, view, 0).won == won
+        env.reset(1, view, 0)
+
+
+def test_a_key_that_is_missing_at_an_own_end_is_one_line_and_a_cut_without_it_is_not_won():
+    env, view = begun(length=1, ends="truncated", wins="is_success", adapter={"won": "battle_won"})
+    assert not env.step(lit(view), view, 0).won
+    env, view = begun(length=1, ends="terminated", wins="is_success", adapter={"won": "battle_won"})
+    with pytest.raises(UserError, match=r"step 1: .* own end, and no info says 'battle_won'.*; infos have is_success"):
+        env.step(lit(view), view, 0)
+    env, view = begun(masks="infos", adapter={"won": "outcome", "episode_limit": 1})
+    reset = env.env._look
+    env.env._look = lambda: (reset()[0], {"robot_0": {"outcome": "won"}})
+    with pytest.raises(UserError, match="step 1: 'outcome' is 'won' in an info; it must be true or false"):
+        env.step(lit(view), view, 0)
+
+
 def test_an_agent_that_dies_sees_nothing_and_can_do_one_thing():
     env, view = begun(agents=3, ends="one by one")
     env.step(lit(view), view, 0)
@@ -139,7 +163,8 @@ def test_rows_reset_by_themselves_and_show_the_final_state_of_what_was_cut_off()
     """As `gpae.envs.vector.advance` does in JAX."""
     found = {}
     for name, ends in (("truncated", "truncated"), ("terminated", "terminated"), ("limit ends", "truncated")):
-        env, view = instance(length=2, ends=ends)
+        env, view = instance(length=2, ends=ends, wins="is_success")
+        env.won = "is_success"
         rows = Rows(lambda env=env: env, view, automatic=True, timeout_is_termination=name == "limit ends")
         rows.begin([(7,)])
         found[name] = []
@@ -147,6 +172,7 @@ def test_rows_reset_by_themselves_and_show_the_final_state_of_what_was_cut_off()
             view.actions[0] = lit(view)
             rows.row()
             found[name].append([bool(x[0]) for x in (view.terminated, view.truncated, view.over, view.is_first)])
+            assert view.won[0] == (view.terminated[0] or view.over[0])
             assert view.rewards[0] == (1.0 if found[name][-1] != [False, True, False, True] else 0.0)
     step, cut, reset = [False] * 4, [False, True, True, False], [False, True, False, True]
     assert found["truncated"] == [step, cut, reset, step]

@@ -27,10 +27,13 @@ class Levers(ParallelEnv):
         at: int = 3,
         fuse: str | None = None,
         log: str | None = None,
+        wins: str = "none",
+        render_mode: str | None = None,
     ):
         self.possible_agents = [f"robot_{i}" for i in range(agents)]
         self.length, self.ends, self.masks, self.fault, self.at = length, ends, masks, fault, at
         self.fuse, self.log = fuse, log
+        self.wins, self.render_mode = wins, render_mode
         levers = {agent: 2 + i for i, agent in enumerate(self.possible_agents)}
         self.levers = levers
         seen = {agent: Box(0, 1, (n,), np.float32) for agent, n in levers.items()}
@@ -82,6 +85,9 @@ class Levers(ParallelEnv):
             terminations = dict.fromkeys(acting, over and self.ends == "terminated")
             truncations = dict.fromkeys(acting, over and self.ends == "truncated")
         observations, infos = self._look()
+        if self.wins != "none" and over:
+            for agent in acting:
+                infos[agent][self.wins] = rewards[agent] == 1.0
         if faulty == "nan":
             observations[acting[0]][0] = np.nan
         if faulty == "shape":
@@ -90,6 +96,14 @@ class Levers(ParallelEnv):
             infos[acting[0]] = {"action_mask": np.zeros(self.levers[acting[0]])}
         self.agents = [a for a in acting if not (terminations[a] or truncations[a])]
         return observations, rewards, terminations, truncations, infos
+
+    def render(self):
+        """A column for each step that is left."""
+        if self.render_mode != "rgb_array":
+            return None
+        picture = np.zeros((8, 2 * self.length, 3), np.uint8)
+        picture[:, : 2 * (self.length - self.t)] = (250, 40, 40)
+        return picture
 
     def close(self):
         self._note("close")

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 
 pytest.importorskip("pettingzoo")
 
@@ -17,11 +18,12 @@ from gpae.algorithms.rollout import Last
 from gpae.cli import main
 from gpae.errors import UserError
 from gpae.outside_jax.pool import Pool
+from gpae.runs.checkpoint import Checkpoints
 from gpae.training.experiment import Experiment
 from gpae.training.outside_jax import COLLECTED, LEARNT, OutsideLoop
 from gpae.training.stopped import Failed, Interrupted
 from gpae.training.trainer import train_together
-from reference.parallel_envs import NAME
+from reference.parallel_envs import NAME, Levers
 from reference.trainings import options, stop_after
 
 
@@ -184,6 +186,56 @@ def test_trainings_that_differ_in_traced_settings_use_one_program_and_fail_apart
     assert "absolute_metrics" in gpae.Run(tmp_path / "two").evaluations["seed_0"]
 
 
-def test_what_only_jax_can_do_is_refused_in_one_line():
-    with pytest.raises(UserError, match="--groups 2 needs an environment in JAX"):
-        Experiment(config(groups=2))
+@pytest.fixture(scope="module")
+def winnable(tmp_path_factory):
+    """A short run of episodes of 3 steps, won where both agents end with the right lever."""
+    wanted = config("mappo", "worker_processes=0", "length=3", "wins=is_success", "won=is_success")
+    return gpae.train(wanted, options(tmp_path_factory.mktemp("winnable")))
+
+
+def test_won_episodes_are_counted_by_a_key_of_infos(winnable, capsys):
+    absolute = winnable.evaluations["seed_0"]["absolute_metrics"]
+    for kind in ("", "sampled_"):
+        wins, returns = np.array(absolute[f"{kind}win_rate"]), np.array(absolute[f"{kind}return"])
+        assert set(wins) <= {0.0, 1.0}
+        assert (returns[wins == 1] >= 1).all()  # the last step's, at least
+        assert (returns[wins == 0] <= 2.5).all()
+    assert 0 < np.mean(absolute["sampled_win_rate"]) < 1
+    assert any(0 < line["train_win_rate"] < 1 for line in winnable.metrics if "train_win_rate" in line)
+    assert main(["evaluate", str(winnable.path), "--episodes", "4"]) == 0
+    assert "win rate" in capsys.readouterr().out
+
+
+def test_play_writes_what_the_environment_renders(winnable, tmp_path, capsys):
+    path = tmp_path / "replay.gif"
+    assert main(["play", str(winnable.path), "--episode", "2", "-o", str(path)]) == 0
+    experiment = Experiment(winnable.config)
+    with Checkpoints(winnable.path / "checkpoints", read_only=True) as checkpoints:
+        actor = checkpoints.restore({"actor": experiment.shapes.params.actor})[0]["actor"]
+    episodes = experiment.episode(actor, 2)
+    assert experiment.watched(actor, lambda picture: None, 2) == (episodes.returns[0], episodes.won[0])
+    assert capsys.readouterr().out == f"{path}: {'won' if episodes.won[0] else 'lost'}\n"
+    with Image.open(path) as image:
+        red = [np.asarray(frame.convert("RGB"), int)[100, ::80, 0] > 200 for frame in ImageSequence.Iterator(image)]
+    np.testing.assert_array_equal(np.sum(red, 1), [6, 4, 2, 0])  # a third less after every step
+
+
+def test_play_tells_the_returns_where_nothing_is_rendered(winnable, tmp_path, capsys, monkeypatch):
+    def no_display(self):
+        raise OSError("no display")
+
+    for render, why in ((lambda self: None, "returned None; with"), (no_display, "raised OSError: no display")):
+        monkeypatch.setattr(Levers, "render", render)
+        assert main(["play", str(winnable.path), "-o", str(tmp_path / "replay.gif")]) == 0
+        reason, returns = capsys.readouterr().out.splitlines()
+        assert reason.startswith(f"{NAME} cannot be drawn: render() {why}")
+        assert re.fullmatch(r"4 greedy episodes, \d won, return mean \d\.\d\d: (\d\.\d\d ?){4}", returns)
+    assert not (tmp_path / "replay.gif").exists()
+
+
+@pytest.mark.parametrize(("groups", "devices", "hosts"), [(2, 1, 1), (1, 2, 1), (1, 1, 2)])
+def test_sharing_among_devices_is_refused_in_one_line(groups, devices, hosts, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: hosts)
+    asked = ("--groups 2", "--devices 2", "--hosts 2")[[groups, devices, hosts].index(2)]
+    with pytest.raises(UserError, match=f"{asked}: {NAME} is outside JAX, where cores play it and one device learns"):
+        Experiment(config(groups=groups), devices)

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -64,7 +64,7 @@ def _mean(name: str, values: Sequence[float]) -> str:
 
 @dataclass
 class Play(OfRun):
-    """Draws one greedy episode as an animated GIF."""
+    """Draws one greedy episode as an animated GIF; of what is outside JAX and does not render, tells returns."""
 
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("replay.gif")
     """The picture to write."""
@@ -76,12 +76,29 @@ class Play(OfRun):
         in_range("--episode", self.episode, 0)
         from gpae.cli.show import patience
         from gpae.diagnostics.pictures import replay
+        from gpae.errors import one_line
+        from gpae.outside_jax.sizes import Undrawable
         from gpae.runs.files import writable_file
 
         writable_file(self.output)
         experiment = self.experiment()
         actor, _ = self.actor(experiment)
-        with patience("compiling, playing and drawing"):
-            outcome = replay(experiment, actor, self.output, number=self.episode)
+        try:
+            with patience("compiling, playing and drawing"):
+                outcome = replay(experiment, actor, self.output, number=self.episode)
+        except Undrawable as error:
+            with patience("playing"):
+                told = _told(experiment, experiment.episode(actor, self.episode))
+            print(f"{one_line(str(error))}\n{told}")
+            return 0
         print(f"{self.output}: {outcome}")
         return 0
+
+
+def _told(experiment: Any, episodes: Any) -> str:
+    """The returns of the greedy ones of these episodes, and how many were won, in a line."""
+    half = len(episodes.returns) // 2
+    returns = episodes.returns[:half].tolist()
+    wins = f", {int(episodes.won[:half].sum())} won" if "win_rate" in experiment.measures else ""
+    mean = f"mean {statistics.fmean(returns):.2f}"
+    return f"{half} greedy episodes{wins}, return {mean}: {' '.join(f'{x:.2f}' for x in returns)}"

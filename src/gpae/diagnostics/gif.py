@@ -95,6 +95,52 @@ def write_gif(
     atomic_write(Path(path), written.getvalue())
 
 
+class Film:
+    """What an environment outside JAX looks like, moment by moment, as an animated GIF.
+
+    Of a long episode every second, fourth ... moment is kept, so that the file stays small; the last one always is.
+
+    Args:
+      width: of the pictures, in pixels.
+      frames: at most, before the last.
+    """
+
+    def __init__(self, width: int = 480, frames: int = 200) -> None:
+        self.width, self.frames = width, frames
+        self._moments, self._stride = list[tuple[int, Image.Image]](), 1
+        self._last: tuple[int, Image.Image] | None = None
+
+    def add(self, picture: np.ndarray) -> None:
+        """The next moment, [H, W, 3] uint8; the first is the start of the episode."""
+        step = 0 if self._last is None else self._last[0] + 1
+        size = self.width, max(1, round(picture.shape[0] * self.width / picture.shape[1]))
+        image = Image.fromarray(picture)
+        # A picture of few pixels has sharp edges, which stay.
+        how = Image.Resampling.NEAREST if self.width >= 2 * image.width else Image.Resampling.LANCZOS
+        self._last = step, image.resize(size if not self._moments else self._moments[0][1].size, how)
+        if step % self._stride == 0:
+            self._moments.append(self._last)
+        if len(self._moments) > self.frames:
+            self._moments, self._stride = self._moments[::2], 2 * self._stride
+
+    def save(self, path: str | Path, *, title: str, outcome: str, frames_per_second: float = 8.0) -> None:
+        """Writes what was added, with the title above it, and the outcome above the last moment.
+
+        Raises:
+          ValueError: nothing was added.
+          UserError: the file cannot be written.
+        """
+        if self._last is None:
+            raise ValueError("there are no pictures to write")
+        moments = [m for m in self._moments if m[0] < self._last[0]] + [self._last]
+        last = self._last[0]
+        frames = [
+            _under_header(image, title, f"step {step} / {last}", outcome if step == last else "")
+            for step, image in moments
+        ]
+        write_gif(frames, path, frames_per_second, colours=128)
+
+
 class _View:
     """From the world's coordinates to those of the enlarged picture."""
 
@@ -162,11 +208,7 @@ def _draw_frame(background: Image.Image, view: _View, scene: Scene, step: str, o
     positions, radii = np.asarray(scene.positions, float), np.asarray(scene.radii, float)
     teams, health = np.asarray(scene.teams, int), np.asarray(scene.health, float)
     drawn = health > 0
-    right, middle = float((view.width - 12) * _SUPER), _HEADER * _SUPER / 2
-    draw.text((right, middle), step, font=_font(13), fill=_FAINT, anchor="rm")
-    if outcome:
-        right -= draw.textlength(step, font=_font(13)) + 10 * _SUPER
-        draw.text((right, middle), outcome, font=_font(17), fill=_TEXT, anchor="rm")
+    _write_right(draw, view.width, step, outcome)
     for who, whom in scene.attacks:
         start, end = view(positions[who]), view(positions[whom])
         colour = _TEAMS[int(teams[who])]
@@ -189,6 +231,32 @@ def _draw_frame(background: Image.Image, view: _View, scene: Scene, step: str, o
         if scene.labels[i] and size >= 7:  # smaller ones cannot be read
             draw.text(centre, scene.labels[i], font=_font(size), fill=_TEXT, anchor="mm")
     return image.reduce(_SUPER)
+
+
+def _write_right(draw: ImageDraw.ImageDraw, width: int, step: str, outcome: str) -> float:
+    """Writes into the header's right side; where that begins, enlarged."""
+    right, middle = float((width - 12) * _SUPER), _HEADER * _SUPER / 2
+    draw.text((right, middle), step, font=_font(13), fill=_FAINT, anchor="rm")
+    right -= draw.textlength(step, font=_font(13)) + 10 * _SUPER
+    if outcome:
+        draw.text((right, middle), outcome, font=_font(17), fill=_TEXT, anchor="rm")
+        right -= draw.textlength(outcome, font=_font(17)) + 10 * _SUPER
+    return right
+
+
+def _under_header(picture: Image.Image, title: str, step: str, outcome: str) -> Image.Image:
+    """A picture with the header above it that frames of scenes have; of a long title the end is shown."""
+    header = Image.new("RGB", (picture.width * _SUPER, _HEADER * _SUPER), _BACKGROUND)
+    draw = ImageDraw.Draw(header)
+    left = 12 * _SUPER
+    room, shown = _write_right(draw, picture.width, step, outcome) - left, title
+    while shown and draw.textlength(shown, font=_font(15)) > room:
+        shown = "..." + shown.removeprefix("...")[1:] if len(shown) > 4 else ""
+    draw.text((left, _HEADER * _SUPER / 2), shown, font=_font(15), fill=_TEXT, anchor="lm")
+    frame = Image.new("RGB", (picture.width, picture.height + _HEADER), _BACKGROUND)
+    frame.paste(header.reduce(_SUPER), (0, 0))
+    frame.paste(picture, (0, _HEADER))
+    return frame
 
 
 def _circle(draw: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, **style: object) -> None:

@@ -12,7 +12,7 @@ import jax
 from gpae.algorithms.batch import PerNetwork
 from gpae.diagnostics.credit import credited_episode, with_advantages
 from gpae.diagnostics.curves import learning_curve
-from gpae.diagnostics.gif import draw_frames, save_gif
+from gpae.diagnostics.gif import Film, draw_frames, save_gif
 from gpae.diagnostics.strips import animate_credit, draw_credit
 from gpae.envs.protocol import Scene
 from gpae.errors import UserError
@@ -113,8 +113,15 @@ def replay(experiment: Experiment, actor: Any, path: Path, *, number: int = 0) -
       How it ended.
 
     Raises:
+      Undrawable: the environment is outside JAX, and cannot be drawn.
       UserError: the environment cannot be drawn, or the file not written.
     """
+    if experiment.outside is not None:
+        film = Film()
+        episode_return, won = experiment.watched(actor, film.add, number)
+        outcome = ending(experiment, won, episode_return)
+        film.save(path, title=title(experiment), outcome=outcome)
+        return outcome
     if not drawable(experiment):
         raise UserError(f"{experiment.config.env} cannot be drawn: it has no method `scene`")
     played = experiment.episode(actor, number)

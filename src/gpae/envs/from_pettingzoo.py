@@ -27,6 +27,7 @@ def pettingzoo_environment(
     episode_limit: int = 1000,
     max_agents: int | None = None,
     team_reward: TeamReward = "mean",
+    won: str | None = None,
     worker_processes: int | None = None,
     **options: Any,
 ) -> OutsideJax:
@@ -38,6 +39,8 @@ def pettingzoo_environment(
       episode_limit: an episode that is still going on is cut off after so many steps.
       max_agents: how many agents there are at most at once, where they are not all known before.
       team_reward: the team's reward is the mean, or the sum, of the rewards of the agents that acted.
+      won: the key of infos that says, when an episode ends, whether the team has won it ("is_success", "battle_won"):
+        so there are win rates; None: there are none.
       worker_processes: that play the environments; 0: the learner's own; None: one per core.
       options: keyword arguments of `make`.
 
@@ -54,23 +57,27 @@ def pettingzoo_environment(
             raise UserError(f"{name}: {option} must be a whole number of at least {least}, not {value!r}")
     if team_reward not in get_args(TeamReward):
         raise UserError(f"{name}: team_reward must be {' or '.join(get_args(TeamReward))}, not {team_reward!r}")
-    one = functools.partial(
+    if not (won is None or (isinstance(won, str) and won)):
+        raise UserError(f"{name}: won must be a key of infos, such as is_success, not {won!r}")
+    adapted = functools.partial(
         FromPettingZoo,
         make,
-        options,
         name=name,
         episode_limit=episode_limit,
         max_agents=max_agents,
         team_reward=team_reward,
+        won=won,
     )
+    one = functools.partial(adapted, options)
     first = one()
     first.close()
     return OutsideJax(
         name=name,
         make=one,
         sizes=first.sizes,
+        make_drawn=functools.partial(adapted, options | _rendering(make)),
         processes=worker_processes,
-        rules=lambda steps: api_remarks(make, options, name=name, steps=steps),
+        rules=lambda steps: api_remarks(make, options, name=name, steps=steps, won=won),
     )
 
 
@@ -102,6 +109,13 @@ def factory(name: str) -> Callable[..., OutsideJax]:
     whole = functools.partial(pettingzoo_environment, make, name=name)
     whole.__signature__ = _signature(make)  # type: ignore[attr-defined]
     return whole
+
+
+def _rendering(make: Callable[..., Any]) -> dict[str, Any]:
+    """The options by which an environment renders arrays, as PettingZoo and Gymnasium have it, if it takes them."""
+    taken = inspect.signature(make).parameters.values()
+    takes = any(p.name == "render_mode" or p.kind is p.VAR_KEYWORD for p in taken)
+    return {"render_mode": "rgb_array"} if takes else {}
 
 
 def _gymnasium_team(name: str, **options: Any) -> OutsideJax:

@@ -28,6 +28,8 @@ class OutsideJax:
     name: str
     make: Callable[[], Instance]
     sizes: Sizes
+    make_drawn: Callable[[], Instance] | None = None
+    """Makes an instance that can show what it looks like; None: `make` does."""
     processes: int | None = None
     """Worker processes; 0: none but the learner's own; None: one per core."""
     timeout_is_termination: bool = False
@@ -46,6 +48,7 @@ class OutsideJax:
             observation_size=sizes.observation_size,
             state_size=sizes.state_size,
             episode_limit=sizes.episode_limit,
+            has_wins=sizes.has_wins,
         )
 
     def reset(self, key: Array) -> View:

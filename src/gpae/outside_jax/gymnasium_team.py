@@ -9,12 +9,14 @@ import numpy as np
 from pettingzoo import ParallelEnv
 
 from gpae.errors import UserError
+from gpae.outside_jax.spaces import MASK
 
 
 class GymnasiumTeam(ParallelEnv):
     """`gymnasium.make(id, **options)`, whose observations, actions and rewards are sequences over agents.
 
-    A single flag, or one per agent, says that an episode terminated or was truncated; it ends for all at once.
+    A single flag, or one per agent, says that an episode terminated or was truncated; it ends for all at once. Every
+    agent is given the team's info; an action mask in it has a row per agent.
 
     Raises:
       UserError: its spaces are not Tuple spaces of one length.
@@ -46,24 +48,33 @@ class GymnasiumTeam(ParallelEnv):
 
     def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """A new episode."""
-        seen, _ = self.env.reset(seed=seed, options=options)
+        seen, info = self.env.reset(seed=seed, options=options)
         self.agents = list(self.possible_agents)
-        return self._each(seen), {agent: {} for agent in self.agents}
+        return self._each(seen), self._told(info)
 
     def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
         """All agents act at once."""
         acting = self.agents
-        seen, rewards, terminated, truncated, _ = self.env.step(tuple(actions[agent] for agent in acting))
+        seen, rewards, terminated, truncated, info = self.env.step(tuple(actions[agent] for agent in acting))
         terminated, truncated = bool(np.all(terminated)), bool(np.all(truncated))
         if terminated or truncated:
             self.agents = []
         ends = dict.fromkeys(acting, terminated), dict.fromkeys(acting, truncated)
         each = self._each(np.broadcast_to(rewards, len(acting)).tolist())
-        return self._each(seen), each, *ends, {agent: {} for agent in acting}
+        return self._each(seen), each, *ends, self._told(info)
+
+    def render(self) -> Any:
+        """A picture, where it was made with a `render_mode`."""
+        return self.env.render()
 
     def close(self) -> None:
         """Closes it."""
         self.env.close()
+
+    def _told(self, info: dict[str, Any]) -> dict[str, Any]:
+        if MASK not in info:
+            return {agent: dict(info) for agent in self.possible_agents}
+        return {agent: {**info, MASK: mask} for agent, mask in self._each(info[MASK]).items()}
 
     def _each(self, values: Any) -> dict[str, Any]:
         return dict(zip(self.possible_agents, values, strict=True))

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gpae.errors import UserError
-from gpae.outside_jax.sizes import Arrays, Sizes, Step
+from gpae.errors import UserError, one_line
+from gpae.outside_jax.sizes import Arrays, Sizes, Step, Undrawable
 from gpae.outside_jax.spaces import MASK, Acted, Misfit, Observed, acted, observed
 
 TeamReward = Literal["mean", "sum"]
@@ -32,6 +32,7 @@ class FromPettingZoo:
       episode_limit: episodes are truncated after so many steps, if the environment has not ended them by then.
       max_agents: places, where agents are not all known before; None: the environment's `possible_agents`.
       team_reward: of the rewards of the agents that acted.
+      won: the key of infos that says whether the team has won; None: nothing is won.
 
     Raises:
       UserError: what `make` returns is no ParallelEnv, or its spaces are not supported.
@@ -46,9 +47,10 @@ class FromPettingZoo:
         episode_limit: int = 1000,
         max_agents: int | None = None,
         team_reward: TeamReward = "mean",
+        won: str | None = None,
     ) -> None:
         self.name, self.episode_limit = name, episode_limit
-        self.team_reward = team_reward
+        self.team_reward, self.won = team_reward, won
         self.length = 0
         with self._theirs("making it"):
             self.env = make(**(options or {}))
@@ -87,7 +89,23 @@ class FromPettingZoo:
         # The final state of an episode that is cut off has a value: agents that were cut off are seen in it.
         shown = staying + [agent for agent in cut if agent in self.seen] if truncated else staying
         self._show(view, place, shown)
-        return Step(reward, terminated, truncated)
+        return Step(reward, terminated, truncated, (terminated or truncated) and self._has_won(terminated))
+
+    def picture(self) -> np.ndarray:
+        """See `gpae.outside_jax.sizes.Instance`."""
+        if not callable(getattr(self.env, "render", None)):
+            raise Undrawable(f"{self.name} cannot be drawn: it has no method render")
+        try:
+            found = np.asarray(self.env.render())
+        except Exception as error:  # whatever the user's own code raises, or a display that is not there
+            raise Undrawable(f"{self.name} cannot be drawn: render() raised {one_line(_said(error))}") from error
+        if not (found.dtype == np.uint8 and found.ndim == 3 and found.shape[2] >= 3 and found.size):
+            shown = "None" if found.shape == () and found.item() is None else f"{found.dtype} {list(found.shape)}"
+            raise Undrawable(
+                f"{self.name} cannot be drawn: render() returned {shown}; with render_mode rgb_array it must be uint8"
+                " [height, width, 3]"
+            )
+        return found[..., :3].copy()
 
     def close(self) -> None:
         """Closes the environment."""
@@ -137,6 +155,7 @@ class FromPettingZoo:
             observation_size=observation_size,
             state_size=np.size(self._state()) if self.own_state else self.count * observation_size,
             episode_limit=self.episode_limit,
+            has_wins=self.won is not None,
         )
 
     def _has_state(self) -> bool:
@@ -273,6 +292,22 @@ class FromPettingZoo:
                 raise self.wrong(f"the reward of {agent} is {reward}")
             total += reward
         return total / len(acting) if self.team_reward == "mean" else total
+
+    def _has_won(self, terminated: bool) -> bool:
+        """Whether the infos of an episode's last step, all that say anything of it, say that it was won."""
+        if self.won is None:
+            return False
+        told = [info for info in self.infos.values() if isinstance(info, dict)]
+        said = [np.asarray(info[self.won]) for info in told if self.won in info]
+        if not said and terminated:
+            keys = sorted({str(key) for info in told for key in info})
+            raise self.wrong(
+                f"the episode has come to its own end, and no info says {self.won!r}, by which won episodes are"
+                f" counted; infos have {', '.join(keys) or 'nothing'}"
+            )
+        if strange := [x for x in said if x.dtype.kind not in "biuf"]:
+            raise self.wrong(f"{self.won!r} is {strange[0].tolist()!r} in an info; it must be true or false")
+        return bool(said) and all(bool(x.all()) for x in said)
 
     # -- errors ----------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
+
 from gpae.errors import UserError
 from gpae.outside_jax.rows import Rows, Stream
 from gpae.outside_jax.sizes import Arrays, Instance, Sizes, arrays, num_bytes
@@ -81,6 +83,15 @@ class Pool:
         for worker in self._workers:
             worker.send(ROW)
         self._answers()
+
+    def picture(self) -> np.ndarray:
+        """What the first environment looks like, [H, W, 3] uint8; only where there are no workers.
+
+        Raises:
+          Undrawable: it does not show it.
+        """
+        assert self._rows is not None
+        return self._rows.instances[0].picture()
 
     def close(self) -> None:
         """Closes all environments and ends the workers."""

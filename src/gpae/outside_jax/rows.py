@@ -50,7 +50,8 @@ class Rows:
         view = self.view
         for place, instance in enumerate(self.instances):
             if view.over[place]:
-                view.rewards[place], view.terminated[place], view.truncated[place] = 0.0, False, True
+                view.rewards[place], view.won[place] = 0.0, False
+                view.terminated[place], view.truncated[place] = False, True
                 if self.automatic:
                     view.over[place] = False
                     self._reset(place)
@@ -58,7 +59,8 @@ class Rows:
             found = instance.step(view.actions[place], view, place)
             terminated = found.terminated or (found.truncated and self.timeout_is_termination)
             truncated = found.truncated and not terminated
-            view.rewards[place], view.terminated[place], view.truncated[place] = found.reward, terminated, truncated
+            view.rewards[place], view.won[place] = found.reward, found.won
+            view.terminated[place], view.truncated[place] = terminated, truncated
             view.is_first[place] = False
             if terminated and self.automatic:
                 self._reset(place)

@@ -7,7 +7,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gpae.errors import UserError
+
 ALIGNMENT = 64
+
+
+class Undrawable(UserError):
+    """An environment does not show what it looks like; it can be played all the same."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,8 @@ class Sizes:
     """S."""
     episode_limit: int
     """The largest number of steps an episode can have."""
+    has_wins: bool = False
+    """Whether `Step.won` means anything."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,8 @@ class Step:
     """The episode came to its own end."""
     truncated: bool
     """The episode was cut off, and its final state still has a value."""
+    won: bool = False
+    """The episode ended with the team's win."""
 
 
 class Instance(Protocol):
@@ -51,6 +61,10 @@ class Instance(Protocol):
 
     def step(self, actions: np.ndarray, view: Arrays, place: int) -> Step:
         """Takes the team's actions, [N] int32 or [N, D] float32, and writes what is seen then; it never resets."""
+        ...
+
+    def picture(self) -> np.ndarray:
+        """What it looks like now, [H, W, 3] uint8; raises Undrawable."""
         ...
 
     def close(self) -> None:
@@ -82,6 +96,8 @@ class Arrays:
     """[E] bool."""
     truncated: Any
     """[E] bool."""
+    won: Any
+    """[E] bool."""
 
     def part(self, begin: int, end: int) -> Arrays:
         """Of environments `begin` to `end` - 1, in the same memory."""
@@ -103,6 +119,7 @@ def layout(sizes: Sizes, count: int) -> dict[str, tuple[int, tuple[int, ...], st
         "rewards": ((count,), "f4"),
         "terminated": ((count,), "?"),
         "truncated": ((count,), "?"),
+        "won": ((count,), "?"),
     }
     found, offset = {}, 0
     for name, (shape, dtype) in shapes.items():
@@ -114,7 +131,7 @@ def layout(sizes: Sizes, count: int) -> dict[str, tuple[int, tuple[int, ...], st
 
 def num_bytes(sizes: Sizes, count: int) -> int:
     """What the arrays of `count` environments need."""
-    offset, shape, dtype = layout(sizes, count)["truncated"]
+    *_, (offset, shape, dtype) = layout(sizes, count).values()
     return offset + int(np.prod(shape)) * np.dtype(dtype).itemsize
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -61,7 +62,7 @@ class Experiment:
         self.algorithm.fits(self.spec)
         self.seeds = Seeds(config.seed, config.seeds)
         self._twin = twin
-        self.outside: OutsideLoop | None = _outside(self, None if twin is None else twin.outside)
+        self.outside: OutsideLoop | None = _outside(self, devices, None if twin is None else twin.outside)
         self.groups = config.groups or 1
         shared = (len(usable()), None) if only_played else (self.groups, devices)
         self.mesh = None if self.outside is not None else mesh(*shared, config.seeds)
@@ -263,21 +264,33 @@ class Experiment:
         """The mean over episodes of what the best parameters are the best in."""
         return float(np.mean(evaluation[self.score_name]))
 
+    def watched(self, actor: Any, show: Callable[[np.ndarray], None], number: int = 0) -> tuple[float, bool]:
+        """The greedy episode of `episode` where the environment is outside JAX, see `OutsideLoop.watched`."""
+        assert self.outside is not None
+        return self.outside.watched(actor, self.seeds.keys(4, number), show)
+
     def episode(self, actor: Any, number: int = 0) -> Episodes:
         """One greedy episode of the first seed with its states, and the others that are played beside it."""
         actor, keys = self._of_seeds((actor, self.seeds.keys(4, number)))
         return jax.device_get(self.seeds.of(self._episodes(actor, keys)))
 
 
-def _outside(experiment: Experiment, twin: OutsideLoop | None) -> OutsideLoop | None:
+def _outside(experiment: Experiment, devices: int | None, twin: OutsideLoop | None) -> OutsideLoop | None:
     """Who plays the environments; None where they are in JAX.
 
     Raises:
-      UserError: groups of environments, which only those in JAX can form.
+      UserError: several devices are to share them. Playing takes most of the time, and is not done on a device; in
+        groups one device would learn from other minibatches, and no sooner.
     """
-    if not isinstance(experiment.env, OutsideJax):
+    env = experiment.env
+    if not isinstance(env, OutsideJax):
         return None
-    if (experiment.config.groups or 1) > 1:
-        raise UserError(f"--groups {experiment.config.groups} needs an environment in JAX")
+    groups, hosts = experiment.config.groups or 1, jax.process_count()
+    several = {f"--groups {groups}": groups, f"--devices {devices}": devices or 1, f"--hosts {hosts}": hosts}
+    if asked := [flag for flag, number in several.items() if number > 1]:
+        raise UserError(
+            f"{asked[0]}: {env.name} is outside JAX, where cores play it and one device learns from all of it; groups"
+            " share environments in JAX out over several devices"
+        )
     calls = experiment.config.evaluation.updates_per_call
-    return OutsideLoop(experiment.env, experiment.algorithm, experiment.seeds, calls, twin)
+    return OutsideLoop(env, experiment.algorithm, experiment.seeds, calls, twin)

@@ -8,6 +8,7 @@ algorithm learns from it in one program, as it does from one in JAX.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -24,8 +25,9 @@ from gpae.algorithms.rollout import Last, Played, Policy, record
 from gpae.envs.outside_jax import OutsideJax
 from gpae.envs.protocol import Outcome
 from gpae.envs.vector import VectorState
+from gpae.errors import UserError
 from gpae.outside_jax.pool import Pool
-from gpae.outside_jax.sizes import Arrays, arrays, num_bytes
+from gpae.outside_jax.sizes import Arrays, Undrawable, arrays, num_bytes
 from gpae.training.evaluate import Episodes
 from gpae.training.seeds import Seeds
 from gpae.types import Trajectory, View
@@ -78,13 +80,13 @@ class OutsideLoop:
         carry = jax.eval_shape(self.seeds.over(carried, (0, None, None)), shapes, algorithm, budget)
         shown = (shapes, algorithm, budget, carry, view, is_first, np.int32(0))
         after, *acted = jax.eval_shape(act, *shown)
-        brought = [self._of_seeds(x) for x in (one.rewards, one.terminated, one.truncated)]
+        brought = [self._of_seeds(x) for x in _brought(one)]
         rows, place = self.algorithm.experience.rollout_length, len(self._lead)
 
         def stacked(x: Any) -> Any:
             return jax.ShapeDtypeStruct((*x.shape[:place], rows, *x.shape[place:]), x.dtype)
 
-        trajectory = jax.tree.map(stacked, _trajectory(view, acted, is_first, over, brought, over))
+        trajectory = jax.tree.map(stacked, _trajectory(view, acted, is_first, over, brought))
         played = VectorState(view, is_first, over), after, trajectory
         self._compiled = act.lower(*shown).compile(), learn.lower(shapes, played, algorithm, budget).compile()
 
@@ -152,8 +154,8 @@ class OutsideLoop:
             actions, log_probs, forced = jax.device_get(acted)
             pool.view.actions[:] = actions.reshape(pool.view.actions.shape)
             pool.row()
-            brought = [self._of_seeds(x).copy() for x in (pool.view.rewards, pool.view.terminated, pool.view.truncated)]
-            kept.append(_trajectory(view, (actions, log_probs, forced), is_first, ~over, brought, np.zeros_like(over)))
+            brought = [self._of_seeds(x).copy() for x in _brought(pool.view)]
+            kept.append(_trajectory(view, (actions, log_probs, forced), is_first, ~over, brought))
         trajectory = jax.tree.map(lambda *xs: np.stack(xs, axis=len(self._lead)), *kept)
         return VectorState(*jax.tree.map(np.copy, seen)), carry, trajectory
 
@@ -199,6 +201,7 @@ class OutsideLoop:
             carry = algorithm.actor(spec).initial_carry(num_envs, spec.num_agents)
             carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (*self._lead, *x.shape)), carry)
             returns, lengths = np.zeros(len(pool.view.over), np.float32), np.zeros(len(pool.view.over), np.int32)
+            won = np.zeros(len(pool.view.over), bool)
             row = 0
             while not pool.view.over.all():
                 playing = ~pool.view.over
@@ -208,9 +211,9 @@ class OutsideLoop:
                 pool.row()
                 returns += np.where(playing, pool.view.rewards, np.float32(0.0))
                 lengths += playing
+                won |= playing & pool.view.won
                 row += 1
             shaped: Any = self._of_seeds
-            won = np.zeros(lengths.shape, bool)
             return Episodes(returns=shaped(returns), lengths=shaped(lengths), won=shaped(won), states=None)
 
         return play
@@ -241,6 +244,41 @@ class OutsideLoop:
         words = np.asarray(jax.random.key_data(keys)).reshape(self.seeds.count, -1)
         return [(*map(int, of_seed), place) for of_seed in words for place in range(num_envs)]
 
+    def watched(self, params: Any, keys: Array, show: Callable[[np.ndarray], None]) -> tuple[float, bool]:
+        """Plays the greedy episode of the first seed that is the first one of `episodes`, and shows every moment of it.
+
+        Args:
+          params: the actor's, of all seeds.
+          keys: as `episodes` is given them.
+          show: is given what the environment looks like, [H, W, 3] uint8, at the beginning and after each step.
+
+        Returns:
+          The return, and whether the episode was won.
+
+        Raises:
+          Undrawable: the environment cannot be drawn.
+          UserError: it failed otherwise.
+        """
+        spec, algorithm = self.spec, self.algorithm
+        params = self.seeds.of(params)
+
+        def act(carry: Any, view: View, is_first: Array, key: Array) -> tuple[Any, Array, Array, Array]:
+            carry, pi = algorithm.act(spec, params, carry, view, is_first)
+            return carry, pi.mode(), jnp.zeros(view.alive.shape), jnp.zeros(view.alive.shape, bool)
+
+        carry = algorithm.actor(spec).initial_carry(1, spec.num_agents)
+        drawn = replace(self.env, make=self.env.make_drawn or self.env.make, processes=0)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Gymnasium's, of environments that do not list what they can render
+                pool = drawn.pool(1, automatic=False)
+        except UserError as error:  # it was made before, but not so that it can be drawn
+            raise Undrawable(f"{self.env.name} cannot be drawn: {error}") from error
+        with pool:
+            pool.begin(self._streams(keys, 1)[:1])
+            trajectory, _ = _episode(pool, act, carry, self.seeds.of(keys), lambda: show(pool.picture()))
+        return float(trajectory.rewards.sum()), bool(trajectory.won.any())
+
 
 def one_episode(env: OutsideJax, policy: Policy, carry: Any, key: Array) -> tuple[Trajectory, Last]:
     """An episode in one environment, [L + 1, 1, ...]: L steps, and the row that shows how it ended; then what follows.
@@ -251,26 +289,36 @@ def one_episode(env: OutsideJax, policy: Policy, carry: Any, key: Array) -> tupl
       carry: the policy's at the beginning, [1, ...].
       key: another one plays another episode.
     """
-    act, rows = jax.jit(policy), list[Trajectory]()
     with replace(env, processes=0).pool(1, automatic=False) as pool:
-        seen = pool.view
         pool.begin([tuple(map(int, np.asarray(jax.random.key_data(key))))])
-        ended = False
-        while not ended:
-            ended = bool(seen.over[0])
-            view: Any = View(seen.observations, seen.state, seen.action_mask, seen.alive)
-            view, is_first, over = jax.tree.map(np.copy, (view, seen.is_first, seen.over))
-            carry, *acted = act(carry, view, is_first, jax.random.fold_in(key, len(rows)))
-            acted = jax.device_get(acted)
-            seen.actions[:] = acted[0]
-            pool.row()
-            brought = [x.copy() for x in (seen.rewards, seen.terminated, seen.truncated)]
-            rows.append(_trajectory(view, acted, is_first, ~over, brought, np.zeros_like(over)))
+        return _episode(pool, policy, carry, key)
+
+
+def _episode(
+    pool: Pool, policy: Policy, carry: Any, key: Array, look: Callable[[], None] = lambda: None
+) -> tuple[Trajectory, Last]:
+    """`one_episode` in a pool of one environment, where it has begun; `look` is called then, and after each step."""
+    act, rows, seen, ended = jax.jit(policy), list[Trajectory](), pool.view, False
+    while not ended:
+        look()
+        ended = bool(seen.over[0])
+        view: Any = View(seen.observations, seen.state, seen.action_mask, seen.alive)
+        view, is_first, over = jax.tree.map(np.copy, (view, seen.is_first, seen.over))
+        carry, *acted = act(carry, view, is_first, jax.random.fold_in(key, len(rows)))
+        acted = jax.device_get(acted)
+        seen.actions[:] = acted[0]
+        pool.row()
+        rows.append(_trajectory(view, acted, is_first, ~over, [x.copy() for x in _brought(seen)]))
     return jax.tree.map(lambda *xs: np.stack(xs), *rows), Last(view, jnp.zeros(1, bool))
 
 
-def _trajectory(view: View, acted: Any, is_first: Any, valid: Any, brought: Any, won: Any) -> Trajectory:
-    """A row of a trajectory; nothing is won outside JAX."""
-    rewards, terminated, truncated = brought
+def _brought(x: Arrays) -> tuple[Any, Any, Any, Any]:
+    """What a row brought: rewards, and who terminated, was truncated, has won."""
+    return x.rewards, x.terminated, x.truncated, x.won
+
+
+def _trajectory(view: View, acted: Any, is_first: Any, valid: Any, brought: Any) -> Trajectory:
+    """A row of a trajectory."""
+    rewards, terminated, truncated, won = brought
     outcome = Outcome(reward=rewards, terminated=terminated, truncated=truncated, won=won)
     return record(view, is_first, tuple(acted), outcome, valid)
