@@ -8,7 +8,7 @@ pytest.importorskip("pettingzoo")
 from gpae.errors import UserError
 from gpae.outside_jax.pettingzoo import FromPettingZoo
 from gpae.outside_jax.rows import Rows
-from gpae.outside_jax.sizes import arrays, num_bytes
+from gpae.outside_jax.sizes import Undrawable, arrays, num_bytes
 from reference.parallel_envs import Levers, Visitors
 
 
@@ -102,6 +102,18 @@ def test_a_key_that_is_missing_at_an_own_end_is_one_line_and_a_cut_without_it_is
     env.env._look = lambda: (reset()[0], {"robot_0": {"outcome": "won"}})
     with pytest.raises(UserError, match="step 1: 'outcome' is 'won' in an info; it must be true or false"):
         env.step(lit(view), view, 0)
+
+
+def test_what_is_rendered_is_an_array_of_pixels_or_the_reason_is_told():
+    env, _ = begun(render_mode="rgb_array")
+    assert env.picture().shape == (8, 10, 3)
+    for make, adapter, reason in (
+        (Levers, {}, r"render\(\) returned None; with render_mode rgb_array it must be uint8"),
+        (Visitors, {"max_agents": 3}, r"it has no render\(\) of its own"),
+    ):
+        env, _ = begun(make, adapter=adapter)
+        with pytest.raises(Undrawable, match=f"levers cannot be drawn: {reason}"):
+            env.picture()
 
 
 def test_an_agent_that_dies_sees_nothing_and_can_do_one_thing():

@@ -93,10 +93,13 @@ class FromPettingZoo:
 
     def picture(self) -> np.ndarray:
         """See `gpae.outside_jax.sizes.Instance`."""
-        if not callable(getattr(self.env, "render", None)):
-            raise Undrawable(f"{self.name} cannot be drawn: it has no method render")
+        none = Undrawable(f"{self.name} cannot be drawn: it has no render() of its own")
+        if not hasattr(self.env, "render"):
+            raise none
         try:
             found = np.asarray(self.env.render())
+        except NotImplementedError as error:  # PettingZoo's base class has the method and raises
+            raise none from error
         except Exception as error:  # whatever the user's own code raises, or a display that is not there
             raise Undrawable(f"{self.name} cannot be drawn: render() raised {one_line(_said(error))}") from error
         if not (found.dtype == np.uint8 and found.ndim == 3 and found.shape[2] >= 3 and found.size):
