@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -129,10 +130,9 @@ def one(args):
     print(json.dumps(found), flush=True)
 
 
-def measured(args):
-    """{map: {algorithm: {seeds: what was found}}}."""
+def measure(args, results):
+    """Adds {map: {algorithm: {seeds: what was found}}}, one by one: what is there when it is stopped is kept."""
     wanted = [(m, a, s) for m in args.maps for a in args.algorithms for s in args.seeds]
-    results = {}
     at_once = max(1, (os.cpu_count() or 1) - 2)
     environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     if os.environ.get("JAX_PLATFORMS") != "cpu":
@@ -155,7 +155,6 @@ def measured(args):
             results.setdefault(name, {}).setdefault(algorithm, {})[str(seeds)] = found
             short = {k: v for k, v in found.items() if k != "profile"}
             print(f"{name} {algorithm} {seeds}: {short}", file=sys.stderr, flush=True)
-    return results
 
 
 def profiled_one(args):
@@ -225,10 +224,11 @@ def main():
         args.flags.append("evaluation_episodes=2")
     args.flags = [word for flag in args.flags for word in ("--" + flag.replace("_", "-")).split("=", 1)]
     results = {}
-    if "speed" in args.parts:
-        results["speed"] = measured(args)
-    if "train" in args.parts:
-        results["train"] = trained(args, 60 * args.minutes - (time.monotonic() - began))
+    with suppress(KeyboardInterrupt):
+        if "speed" in args.parts:
+            measure(args, results.setdefault("speed", {}))
+        if "train" in args.parts:
+            results["train"] = trained(args, 60 * args.minutes - (time.monotonic() - began))
     settings = {"environments": args.environments, "rows": args.rows, "epochs": EPOCHS, "minibatches": MINIBATCHES}
     settings |= {"hidden_size": 128, "rounds": args.rounds, "XLA_FLAGS": os.environ.get("XLA_FLAGS", NO_SEARCH)}
     report("gpu", settings, results, args.out)

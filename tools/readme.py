@@ -157,9 +157,13 @@ def gpu():
     for name, algorithms in found["results"]["speed"].items():
         base = algorithms["jaxmarl"]
         for algorithm in ("jaxmarl", "mappo", "gpae"):
-            for seeds, f in algorithms[algorithm].items():
-                over = f"{f['steps_per_second'] / base[seeds]['steps_per_second']:.2f}" if seeds in base else ""
+            for seeds, f in algorithms.get(algorithm, {}).items():
                 who = "the same work as JaxMARL does it" if algorithm == "jaxmarl" else algorithm
+                if "error" in f:
+                    lines.append(f"| {name}, {who} | {seeds} | {f['error'].split(':')[0]} | | | |")
+                    continue
+                speed = base.get(seeds, {}).get("steps_per_second")
+                over = f"{f['steps_per_second'] / speed:.2f}" if speed else ""
                 cells = [f"{name}, {who}", seeds, f"{f['seconds']:.3f}", f"{f['steps_per_second']:,}", over]
                 lines.append("| " + " | ".join([*cells, f"{f['peak_gigabytes']} GB"]) + " |")
     loops = found["results"]["gpae, 1 seed, with the loops of a CPU"]["smax/5m_vs_6m"]
@@ -180,10 +184,15 @@ def unfinished(folder):
     lines = []
     for path in sorted((ROOT / "results" / folder).iterdir()):
         config = json.loads((path / "config.json").read_text())
-        ((_, methods),) = next(iter(json.loads((path / "evaluations.json").read_text()).values())).items()
-        ((name, seeds),) = methods.items()
-        last = [list(evaluations.values())[-1] for evaluations in seeds.values()]
-        cells = [name, str(len(last)), f"{max(e['step_count'] for e in last):,} of {config['total_steps']:,}"]
+        with gzip.open(path / "evaluations.json.gz", "rt") as file:
+            ((_, methods),) = next(iter(json.load(file).values())).items()
+        ((_, seeds),) = methods.items()
+        last = [[e for name, e in kept.items() if name.startswith("step_")][-1] for kept in seeds.values()]
+        cells = [
+            f"`{path.name}`",
+            str(len(last)),
+            f"{max(e['step_count'] for e in last):,} of {config['total_steps']:,}",
+        ]
         for key in ("win_rate", "sampled_win_rate"):
             rates = [mean(e[key]) for e in last]
             cells.append(f"{mean(rates):.1%} ({min(rates):.1%} to {max(rates):.1%})")
@@ -194,6 +203,49 @@ def unfinished(folder):
         lines.append(cells)
     columns = ("method", "seeds", "steps", "greedy win rate, least and most of the seeds", "sampled", "entropy", "KL")
     return markdown(list(columns), lines)
+
+
+def compared(study):
+    """The comparisons of a report, by the absolute metric."""
+    report = load(f"{study}/report.json")
+    lines = []
+    for env in report["environments"]:
+        for e in env["improvement"]:
+            value, low, high = e["probability"]
+            lines.append(
+                f"`{e['method']}` over `{e['over']}`, best parameters on new episodes: probability of improvement "
+                f"{value:.2f} [{low:.2f}, {high:.2f}], p = {e['p']:.3f} (exact permutation test, two-sided)."
+            )
+    return ["", *lines]
+
+
+def twins():
+    """Trials of GPAE and MAPPO that were drawn alike, side by side: the same settings, the same seed."""
+    rows = []
+    of = {m["method"]: m for m in load("tune-5m_vs_6m-gpu/tuning.json")["methods"]}
+    for setting in ("on-policy", "window"):
+        gpae, mappo = of[f"gpae ({setting})"]["trials"], of[f"mappo ({setting})"]["trials"]
+        for one, other in zip(gpae, mappo, strict=True):
+            assert other["settings"].items() <= one["settings"].items()
+        ahead = [one["score"] - other["score"] for one, other in zip(gpae, mappo, strict=True)]
+        # Exact: every way to exchange the two of a pair.
+        sums = [0.0]
+        for x in ahead:
+            sums = [y + sign * abs(x) for y in sums for sign in (-1, 1)]
+        p = sum(abs(y) >= abs(sum(ahead)) - 1e-12 for y in sums) / len(sums)
+        best = [max(trial["score"] for trial in trials) for trials in (gpae, mappo)]
+        rows.append(
+            [
+                setting,
+                str(len(ahead)),
+                *(f"{x:.3f}" for x in best),
+                f"{mean(ahead):+.4f}",
+                f"{sum(x > 0 for x in ahead)} of {len(ahead)}",
+                f"{p:.2f}",
+            ]
+        )
+    columns = ["", "trials of each", "best of GPAE", "best of MAPPO", "GPAE over MAPPO, mean", "GPAE ahead in", "p"]
+    return markdown(columns, rows)
 
 
 def latency():
@@ -354,19 +406,17 @@ def baselines():
         "time",
     ]
     run = report["runs"][0]
-    versions = ", ".join(f"{name} {run['versions'][name]}" for name in ("gpae", "jax", "jaxmarl", "python"))
     return [
         *markdown(columns, rows),
         "",
         f"Means over {seeds} seeds, which train in one program, and their range; {seeds} are few. Time is that of all "
         "seeds, with compilation and evaluations. `gpae study studies/baselines.toml`, `gpae report runs/baselines -o "
-        "results/baselines`; "
-        f"{versions}, 2 CPU cores.",
+        "results/baselines`; " + made_with(run["versions"], HARDWARE["baselines"]) + ".",
     ]
 
 
 def studied():
-    lines = (ROOT / "results" / "baselines" / "study.log").read_text().splitlines()
+    lines = (ROOT / "results" / "baselines-with-jaxmarls-smax" / "study.log").read_text().splitlines()
     return ["```", *lines[:7], "...", "```"]
 
 
@@ -428,10 +478,12 @@ def made_in(study, *more):
     versions = report["runs"][0]["versions"]
     folders = " ".join(f"runs/{name}" for name in (study, *more))
     studies = ", ".join(f"`gpae study studies/{name}.toml`" for name in (study, *more))
-    return [
-        "",
-        f"{studies}, `gpae report {folders} -o results/{study}`; {made_with(versions, '2 CPU cores')}.",
-    ]
+    made = made_with(versions, HARDWARE.get(study, "2 CPU cores"))
+    return ["", f"{studies}, `gpae report {folders} -o results/{study}`; {made}."]
+
+
+_SHARED = "one core of 16 for each training, beside ten others"
+HARDWARE = {"quick": _SHARED, "baselines": _SHARED}
 
 
 def scores(study, rates=("0.5", "0.8")):
@@ -478,16 +530,16 @@ def improvements(study, pairs):
     return markdown(["", "probability that", "beats", "with its interval"], rows)
 
 
-def made_again(study, other):
-    """Mean win rates of the same study made twice."""
-    here, there = evaluations_by_env(study), evaluations_by_env(other)
+def made_again(study, others):
+    """Mean win rates of the same study made several times; `others`: its folder -> what it is called."""
+    here, there = evaluations_by_env(study), {name: evaluations_by_env(other) for other, name in others.items()}
     rows = []
-    for (env, method), (during, absolute) in here.items():
-        also_during, also_absolute = there[env, method]
-        pairs = [(during[-1][2], also_during[-1][2]), (absolute, also_absolute)]
-        cells = (f"{mean(rates):.0%}" for pair in pairs for rates in pair)
-        rows.append([env, f"`{method}`", *cells])
-    return markdown(["", "method", "at the end", "there", "best parameters", "there"], rows)
+    for key, (during, absolute) in here.items():
+        again = [found[key] for found in there.values()]
+        of_end = [during[-1][2], *(during[-1][2] for during, _ in again)]
+        cells = (f"{mean(rates):.0%}" for rates in [*of_end, absolute, *(absolute for _, absolute in again)])
+        rows.append([key[0], f"`{key[1]}`", *cells])
+    return markdown(["", "method", "at the end", *others.values(), "best parameters", *others.values()], rows)
 
 
 def in_time(during, limit):
@@ -557,6 +609,7 @@ def mabrax():
 
 
 RETURNS = ("return", "sampled_return")
+AGAIN = {"quick-with-jaxmarls-smax": "JaxMARL's SMAX", "quick-other-machine": "the same, another machine"}
 PAIRS = (
     ("gpae (on-policy)", "mappo (on-policy)"),
     ("gpae (off-policy)", "mappo (off-policy)"),
@@ -607,9 +660,11 @@ DOCUMENTS = {
         "quick": lambda: [*scores("quick", rates=("0.5", "0.8", "0.9")), *made_in("quick")],
         "quick-pairs": lambda: improvements("quick", PAIRS),
         "quick-costs": lambda: costs("quick"),
-        "quick-again": lambda: made_again("quick", "quick-other-machine"),
+        "quick-again": lambda: made_again("quick", AGAIN),
         "smacv2": lambda: [*scores("smacv2-small"), *made_in("smacv2-small")],
-        "5m_vs_6m": lambda: unfinished("gpu-5m_vs_6m"),
+        "5m_vs_6m": lambda: [*unfinished("5m_vs_6m/runs"), *compared("5m_vs_6m")],
+        "5m_vs_6m-trials": twins,
+        "5m_vs_6m-released": lambda: unfinished("gpu-5m_vs_6m"),
         "mabrax": mabrax,
         "2s3z": lambda: [*scores("baselines-2s3z", rates=("0.5", "0.8", "0.9")), *made_in("baselines-2s3z")],
     },

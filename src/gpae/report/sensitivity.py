@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from gpae.diagnostics.style import COLOURS
 from gpae.report.scores import is_rate
@@ -92,6 +92,10 @@ def _panel(axes: Axes, points: Sequence[Sequence[Any]], log: bool | None) -> Non
         _medians(axes, points, distinct)
     elif log or (log is None and distinct[0] > 0 and distinct[-1] / distinct[0] >= _WIDE):
         axes.set_xscale("log")
+        # As many labels as have room; the minor ones that Matplotlib adds within a decade have none.
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if distinct[-1] / distinct[0] > 100 else (1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _place(distinct: Sequence[Any], value: Any) -> int:
@@ -129,7 +133,7 @@ def draw_importance(importance: Mapping[str, Mapping[str, float]], title: str) -
         axes.set_yticks(range(len(names)), names, fontsize=7, parse_math=False)
         axes.set_title(method, fontsize=9, loc="left", parse_math=False)
         axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
-        axes.tick_params(axis="x", labelsize=7)
+        axes.tick_params(axis="x", labelsize=7, labelbottom=True)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in list(grid.flat)[len(importance) :]:
         axes.set_visible(False)
