@@ -29,6 +29,7 @@ def run(algorithm, agents, steps_to, setting="on-policy", **settings):
         "curve": [0.4, 0.92],
         "steps": [640, 1280],
         "steps_to": steps_to,
+        "areas": [0.9 if step is None else 0.9 - step / 10_000 for step in steps_to],
         "advantage_rms": [0.1, 0.05],
     }
 
@@ -62,4 +63,35 @@ def test_the_fitted_speed_gives_the_smallest_teams_steps_and_the_figure_is_drawn
     assert ladder.predictions(found[0]["config"], [2], speed)[0] == pytest.approx(1920, abs=64)
     monkeypatch.setattr(ladder, "PICTURE", tmp_path / "ladder.png")
     ladder.draw(found)
-    assert (tmp_path / "ladder.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("ladder.png", "ladder-size.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_windows_stand_beside_the_run_without_one_and_variants_by_their_own_names():
+    found = [
+        run("gpae", 8, [640], "on-policy"),
+        run("ippo", 8, [640], "on-policy"),
+        run("gpae", 8, [320], "window4"),
+        run("gpae", 8, [480], "window2"),
+        run("gpae", 8, [640], "window2-st"),
+        run("gpae", 2, [640], "window8"),
+    ]
+    lines = ladder.windows(found, 8)
+    assert {label: [window for window, _ in runs] for label, runs in lines.items()} == {
+        "gpae": [1, 2, 4],
+        "gpae, st": [2],
+    }
+
+
+def test_methods_are_compared_with_mappo_on_the_same_window_by_exact_permutation():
+    fast, slow = [320] * 5, [9_000] * 5
+    found = [
+        run("mappo", 8, slow),
+        run("gpae", 8, fast),
+        run("mappo", 8, fast, "window2"),
+        run("gpae", 8, fast, "window2-st"),
+    ]
+    table = ladder.compared(found)
+    # Twice 1 of the 252 ways to share ten runs out, times two comparisons.
+    assert "| gpae (on-policy) | 0.868 | mappo (on-policy) | +0.868 | 0.016 |" in table
+    assert "| gpae (window2-st) | 0.868 | mappo (window2) | +0.000 | 1.000 |" in table

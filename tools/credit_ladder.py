@@ -17,11 +17,12 @@ from statistics import median
 
 import numpy as np
 
-from gpae.diagnostics.style import COLOURS, LINES, MARKERS, drawing, save_png
+from gpae.diagnostics.style import COLOURS, LINES, drawing, save_png
 from gpae.exact.teamwork import Law, Team, predicted_steps
+from gpae.report.permutation import holm, permutation_test
 from gpae.runs.directory import read_config
 from gpae.runs.evaluations import entries, lacking, read_evaluations
-from gpae.runs.files import write_json
+from gpae.runs.files import read_json, write_json
 from gpae.runs.metrics import read_metrics
 
 ROOT = Path(__file__).parents[1]
@@ -59,9 +60,11 @@ def gather(runs):
                 "run": path.name,
                 "setting": path.name.split(f"-{config['algorithm']}-", 1)[-1],
                 "config": config,
+                "versions": {k: v for k, v in read_json(path / "versions.json").items() if k != "command"},
                 "curve": np.round(np.mean([[y for _, y in curve] for curve in curves.values()], axis=0), 4).tolist(),
                 "steps": [step for step, _ in next(iter(curves.values()))],
                 "steps_to": [next((step for step, y in curve if y >= GOAL), None) for curve in curves.values()],
+                "areas": [round(float(np.mean([y for _, y in curve])), 5) for curve in curves.values()],
                 "advantage_rms": advantage_size(read_metrics(path), config, next(iter(curves.values()))),
             }
         )
@@ -134,35 +137,101 @@ def by_method(found, settings):
 
 
 def draw(found):
-    """Left: steps against agents. Right: size of the advantages against skill, at the most agents."""
+    """Left: steps against agents, without old experience. Right: against the window, at the most agents."""
     from matplotlib.figure import Figure
 
     lines = by_method(found, ("on-policy", "expected"))
     sizes = sorted({int(r["config"]["env"].split("/")[1]) for runs in lines.values() for r in runs})
     speed = fitted(lines, sizes)
     with drawing():
-        figure = Figure(figsize=(11, 4.6), dpi=150, layout="constrained")
-        left, right = figure.subplots(1, 2)
+        figure = Figure(figsize=(11, 4.8), dpi=150, layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(5, 4))
+        never = 1.25 * max(r["steps"][-1] for runs in lines.values() for r in runs)
         for i, (label, runs) in enumerate(lines.items()):
-            style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i]}
-            reached = [(int(r["config"]["env"].split("/")[1]), middle(r["steps_to"])) for r in runs]
-            points = [(n, s) for n, s in reached if s]
-            left.plot(*zip(*points, strict=True) if points else ([], []), linestyle="-", label=label, **style)
-            if speed and law_of(runs[0]["config"]):
-                left.plot(sizes, predictions(runs[0]["config"], sizes, speed), ":", color=style["color"])
-            draw_size(right, runs, sizes[-1], label, style)
-        left.set(xscale="log", yscale="log", xlabel="agents", ylabel=f"environment steps to {GOAL:.0%} of the optimum")
+            draw_steps(
+                left, [(int(r["config"]["env"].split("/")[1]), r) for r in runs], label, never, i - len(lines) // 2
+            )
+            if speed and label in ("gpae", "mappo", "gpae (expected)"):
+                law = predictions(runs[0]["config"], sizes, speed)
+                left.plot(sizes, law, linestyle=":", color=style_of(label)["color"])
+        left.set(xscale="log", yscale="log", xlabel="agents")
+        left.set_ylabel(f"environment steps to {GOAL:.0%} of the optimum")
         left.set_xticks(sizes, [str(n) for n in sizes])
-        left.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-        left.set_title("solid: median of the seeds; dotted: law, critics without error", loc="left", fontsize=9)
-        right.set(yscale="log", xlabel="probability of being right", ylabel="standard deviation of the advantage")
-        right.set_title(f"{sizes[-1]} agents; dotted: law, critics without error", loc="left", fontsize=9)
-        left.legend(frameon=False, fontsize=8)
+        left.set_title("on-policy; dotted: the law, critics without error", loc="left", fontsize=9)
+        for i, (label, runs) in enumerate(windows(found, sizes[-1]).items()):
+            draw_steps(right, runs, label, never, i - 4, log=2)
+        ticks = sorted({window for runs in windows(found, sizes[-1]).values() for window, _ in runs})
+        right.set(xscale="log", xlabel="segments of experience in an update (window)")
+        right.set_xticks(ticks, [str(n) for n in ticks])
+        right.set_title(f"old experience, {sizes[-1]} agents", loc="left", fontsize=9)
         for axes in (left, right):
-            axes.grid(color="0.9", linewidth=0.8)
+            axes.axhline(never, color="0.8", linewidth=0.8)
+            axes.legend(frameon=False, fontsize=7, ncols=2, loc="upper left", bbox_to_anchor=(0.0, 0.93))
+            axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+            axes.tick_params(axis="y", which="minor", left=False, labelleft=False)
+            axes.grid(color="0.93", linewidth=0.8)
             axes.spines[["top", "right"]].set_visible(False)
+        left.text(sizes[0], never * 1.03, "never, by half of the seeds or more", fontsize=7, color="0.4", va="bottom")
+        goals = [500, 1000, 2000, 5000]
+        left.set_yticks(goals, [f"{goal:,}" for goal in goals])
         PICTURE.parent.mkdir(parents=True, exist_ok=True)
         save_png(figure, PICTURE)
+        sized = Figure(figsize=(7, 4.6), dpi=150, layout="constrained")
+        axes = sized.add_subplot()
+        for label, runs in lines.items():
+            draw_size(axes, runs, sizes[-1], label, style_of(label))
+        axes.set(yscale="log", xlabel="probability of being right", ylabel="standard deviation of the advantage")
+        axes.set_title(f"{sizes[-1]} agents; dotted: the law, critics without error", loc="left", fontsize=9)
+        axes.legend(frameon=False, fontsize=7)
+        axes.grid(color="0.93", linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        save_png(sized, PICTURE.with_stem(PICTURE.stem + "-size"))
+
+
+STYLES = {
+    "gpae": (COLOURS[0], "o"),
+    "gpae (expected)": (COLOURS[2], "v"),
+    "gpae-state": (COLOURS[5], "P"),
+    "mappo": (COLOURS[1], "s"),
+    "ippo": (COLOURS[4], "^"),
+    "coma": (COLOURS[3], "D"),
+    "dae": (COLOURS[6], "X"),
+}
+GREY = {"coma-q": "<", "dop": ">", "vdn": "h", "qmix": "*", "st": "<", "it": ">", "none": "h", "corrected": "*"}
+
+
+def style_of(label):
+    """Colour and marker; grey: methods that are far behind, and variants of GPAE's correction."""
+    if label in STYLES:
+        return dict(zip(("color", "marker"), STYLES[label], strict=True))
+    return {"color": "0.6", "marker": GREY.get(label.split(", ")[-1], "p")}
+
+
+def windows(found, agents):
+    """Label -> (window, run) at so many agents; variants of GPAE by the name that their settings have in the study."""
+    lines = {}
+    for run in found:
+        window, _, variant = run["setting"].removeprefix("window").partition("-")
+        if run["config"]["env"] != f"teamwork/{agents}" or not (run["setting"] == "on-policy" or window.isdigit()):
+            continue
+        name = run["config"]["algorithm"]
+        if run["setting"] == "on-policy":
+            if any(r["setting"].startswith("window") and r["config"]["algorithm"] == name for r in found):
+                lines.setdefault(name, []).append((1, run))
+        else:
+            lines.setdefault(f"{name}, {variant}" if variant else name, []).append((int(window), run))
+    return {label: sorted(runs, key=lambda pair: pair[0]) for label, runs in sorted(lines.items())}
+
+
+def draw_steps(axes, runs, label, never, place, log=10):
+    """Medians of the seeds, and from their first to their third quartile; side by side where methods are level."""
+    style, shift = style_of(label), log ** (0.012 * place)
+    xs = [x * shift for x, _ in runs]
+    steps = [sorted(never if s is None else s for s in run["steps_to"]) for _, run in runs]
+    middles = [never if middle(run["steps_to"]) is None else middle(run["steps_to"]) for _, run in runs]
+    low, high = ([np.quantile(s, q) for s in steps] for q in (0.25, 0.75))
+    axes.vlines(xs, low, high, color=style["color"], linewidth=1.0, alpha=0.6)
+    axes.plot(xs, middles, linestyle="-", linewidth=1.2, markersize=5, label=label, **style)
 
 
 def draw_size(axes, runs, agents, label, style):
@@ -200,6 +269,37 @@ def table(found):
     return lines
 
 
+def compared(found):
+    """Markdown: at each number of agents, area under the curve of each method, and its difference from MAPPO's."""
+    lines = []
+    for agents in sorted({int(r["config"]["env"].split("/")[1]) for r in found}):
+        here = {
+            (r["config"]["algorithm"], r["setting"]): r for r in found if r["config"]["env"] == f"teamwork/{agents}"
+        }
+        tests = {}
+        for (name, setting), run in here.items():
+            against = ("mappo", setting.split("-")[0] if setting.startswith("window") else "on-policy")
+            if against in here and (name, setting) != against:
+                tests[name, setting] = (
+                    against,
+                    permutation_test(np.array(run["areas"])[:, None], np.array(here[against]["areas"])[:, None]),
+                )
+        corrected = holm({key: test.p for key, (_, test) in tests.items()})
+        lines += [
+            "",
+            f"| N = {agents} | mean return drawn while learning | over | by | p (Holm) |",
+            "|---|---|---|---|---|",
+        ]
+        for key, run in sorted(here.items(), key=lambda pair: -float(np.mean(pair[1]["areas"]))):
+            cells = [f"{key[0]} ({key[1]})", f"{np.mean(run['areas']):.3f}", "", "", ""]
+            if key in tests:
+                (name, setting), _ = tests[key]
+                by = np.mean(run["areas"]) - np.mean(here[name, setting]["areas"])
+                cells[2:] = [f"{name} ({setting})", f"{by:+.3f}", f"{corrected[key]:.3f}"]
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 def main(words):
     KEPT.mkdir(parents=True, exist_ok=True)
     if words:
@@ -207,7 +307,7 @@ def main(words):
     found = json.loads((KEPT / "ladder.json").read_text())["runs"]
     if not found:
         sys.exit("no run has finished")
-    (KEPT / "ladder.md").write_text("\n".join([*table(found), ""]))
+    (KEPT / "ladder.md").write_text("\n".join([*table(found), *compared(found), ""]))
     draw(found)
     print(f"{PICTURE.relative_to(ROOT)} from {len(found)} runs")
 

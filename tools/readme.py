@@ -441,6 +441,26 @@ def sweep(study):
     ]
 
 
+def ladder():
+    """Of each size of team what the methods had drawn while learning, beside MAPPO."""
+    lines = (ROOT / "results" / "credit-ladder" / "ladder.md").read_text().splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("| N = "))
+    run = load("credit-ladder/ladder.json")["runs"][0]
+    return [
+        *lines[first:],
+        "",
+        "`gpae study studies/credit-ladder.toml`, `python tools/credit_ladder.py runs/credit-ladder`; "
+        + made_with(run["versions"], "2 CPU cores")
+        + ".",
+    ]
+
+
+def steps_of_ladder():
+    """Steps to the goal of every method, by the size of the team."""
+    lines = (ROOT / "results" / "credit-ladder" / "ladder.md").read_text().splitlines()
+    return lines[: lines.index("")]
+
+
 def trials():
     """Of each method its trials, by the return that was drawn, mean over evaluations and seeds: high where soon."""
     found = {}
@@ -653,10 +673,11 @@ DOCUMENTS = {
     },
     "docs/index.md": {"quickstart": quickstart},
     "docs/algorithms.md": {"algorithms": algorithms, "baselines": baselines},
-    "docs/credit-ladder.md": {"trials": trials},
+    "docs/credit-ladder.md": {"trials": trials, "steps": steps_of_ladder},
     "docs/benchmarks.md": {"benchmarks": benchmarks, "gpu": gpu},
     "docs/environments.md": {"host": host},
     "docs/results.md": {
+        "ladder": ladder,
         "quick": lambda: [*scores("quick", rates=("0.5", "0.8", "0.9")), *made_in("quick")],
         "quick-pairs": lambda: improvements("quick", PAIRS),
         "quick-costs": lambda: costs("quick"),
