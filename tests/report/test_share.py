@@ -296,3 +296,7 @@ def test_a_kept_policy_replays_and_does_as_well_as_its_card_says(folder, tmp_pat
         there = said[next(iter(found))][metric][:64]
         error = np.std(there) / 8 + 1e-6
         assert abs(np.mean(values) - np.mean(there)) < 4 * error, metric
+
+
+def test_there_are_kept_policies():
+    assert POLICIES
