@@ -20,6 +20,7 @@ from gpae.report.card import card, interval, spelt_out
 from gpae.report.share import share
 from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import read_config
+from gpae.training import trainer
 from reference.trainings import TINY
 
 OLD = Path(__file__).parents[1] / "data" / "run-0.1"
@@ -123,9 +124,65 @@ def test_the_card_names_environment_algorithm_seeds_steps_versions_and_the_comma
         "It is one seed of 2.",
     ):
         assert words in text, words
-    head = text.split("---")[1]
-    assert "license: apache-2.0\n" in head
     assert text == card(shared)
+
+
+def test_the_head_of_the_card_is_what_hugging_face_reads(shared):
+    yaml = pytest.importorskip("yaml")
+    head = yaml.safe_load((shared / "README.md").read_text().split("---")[1])
+    assert head["license"] == "apache-2.0"
+    assert head["library_name"] == "gpae"
+    assert {"reinforcement-learning", "gpae", "probe/team"} <= set(head["tags"])
+    (result,) = head["model-index"][0]["results"]
+    assert result["dataset"] == {"name": "probe/team", "type": "probe/team"}
+    played = json.loads((shared / "evaluation.json").read_text())["episodes"]["seed_1"]
+    assert {metric["type"] for metric in result["metrics"]} == set(played)
+    for metric in result["metrics"]:
+        np.testing.assert_allclose(metric["value"], np.mean(played[metric["type"]]), rtol=1e-3)
+
+
+def test_the_card_says_that_a_run_was_stopped_and_of_which_study_it_was(run, tmp_path):
+    """As `gpae study` and a signal leave it: the command is a worker's, and not all steps are done."""
+    copy = Path(shutil.copytree(run, tmp_path / "runs" / "ladder" / "gpae-long"))
+    (copy.parent / "study.json").write_text('{"name": "ladder"}')
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"total_steps": 3200}))
+    text = (share(copy, tmp_path / "mine", episodes=0) / "README.md").read_text()
+    assert "from the run `gpae-long` of the study `ladder`" in text
+    assert "\ngpae study ladder.toml  # its run gpae-long\n" in text
+    assert "stopped after 64 of 3,200 environment steps" in text
+    assert "--total-steps 3200" in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--algorithm", "qmix", "--preset", "none", "--env", "probe/team", "--hidden-size", "8"],
+        [
+            "--env",
+            "probe/aim",
+            "--preset",
+            "none",
+            "--hidden-size",
+            "8",
+            "--num-envs",
+            "4",
+            "--share-parameters",
+            "false",
+        ],
+    ],
+    ids=["values", "continuous, own networks"],
+)
+def test_other_kinds_of_policies_are_shared_too(words, tmp_path):
+    rest = ["--num-envs", "4", "--rollout-length", "8", "--total-steps", "32", "--evaluation-episodes", "4"]
+    config, _, _ = request([*words, *rest])
+    path = trainer.train(config.replace(evaluations=1), gpae.RunOptions(runs=tmp_path, quiet=True)).path
+    made = share(path, tmp_path / "mine", episodes=4)
+    ours, theirs = gpae.load_policy(made, agent=1), gpae.load_policy(path, agent=1)
+    for x, y in zip(*(jax.tree.leaves(policy._params) for policy in (ours, theirs)), strict=True):
+        np.testing.assert_array_equal(x, y)
+    assert (ours.bounds, ours.action_names) == (theirs.bounds, theirs.action_names)
+    assert "of the actor" in (made / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -234,6 +291,7 @@ def test_wrong_requests_are_one_line_and_write_nothing(run, shared, tmp_path, ca
         (["inspect", "critic", str(shared), "--best"], "leave out best"),
         (["evaluate", str(damaged), "--best"], 'shared.json is damaged: parameters is "first", not "last" or "best"'),
         (["share", str(damaged)], "shared.json is damaged"),
+        (["train", *TINY, "--runs", str(shared.parent), "--name", "mine", "--overwrite"], "holds a shared policy"),
     ):
         assert main(words) == 2, words
         printed = capsys.readouterr().err

@@ -24,7 +24,7 @@ class Share(OfRun):
     seed: int | None = None
     """Which seed of a run of several; None: the one that did best in the run's own evaluations."""
     episodes: int = 1000
-    """New episodes to play for the card, greedy and sampled alike; 0: none."""
+    """New episodes to play for the card, greedy and sampled alike; 0: none, and no film."""
     license: str | None = None
     """Under which others may use it, as Hugging Face names licences, such as apache-2.0."""
     overwrite: bool = False

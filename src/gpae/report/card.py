@@ -17,7 +17,8 @@ from gpae.report.scores import SAMPLED, is_rate
 from gpae.report.sources import Source
 from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import read_config
-from gpae.runs.shared import read_evaluation, read_shared
+from gpae.runs.files import exists
+from gpae.runs.shared import FILM, read_evaluation, read_shared
 from gpae.runs.versions import read_versions
 from gpae.settings import settings_of, values_of
 from gpae.training.config import ExperimentConfig, from_dict
@@ -40,7 +41,8 @@ def card(folder: str | Path, *, name: str | None = None) -> str:
     Raises:
       UserError: it is no shared policy, or a file of it is damaged.
     """
-    return _Card(Path(folder), name or Path(folder).resolve().name).text()
+    text = _Card(Path(folder), name or Path(folder).resolve().name).text()
+    return text.encode("utf-8", "replace").decode()  # a name of a file may hold bytes of no encoding
 
 
 def interval(values: Sequence[float], *, rate: bool) -> tuple[float, float, float]:
@@ -83,6 +85,7 @@ class _Card:
         self.config = from_dict(read_config(folder))
         self.versions = read_versions(folder)
         self.evaluation = read_evaluation(folder)
+        self.film = exists(folder / FILM)
         with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
             self.info = checkpoints.info()
             params = checkpoints.arrays("params")
@@ -157,6 +160,7 @@ class _Card:
             f" gpae {self.versions['gpae']}; from the run `{about['run']}`"
             + (f" of the study `{about['study']}`." if about["study"] else "."),
             "",
+            *([f"![One episode of its most probable actions]({FILM})", ""] if self.film else []),
             "| | |",
             "|---|---|",
             *(f"| {name} | {_cell(value)} |" for name, value in rows.items() if value),

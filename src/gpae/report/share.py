@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path, PurePath
 from statistics import fmean
 from typing import Any
 
 import jax
 
+from gpae.diagnostics.pictures import drawable, replay
 from gpae.errors import UserError
 from gpae.report.card import card
 from gpae.runs.checkpoint import Checkpoints
@@ -18,7 +20,7 @@ from gpae.runs.directory import CONFIG, read_config
 from gpae.runs.evaluations import Entry, entries, read_evaluations
 from gpae.runs.files import atomic_write, clear_disk_errors, ensure_parent, exists, write_json
 from gpae.runs.record import recorded
-from gpae.runs.shared import CARD, EVALUATION, SHARED, is_shared, read_shared
+from gpae.runs.shared import CARD, EVALUATION, FILM, SHARED, is_shared, read_shared
 from gpae.runs.versions import VERSIONS, read_versions, versions
 from gpae.training.config import ExperimentConfig, as_dict, from_dict
 from gpae.training.experiment import Experiment
@@ -41,14 +43,15 @@ def share(
     """Writes the parameters of one seed of a run, what they are, and how they did on new episodes, as one folder.
 
     It is a run directory: `load_policy` and every command about a run take it. Actor and critic are both in it, since
-    the credit of an episode is the critic's word. The folder appears in one piece.
+    the credit of an episode is the critic's word. An episode is drawn where the environment can be. The folder appears
+    in one piece.
 
     Args:
       run: a run directory, finished or not, or a shared policy, whose card is then made again.
       folder: to be made.
       best: the parameters with the best evaluation, instead of the last.
       seed: which seed of the run; None: the one that did best in the run's own evaluations.
-      episodes: new ones to play, greedy and sampled alike; 0 plays none.
+      episodes: new ones to play, greedy and sampled alike; 0 plays none, and draws no film.
       license: under which others may use the policy, as Hugging Face names them, such as "apache-2.0".
       overwrite: replace a shared policy that is there.
 
@@ -87,7 +90,8 @@ def share(
             "episodes": {f"seed_{seed}": played[0]},
             "evaluation": _without_places(versions()),
         }
-    _write(folder, files, params, notes)
+    film = partial(replay, experiment, params.actor, number=1) if episodes and drawable(experiment) else None
+    _write(folder, files, params, notes, film)
     return folder
 
 
@@ -183,7 +187,13 @@ def _refuse(folder: Path, overwrite: bool) -> None:
         raise UserError(f"{folder} holds a shared policy already; replace it with --overwrite")
 
 
-def _write(folder: Path, files: Mapping[str, Any], params: Any, notes: Mapping[str, Any]) -> None:
+def _write(
+    folder: Path,
+    files: Mapping[str, Any],
+    params: Any,
+    notes: Mapping[str, Any],
+    film: Callable[[Path], Any] | None,
+) -> None:
     """Makes the folder beside its place, and puts it there when it is whole."""
     beside = ensure_parent(folder).with_name(f".{folder.name}.{os.getpid()}")
     with clear_disk_errors(folder):
@@ -195,6 +205,8 @@ def _write(folder: Path, files: Mapping[str, Any], params: Any, notes: Mapping[s
                 checkpoints.save(notes["update"], {"params": params}, notes)
             for said in beside.rglob("commit_success.txt"):  # Orbax's, with the path on this machine; nobody reads it
                 said.unlink()
+            if film is not None:
+                film(beside / FILM)
             atomic_write(beside / CARD, card(beside, name=folder.name).encode())
             if exists(folder):
                 shutil.rmtree(folder)

@@ -211,13 +211,14 @@ def shared(content: Any, file: str | Path) -> dict[str, Any]:
 
 
 def evaluation(content: Any, file: str | Path) -> dict[str, Any]:
-    """evaluation.json: "seed"; "episodes", seed -> metric -> a number per episode; "evaluation", versions."""
+    """evaluation.json: "seed"; "episodes", seed -> metric -> numbers, one per episode; "evaluation", versions."""
     whole = Value(content, file)
     whole["seed"].whole()
     for _, of_seed in whole["episodes"].items("a mapping of seeds"):
-        for _, values in of_seed.items("a mapping of metrics"):
-            if not [value.number() for value in values.elements("a number per episode")]:
-                raise values.wrong("a number per episode")
+        for metric, values in of_seed.items("a mapping of metrics"):
+            numbers = [value.number() for value in values.elements("a number per episode")]
+            if not numbers or (metric.endswith("win_rate") and not all(0.0 <= x <= 1.0 for x in numbers)):
+                raise values.wrong("a number per episode, of a rate 0 or 1")
     _versions(whole["evaluation"])
     return content
 

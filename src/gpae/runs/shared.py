@@ -19,6 +19,7 @@ from gpae.runs.files import exists, read_json
 SHARED = "shared.json"
 EVALUATION = "evaluation.json"
 CARD = "README.md"
+FILM = "replay.gif"
 
 
 def is_shared(run: str | Path) -> bool:
