@@ -240,11 +240,12 @@ class _Card:
         ]
         planned = config.num_steps
         if about["trained_steps"] < planned:
-            told.append(f"Its training was stopped after {about['trained_steps']:,} of {planned:,} environment steps.")
-        if len(about["seeds"]) > 1:
+            told.append(f"Its training had done {about['trained_steps']:,} of {planned:,} environment steps.")
+        scores = [score for score in about["seeds"].values() if score is not None]
+        if len(scores) > 1:
+            mean = f"{_words(about['metric'])} of {_value(about['metric'], fmean(scores))}"
             told.append(
-                f"It is one seed of {len(about['seeds'])}. Chosen by its score it does better than its method does in"
-                " the mean."
+                f"It is one seed of {len(about['seeds'])}, which in the run's own evaluations had a mean {mean}."
             )
         else:
             told.append("It is one seed of its method: another may do better or worse.")

@@ -90,8 +90,9 @@ def share(
             "episodes": {f"seed_{seed}": played[0]},
             "evaluation": _without_places(versions()),
         }
+    kept = run / "checkpoints" if is_shared(run) else None
     film = partial(replay, experiment, params.actor, number=1) if episodes and drawable(experiment) else None
-    _write(folder, files, params, notes, film)
+    _write(folder, files, params, notes, kept=kept, film=film)
     return folder
 
 
@@ -192,17 +193,25 @@ def _write(
     files: Mapping[str, Any],
     params: Any,
     notes: Mapping[str, Any],
+    *,
+    kept: Path | None,
     film: Callable[[Path], Any] | None,
 ) -> None:
-    """Makes the folder beside its place, and puts it there when it is whole."""
+    """Makes the folder beside its place, and puts it there when it is whole.
+
+    Checkpoints of a policy that was shared before are `kept` as they are: Orbax would give the files other names.
+    """
     beside = ensure_parent(folder).with_name(f".{folder.name}.{os.getpid()}")
     with clear_disk_errors(folder):
         beside.mkdir()
         try:
             for name, content in files.items():
                 write_json(beside / name, content, indent=None if name == EVALUATION else 1)
-            with Checkpoints(beside / "checkpoints") as checkpoints:
-                checkpoints.save(notes["update"], {"params": params}, notes)
+            if kept is not None:
+                shutil.copytree(kept, beside / "checkpoints")
+            else:
+                with Checkpoints(beside / "checkpoints") as checkpoints:
+                    checkpoints.save(notes["update"], {"params": params}, notes)
             for said in beside.rglob("commit_success.txt"):  # Orbax's, with the path on this machine; nobody reads it
                 said.unlink()
             if film is not None:
