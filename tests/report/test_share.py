@@ -1,5 +1,6 @@
 """A shared policy is what its run has learnt, loads as a run does, and its card says what its files say."""
 
+import errno
 import json
 import os
 import shlex
@@ -290,6 +291,7 @@ def test_wrong_requests_are_one_line_and_write_nothing(run, shared, tmp_path, ca
         (["share", str(run), "--seed", "2"], "has seeds 0 to 1, not 2"),
         (["share", str(run), "-o", "mine"], "mine exists and is not a shared policy"),
         (["share", str(run), "-o", "mine", "--overwrite"], "mine exists and is not a shared policy"),
+        (["share", str(run), "-o", "damaged/README.md/x"], "damaged/README.md is not a folder"),
         (["share", str(run), "-o", str(shared)], "replace it with --overwrite"),
         (["share", str(unevaluated), "--seed", "0", "--best"], "has evaluated nothing yet"),
         (["share", str(unevaluated)], "say which to share, --seed"),
@@ -305,6 +307,20 @@ def test_wrong_requests_are_one_line_and_write_nothing(run, shared, tmp_path, ca
         assert said in printed, (said, printed)
         assert len(printed.splitlines()) == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_where_it_cannot_be_made_nothing_is_left_and_what_was_there_stays(run, shared, tmp_path, monkeypatch):
+    made = Path(shutil.copytree(shared, tmp_path / "mine"))
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gpae.report.share.card", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        share(run, made, seed=0, episodes=0, overwrite=True)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+    assert list(tmp_path.iterdir()) == [made]
 
 
 def test_it_is_replaced_where_that_is_asked_for(run, tmp_path, monkeypatch, capsys):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from statistics import fmean
 from typing import Any
@@ -64,36 +64,48 @@ def share(
     run, folder = Path(run), Path(folder)
     config = from_dict(read_config(run))
     _refuse(folder, overwrite)
+    item = item_of(run, best=best, whole=True)
     with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
-        info = checkpoints.info()
-        item = item_of(run, best=best, whole=True)
-        found = _Found(run, config, best, info)
-        seed = found.chosen() if seed is None else found.checked(seed)
-        moment = found.moment(seed)
-        experiment = Experiment(config.replace(seed=seed, seeds=1), only_played=True)
-        shapes = experiment.shapes.params
-        if config.seeds > 1:
-            shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((config.seeds, *x.shape), x.dtype), shapes)
-        params = checkpoints.restore({item: shapes})[0][item]
-    if config.seeds > 1:
-        params = jax.tree.map(lambda x: x[seed - config.seed], params)
-    notes = {key: value for key, value in info.items() if key != "lines"} | moment
-    files: dict[str, Any] = {
+        update = checkpoints.latest  # a run that is still training makes others
+        info = checkpoints.info(update)
+    found = _Found(run, config, best, info)
+    seed = found.chosen() if seed is None else found.checked(seed)
+    notes = {key: value for key, value in info.items() if key != "lines"} | found.moment(seed)
+    experiment = Experiment(config.replace(seed=seed, seeds=1), only_played=True)
+    files = {
         CONFIG: {name: _public(value) for name, value in as_dict(experiment.config).items()},
         VERSIONS: _without_places(read_versions(run)),
         SHARED: found.about() | ({} if license is None else {"license": license}),
     }
-    if episodes:
-        played = experiment.evaluate(params.actor, purpose=3, number=EPISODES, episodes=episodes)
-        files[EVALUATION] = {
-            "seed": EPISODES,
-            "episodes": {f"seed_{seed}": played[0]},
-            "evaluation": _without_places(versions()),
-        }
-    kept = run / "checkpoints" if is_shared(run) else None
-    film = partial(replay, experiment, params.actor, number=1) if episodes and drawable(experiment) else None
-    _write(folder, files, params, notes, kept=kept, film=film)
+    with contextlib.closing(experiment), _made(folder) as made:
+        params = _params(run, item, update, config, experiment.shapes.params, seed)
+        if episodes:
+            (played,) = experiment.evaluate(params.actor, purpose=3, number=EPISODES, episodes=episodes)
+            of_seed = {"seed": EPISODES, "episodes": {f"seed_{seed}": played}}
+            files[EVALUATION] = of_seed | {"evaluation": _without_places(versions())}
+            if drawable(experiment):
+                replay(experiment, params.actor, made / FILM, number=1)
+        for name, content in files.items():
+            write_json(made / name, content, indent=None if name == EVALUATION else 1)
+        if is_shared(run):  # its files as they are: Orbax would give them other names
+            shutil.copytree(run / "checkpoints", made / "checkpoints")
+        else:
+            with Checkpoints(made / "checkpoints") as checkpoints:
+                checkpoints.save(notes["update"], {"params": params}, notes)
+        for said in made.rglob("commit_success.txt"):  # Orbax's, with the path on this machine; nobody reads it
+            said.unlink()
+        atomic_write(made / CARD, card(made, name=folder.name).encode())
     return folder
+
+
+def _params(run: Path, item: str, update: int | None, config: ExperimentConfig, shapes: Any, seed: int) -> Any:
+    """The parameters of one seed, whose shapes are given."""
+    several = config.seeds > 1
+    if several:
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((config.seeds, *x.shape), x.dtype), shapes)
+    with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
+        params = checkpoints.restore({item: shapes}, update)[0][item]
+    return jax.tree.map(lambda x: x[seed - config.seed], params) if several else params
 
 
 class _Found:
@@ -145,7 +157,7 @@ class _Found:
         return {
             "update": steps // self.config.algorithm.steps_per_update,
             "env_steps": steps,
-            "seconds": step["elapsed_time"],
+            "seconds": step.get("elapsed_time", info["seconds"]),
             "best_scores": scores,
         }
 
@@ -188,35 +200,14 @@ def _refuse(folder: Path, overwrite: bool) -> None:
         raise UserError(f"{folder} holds a shared policy already; replace it with --overwrite")
 
 
-def _write(
-    folder: Path,
-    files: Mapping[str, Any],
-    params: Any,
-    notes: Mapping[str, Any],
-    *,
-    kept: Path | None,
-    film: Callable[[Path], Any] | None,
-) -> None:
-    """Makes the folder beside its place, and puts it there when it is whole.
-
-    Checkpoints of a policy that was shared before are `kept` as they are: Orbax would give the files other names.
-    """
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder`, which takes its place when it is whole; nothing is left of it otherwise."""
     beside = ensure_parent(folder).with_name(f".{folder.name}.{os.getpid()}")
     with clear_disk_errors(folder):
         beside.mkdir()
         try:
-            for name, content in files.items():
-                write_json(beside / name, content, indent=None if name == EVALUATION else 1)
-            if kept is not None:
-                shutil.copytree(kept, beside / "checkpoints")
-            else:
-                with Checkpoints(beside / "checkpoints") as checkpoints:
-                    checkpoints.save(notes["update"], {"params": params}, notes)
-            for said in beside.rglob("commit_success.txt"):  # Orbax's, with the path on this machine; nobody reads it
-                said.unlink()
-            if film is not None:
-                film(beside / FILM)
-            atomic_write(beside / CARD, card(beside, name=folder.name).encode())
+            yield beside
             if exists(folder):
                 shutil.rmtree(folder)
             beside.rename(folder)
