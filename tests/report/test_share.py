@@ -184,7 +184,10 @@ def test_other_kinds_of_policies_are_shared_too(words, tmp_path):
     for x, y in zip(*(jax.tree.leaves(policy._params) for policy in (ours, theirs)), strict=True):
         np.testing.assert_array_equal(x, y)
     assert (ours.bounds, ours.action_names) == (theirs.bounds, theirs.action_names)
-    assert "of the actor" in (made / "README.md").read_text()
+    text = (made / "README.md").read_text()
+    assert "of the actor" in text
+    assert ("gpae inspect credit mine" in text) == ("qmix" not in words)
+    assert "gpae play" not in text, "it cannot be drawn"
 
 
 @pytest.mark.parametrize(
@@ -232,11 +235,16 @@ def test_the_best_parameters_are_those_of_the_evaluation_in_which_they_were(run,
             assert checkpoints.latest == steps[at]["step_count"] // 32
 
 
-def test_a_training_begins_from_it_and_one_cannot_go_on_from_it(shared, tmp_path, capsys):
+def test_a_training_begins_from_it_and_one_cannot_go_on_from_it(shared, tmp_path, capsys, monkeypatch):
+    """The former by the command of its card, beside its folder."""
+    monkeypatch.chdir(shared.parent)
     before = {file: file.read_bytes() for file in shared.rglob("*") if file.is_file()}
-    words = [*TINY, "--total-steps", "32", "--runs", str(tmp_path), "--name", "next"]
-    assert main(["train", *words, "--from", str(shared)]) == 0
-    assert "actor, fits: " in capsys.readouterr().out
+    (line,) = [line for line in (shared / "README.md").read_text().splitlines() if "--from mine" in line]
+    words = shlex.split(line, comments=True)[2:]
+    assert main(["train", *words, "--runs", str(tmp_path), "--name", "next"]) == 0
+    said = capsys.readouterr().out
+    assert "actor, fits: " in said
+    assert "begins afresh" not in said
     assert main(["train", "--resume", str(shared)]) == 2
     said = capsys.readouterr().err
     assert f"begin one from what it has learnt: gpae train --from {shared} --env probe/team --algorithm gpae" in said

@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from statistics import fmean, stdev
 from typing import Any
 
+from gpae.algorithms.actor_critic import ActorCritic
 from gpae.report.scores import SAMPLED, is_rate
 from gpae.report.sources import Source
 from gpae.runs.checkpoint import Checkpoints
@@ -194,7 +195,8 @@ class _Card:
         ]
 
     def use(self) -> list[str]:
-        name, config = shlex.quote(self.name), self.config
+        name = shlex.quote(self.name)
+        begin = shlex.join(spelt_out(self.config.replace(from_=self.name)))
         one = ", agent=0" if self.sizes.num_agents > 1 else ""
         mask = "" if self.sizes.bounds is not None else ", mask"
         return [
@@ -203,11 +205,11 @@ class _Card:
             f"`{self.name}` stands for the path of this folder.",
             "",
             "```bash",
-            f"gpae play {name} -o replay.gif",
+            *([f"gpae play {name} -o replay.gif"] if self.film or not self.played else []),
             f"gpae evaluate {name} --episodes 1000",
-            f"gpae inspect credit {name}",
-            f"gpae train --env {shlex.quote(config.env)} --algorithm {config.algorithm.name} --from {name}",
+            *([f"gpae inspect credit {name}"] if isinstance(self.config.algorithm, ActorCritic) else []),
             f"gpae export {name} -o policy.onnx",
+            f"gpae train {begin}  # goes on learning, here or elsewhere",
             "```",
             "",
             "```python",
