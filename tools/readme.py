@@ -1,4 +1,5 @@
-"""Fills the tables of README and docs/ from results/, between their markers: no figure in them is typed in.
+"""Fills the tables of README and docs/ from results/, between their markers: no figure in them is typed in. Makes the
+cards of results/policies again, too.
 
 python tools/readme.py
 """
@@ -14,7 +15,9 @@ from pathlib import Path
 from statistics import mean, median
 
 from gpae.algorithms import ALGORITHMS
+from gpae.report.card import card, interval
 from gpae.report.tables import shown_reached
+from gpae.runs.shared import read_evaluation, read_shared
 
 ROOT = Path(__file__).parents[1]
 MAPS = ("smax/3m", "smax/5m_vs_6m", "smax/27m_vs_30m")
@@ -667,6 +670,36 @@ def host():
     ]
 
 
+def kept():
+    """The folders of results/policies."""
+    return sorted(file.parent for file in (ROOT / "results" / "policies").glob("*/shared.json"))
+
+
+def policies():
+    lines = [
+        "| in `results/policies` | environment | algorithm | parameters | greedy, 95 % interval | sampled | size |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for folder in kept():
+        config, about = json.loads((folder / "config.json").read_text()), read_shared(folder)
+        (update,) = (folder / "checkpoints").iterdir()
+        steps = json.loads((update / "about" / "metadata").read_text())["info"]["env_steps"]
+        metric, cells = about["metric"], ["not played", "not played"]
+        if played := read_evaluation(folder):
+            episodes = played["episodes"][f"seed_{config['seed']}"]
+            rate = metric == "win_rate"
+            shown = ("{:.1%} [{:.1%}, {:.1%}]" if rate else "{:.4g} [{:.4g}, {:.4g}]").format
+            cells = [shown(*interval(episodes[kind + metric], rate=rate)) for kind in ("", "sampled_")]
+        options = "".join(f", `{option}`" for option in config["env_options"])
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        seed = f"seed {config['seed']}" + (f", of {n} trained" if (n := len(about["seeds"])) > 1 else "")
+        lines.append(
+            f"| `{folder.name}` | `{config['env']}`{options} | `{config['algorithm']}` | {about['parameters']}, after"
+            f" {steps:,} steps; {seed} | {' | '.join(cells)} | {size / 1e6:.2f} MB |"
+        )
+    return [*lines, "", "Win rates over new episodes; returns where nothing is won. What made each stands on its card."]
+
+
 DOCUMENTS = {
     "README.md": {
         "printed": printed,
@@ -708,11 +741,13 @@ DOCUMENTS = {
     },
     "docs/studies.md": {"studied": studied},
     "docs/credit.md": {"critic": critic, "gap": gap},
-    "docs/use.md": {"latency": latency},
+    "docs/use.md": {"latency": latency, "policies": policies},
 }
 
 
 def main():
+    for folder in kept():
+        (folder / "README.md").write_text(card(folder))
     for document, blocks in DOCUMENTS.items():
         path = ROOT / document
         text = path.read_text()

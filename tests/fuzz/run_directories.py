@@ -3,10 +3,10 @@
     PYTHONPATH=tests python -m fuzz.run_directories --seconds 60 --seed 1
     PYTHONPATH=tests python -m fuzz.run_directories --seed 1 --case 17        # one case again
 
-A case is a copy of a small run (its study beside it) with one to three damages: changed, cut or added bytes, JSON
-values of other types, missing or doubled keys, huge numbers, links, pipes, folders in place of files, renamed and
-removed files. Everything that reads or opens a run directory is then called. Exit code 1 if there was a failure; each
-is printed with how to repeat it.
+A case is a copy of a small run (its study and a shared policy beside it) with one to three damages: changed, cut or
+added bytes, JSON values of other types, missing or doubled keys, huge numbers, links, pipes, folders in place of files,
+renamed and removed files. Everything that reads or opens a run directory is then called. Exit code 1 if there was a
+failure; each is printed with how to repeat it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 
 from fuzz.driver import drive, outcome
 from gpae.errors import UserError
+from gpae.report.card import card
 from gpae.runs import directory
 from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import RunDirectory, read_config, read_metrics
@@ -45,6 +46,7 @@ CONFIG = {
 }
 STATE = {"state": {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array([1, 2])}}
 NOTES = {"seconds": 1.5, "best_scores": [0.5, -1e9], "sizes": {"num_agents": 3, "num_actions": 5}}
+SHARED = Path(__file__).parents[2] / "results" / "policies" / "2s3z-gpae"
 STRANGE: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 0.5, 1.0, 10**18, 10**19, 10**400, -(10**400), 1e300, 2**31, 2**32, 2**63),
     *(float("nan"), float("inf"), float("-inf"), "", "a", "1", "NaN", "\0", "\ud800", "../..", "x" * 10_000),
@@ -72,6 +74,7 @@ def make_run(study: Path) -> None:
         run.log_absolute(env="smax/3m", algorithm="gpae", seed=0, metrics={"win_rate": [1.0]})
     (study / "run" / "replay.gif").write_bytes(b"GIF89a")
     runs = {"run": {"env": "smax/3m", "algorithm": "gpae", "setting": "", "method": "gpae", "peak_memory_mb": 1.5}}
+    shutil.copytree(SHARED, study / "shared")
     write_json(study / STUDY, {"name": "a", "machine": {"cores": 2}, "runs": runs})
 
 
@@ -269,6 +272,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "read_metrics": lambda run: [np.float64(v) for line in read_metrics(run) for v in line.values()],
     "read_evaluations": lambda run: lacking(read_evaluations(run), "smax/3m", "gpae", range(2)),
     "entries": read_foreign,
+    "card": lambda run: card(run.parent / "shared").encode(),
     "recorded": lambda run: recorded(run.parent),
     "read_regular": lambda run: read_regular(run / "replay.gif", most=1 << 20),
     "checkpoints, reading only": lambda run: read_notes(run, True),

@@ -91,6 +91,17 @@ def test_one_item_is_read_without_the_others_and_without_writing(saved):
     assert sorted(saved.rglob("*")) == before
 
 
+def test_a_field_of_an_item_is_read_without_the_rest(saved):
+    with Checkpoints(saved, read_only=True) as checkpoints:
+        items, _ = checkpoints.restore({"state.params": make_state().params})
+        assert as_bytes(items["state.params"]) == as_bytes(make_state().params)
+        assert list(checkpoints.arrays("state.params")) == list(checkpoints.arrays("best"))
+        with pytest.raises(UserError, match=r"does not fit: state.par\['dense'\]\['bias'\] is absent there"):
+            checkpoints.restore({"state.par": make_state().params})
+        with pytest.raises(UserError, match="has no 'actor'; it holds state, best"):
+            checkpoints.arrays("actor.params")
+
+
 def test_the_arrays_of_an_item_are_read_without_knowing_what_they_are_like(saved):
     with Checkpoints(saved, read_only=True) as checkpoints:
         found = checkpoints.arrays("best")

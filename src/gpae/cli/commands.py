@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "see credit: gpae inspect credit RUN, gpae inspect critic RUN, gpae inspect gap RUN",
     ),
     "export": ("gpae.cli.export:Export", "write a run's policy as one file: gpae export RUN -o policy.onnx"),
+    "share": ("gpae.cli.share:Share", "keep what a run has learnt as a small folder with a card: gpae share RUN"),
     "study": ("gpae.cli.study:Study", "train everything that a file names: gpae study studies/quick.toml"),
     "tune": (
         "gpae.cli.tune:Tune",

@@ -32,6 +32,7 @@ class Evaluate(OfRun):
         in_range("--seed", self.seed, 0)
         from gpae.cli.show import patience, table
         from gpae.runs.files import writable_file, write_json
+        from gpae.runs.shared import is_shared, read_shared
         from gpae.runs.versions import read_versions, versions
 
         if self.json:
@@ -42,6 +43,8 @@ class Evaluate(OfRun):
         with patience("compiling and playing"):
             found = experiment.evaluate(actor, purpose=3, number=self.seed, episodes=self.episodes)
         which = "best" if self.best else "last"
+        if is_shared(self.run_directory):
+            which = read_shared(self.run_directory)["parameters"]
         if self.json:
             by_seed = {f"seed_{seed}": e for seed, e in zip(experiment.seeds, found, strict=True)}
             about = {"parameters": which, "training_seconds": round(info["seconds"]), "steps": info["env_steps"]}

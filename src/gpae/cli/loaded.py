@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import tyro
 
 from gpae.cli.parse import Command
-from gpae.errors import UserError
 
 
 @dataclass
@@ -37,20 +36,17 @@ class OfRun(Command):
 
     def actor(self, experiment: Any) -> tuple[Any, dict[str, Any]]:
         """The actor's parameters, and what the checkpoint says of them: "env_steps", "seconds", ..."""
-        item = "best_actor" if self.best else "actor"
-        return self._restored(item, experiment.shapes.params.actor)
+        return self._restored(False, experiment.shapes.params.actor)
 
     def params(self, experiment: Any) -> Any:
         """The parameters of both networks."""
-        return self._restored("best" if self.best else "params", experiment.shapes.params)[0]
+        return self._restored(True, experiment.shapes.params)[0]
 
-    def _restored(self, item: str, shapes: Any) -> tuple[Any, dict[str, Any]]:
+    def _restored(self, whole: bool, shapes: Any) -> tuple[Any, dict[str, Any]]:
         from gpae.runs.checkpoint import Checkpoints
-        from gpae.runs.directory import read_config
-        from gpae.training import version_0_1
+        from gpae.training.items import item_of
 
-        if item == "params" and version_0_1.made(read_config(self.run_directory)):
-            raise UserError(f"{self.run_directory} was made by gpae 0.1, which kept the best critic alone: add --best")
+        item = item_of(self.run_directory, best=self.best, whole=whole)
         with Checkpoints(self.run_directory / "checkpoints", read_only=True) as checkpoints:
             items, info = checkpoints.restore({item: shapes})
         return items[item], info

@@ -146,6 +146,7 @@ class Checkpoints:
         Args:
           templates: item -> a tree of the same structure, shapes and dtypes; arrays or `jax.ShapeDtypeStruct`s. Where
             the template is a NumPy array, so is the result; an array placed on given devices is placed there again.
+            "params.actor" is that field of the item "params", and no more of it is read.
           update: which checkpoint; default the latest.
 
         Raises:
@@ -154,15 +155,16 @@ class Checkpoints:
         """
         update = self._choose(update)
         about = self._about(update)
-        leaves = about["leaves"]
+        leaves = {name: self._leaves(update, about, name) for name in templates}
         for name, template in templates.items():
-            self._compare(update, self._leaves(update, about, name), template, name)
+            self._compare(update, list(leaves[name].values()), template, name)
         items = {}
         for name, template in templates.items():
             data = self._read(update, name, leaves[name])
             like, structure = jax.tree.flatten(template)
+            described = leaves[name].values()
             items[name] = jax.tree.unflatten(
-                structure, [_placed(x, d["key"], t) for x, d, t in zip(data, leaves[name], like, strict=True)]
+                structure, [_placed(x, d["key"], t) for x, d, t in zip(data, described, like, strict=True)]
             )
         return items, about["info"]
 
@@ -174,7 +176,7 @@ class Checkpoints:
         """
         update = self._choose(update)
         leaves = self._leaves(update, self._about(update), item)
-        return {d["path"]: x for d, x in zip(leaves, self._read(update, item, leaves), strict=True)}
+        return {d["path"]: x for d, x in zip(leaves.values(), self._read(update, item, leaves), strict=True)}
 
     def close(self) -> None:
         """Ends Orbax's threads."""
@@ -213,20 +215,26 @@ class Checkpoints:
             raise self._damaged(update, f"it was saved as that of update {noted}, and renamed or changed")
         return about
 
-    def _leaves(self, update: int, about: Mapping[str, Any], item: str) -> list[dict[str, Any]]:
-        if item not in about["leaves"]:
+    def _leaves(self, update: int, about: Mapping[str, Any], item: str) -> dict[str, dict[str, Any]]:
+        """Key -> description, of the leaves of an item, or of a field of one."""
+        whole, _, field = item.partition(".")
+        if whole not in about["leaves"]:
             there = ", ".join(about["leaves"])
-            raise UserError(f"checkpoint {self.path / str(update)} has no {item!r}; it holds {there}")
-        leaves: list[dict[str, Any]] = about["leaves"][item]
-        return leaves
+            raise UserError(f"checkpoint {self.path / str(update)} has no {whole!r}; it holds {there}")
+        leaves = {_key(i): d for i, d in enumerate(about["leaves"][whole])}
+        if not field:
+            return leaves
+        start, ends = f".{field}", (f".{field}[", f".{field}.")
+        return {k: d | {"path": d["path"].removeprefix(start)} for k, d in leaves.items() if d["path"].startswith(ends)}
 
-    def _read(self, update: int, item: str, leaves: list[dict[str, Any]]) -> list[np.ndarray]:
+    def _read(self, update: int, item: str, leaves: Mapping[str, dict[str, Any]]) -> list[np.ndarray]:
         """The arrays of an item, each of them what was saved."""
-        wanted = {_key(i): (tuple(d["shape"]), d["dtype"]) for i, d in enumerate(leaves) if _size(d)}
-        loaded = self._checked(update, lambda: read_arrays(self.path / str(update) / item, wanted))
+        folder = self.path / str(update) / item.partition(".")[0]
+        wanted = {key: (tuple(d["shape"]), d["dtype"]) for key, d in leaves.items() if _size(d)}
+        loaded = self._checked(update, lambda: read_arrays(folder, wanted))
         found = []
-        for i, d in enumerate(leaves):
-            x = loaded[_key(i)] if _size(d) else np.empty(d["shape"], d["dtype"])
+        for key, d in leaves.items():
+            x = loaded[key] if _size(d) else np.empty(d["shape"], d["dtype"])
             if checksum(x, d.get("pieces")) != d["crc32"]:
                 raise self._damaged(update, f"{item}{d['path']} is not what was saved")
             found.append(x)

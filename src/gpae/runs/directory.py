@@ -28,6 +28,7 @@ from gpae.runs.files import clear_disk_errors, exists, read_json, write_json
 from gpae.runs.lock import LOCK, holds, take_lock
 from gpae.runs.metrics import METRICS, MetricsFile, read_metrics
 from gpae.runs.replacement import Replacement, is_pending
+from gpae.runs.shared import is_shared
 from gpae.runs.versions import VERSIONS, read_versions, versions
 
 __all__ = ["CONFIG", "METRICS", "RunDirectory", "check_name", "is_run", "read_config", "read_metrics"]
@@ -137,14 +138,16 @@ class RunDirectory:
             opened after the process has died, unless `commit` has been called. Only files that a run writes are moved.
 
         Raises:
-          UserError: there is a run already and `overwrite` is not set; there is something else; the directory is in
-            use by another process; it cannot be written; the run that is there cannot be removed.
+          UserError: there is a run already and `overwrite` is not set; there is something else, or a shared policy; the
+            directory is in use by another process; it cannot be written; the run that is there cannot be removed.
         """
         path = Path(path)
         settings = schema.settings(json.loads(json.dumps(dict(config))), path / CONFIG)
         there = UserError(f"{path} holds a run already; continue it with --resume or replace it with --overwrite")
         foreign = UserError(f"{path} exists and is not a gpae run directory; choose another")
         with clear_disk_errors(path):
+            if is_shared(path):
+                raise UserError(f"{path} holds a shared policy; choose another name, or remove it")
             if is_pending(path) or _is_ours(path):
                 if not overwrite:
                     raise there

@@ -190,6 +190,39 @@ def study(content: Any, file: str | Path) -> dict[str, Any]:
     return content
 
 
+def shared(content: Any, file: str | Path) -> dict[str, Any]:
+    """shared.json: "run", "parameters", "trained_steps", "metric", "episodes", "seeds", seed -> score or null; "study"
+    and "license" are texts or null.
+    """
+    whole = Value(content, file)
+    whole["run"].text()
+    if whole["parameters"].text() not in ("last", "best"):
+        raise whole["parameters"].wrong('"last" or "best"')
+    whole["trained_steps"].whole()
+    whole["metric"].text()
+    whole["episodes"].whole()
+    for _, score in whole["seeds"].items("a mapping of seeds"):
+        if score.found is not None:
+            score.number()
+    for name in ("study", "license"):
+        if whole[name].found is not None:
+            whole[name].text()
+    return content
+
+
+def evaluation(content: Any, file: str | Path) -> dict[str, Any]:
+    """evaluation.json: "seed"; "episodes", seed -> metric -> numbers, one per episode; "evaluation", versions."""
+    whole = Value(content, file)
+    whole["seed"].whole()
+    for _, of_seed in whole["episodes"].items("a mapping of seeds"):
+        for metric, values in of_seed.items("a mapping of metrics"):
+            numbers = [value.number() for value in values.elements("a number per episode")]
+            if not numbers or (metric.endswith("win_rate") and not all(0.0 <= x <= 1.0 for x in numbers)):
+                raise values.wrong("a number per episode, of a rate 0 or 1")
+    _versions(whole["evaluation"])
+    return content
+
+
 def notes(content: Any, file: str | Path, *, complete: bool = False) -> dict[str, Any]:
     """A checkpoint's notes: "leaves", item -> description of every array; "info", what the trainer remembers.
 

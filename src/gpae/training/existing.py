@@ -8,6 +8,7 @@ from typing import Any
 from gpae.envs.registry import outside_jax
 from gpae.errors import UserError
 from gpae.runs.directory import is_run, read_config
+from gpae.runs.shared import is_shared
 from gpae.training import version_0_1
 from gpae.training.config import ExperimentConfig, RunOptions, as_dict, from_dict
 from gpae.training.device import groups_of, require_device
@@ -31,6 +32,11 @@ def check_resumable(path: Path, config: ExperimentConfig) -> None:
     if not is_run(path):
         return  # what it is instead, `RunDirectory.resume` says
     before = read_config(path)
+    if is_shared(path):
+        raise UserError(
+            f"{path} is a shared policy, without the state that a training needs to go on; begin one from what it has"
+            f" learnt: gpae train --from {path} --env {config.env} --algorithm {config.algorithm.name}"
+        )
     if version_0_1.made(before):
         raise UserError(
             f"{path} was made by gpae 0.1: its policy can be evaluated, played and loaded, but its training cannot be"

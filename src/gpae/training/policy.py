@@ -24,6 +24,7 @@ from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import read_config
 from gpae.training.config import from_dict
 from gpae.training.device import require_device
+from gpae.training.items import item_of
 
 
 @dataclass(frozen=True)
@@ -325,7 +326,7 @@ def load_policy(path: str | Path, *, best: bool = False, seed: int | None = None
     """The policy that a run has learnt.
 
     Args:
-      path: the run directory; it may still be training.
+      path: the run directory, which may still be training, or a shared policy (`gpae share`).
       best: the parameters with the best evaluation, instead of the last.
       seed: which seed of a run of several; default the first.
       agent: which agent to play, where agents are shown their index or have networks of their own; `Policy.batch` plays
@@ -339,7 +340,7 @@ def load_policy(path: str | Path, *, best: bool = False, seed: int | None = None
     seed = config.seed if seed is None else seed
     if not config.seed <= seed < config.seed + config.seeds:
         raise UserError(f"{path} has seeds {config.seed} to {config.seed + config.seeds - 1}, not {seed}")
-    item = "best_actor" if best else "actor"
+    item = item_of(path, best=best, whole=False)
     with Checkpoints(Path(path) / "checkpoints", read_only=True) as checkpoints:
         sizes = Sizes.told(checkpoints.info())
         actor = config.algorithm.actor(_spec(sizes))
