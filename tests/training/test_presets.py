@@ -148,6 +148,14 @@ def test_presets_hold_the_published_settings():
     assert values("jaxmarl", "ippo").items() >= ippo.items()
 
 
+@pytest.mark.parametrize("algorithm", ["gpae", "mappo"])
+def test_the_runs_that_the_preset_tuned_5m_vs_6m_names_were_made_with_it(algorithm):
+    made = json.loads((ROOT / "results/5m_vs_6m/runs" / f"{algorithm}-on-policy" / "config.json").read_text())
+    plan = {"env": "smax/5m_vs_6m", "env_options": ("version=0.1",), "seeds": 5, "evaluations": 20}
+    plan |= {"evaluation_episodes": 128, "updates_per_call": 5, "groups": 1}
+    assert from_dict(made) == preset("tuned-5m_vs_6m", algorithm, **plan)
+
+
 def test_the_run_that_the_preset_mabrax_names_was_made_with_it():
     made = json.loads((ROOT / "results" / "mabrax-smoke" / "config.json").read_text())
     plan = {name: made[name] for name in ("env", "total_steps", "evaluations", "evaluation_episodes")}
