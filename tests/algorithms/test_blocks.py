@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpae.algorithms import blocks
-from gpae.algorithms.blocks import block_size, gradient_of_mean
+from gpae.algorithms.blocks import block_by_block, block_size, gradient_of_mean
 from gpae.algorithms.groups import summed_over
 from gpae.algorithms.losses import masked_mean
 from gpae.networks.gru import GRU
@@ -51,6 +51,23 @@ def test_the_gradient_of_blocks_is_that_of_the_whole(given, columns, monkeypatch
     nothing = (*batch[:2], jnp.zeros_like(batch[2]))
     found = gradient_of_mean(loss, params, nothing, carry, nothing[2])
     assert all((x == 0).all() for x in jax.tree.leaves(found))
+
+
+@pytest.mark.parametrize("columns", [1, 6, 1000])
+def test_what_is_said_of_blocks_is_said_of_the_whole(given, columns, monkeypatch):
+    monkeypatch.setattr(blocks, "COLUMNS", columns)
+    params, (inputs, is_first, mask), carry = given
+
+    def evaluate(rows, carry, number):
+        carries = GRU(HIDDEN).apply(params, rows[0], rows[1], carry)
+        which = jnp.full((1, len(carry)), number)
+        return {"carries": carries, "counted": rows[2].sum(0, keepdims=True), "number": which}
+
+    found = jax.jit(lambda *x: block_by_block(evaluate, *x, AGENTS))((inputs, is_first, mask), carry)
+    np.testing.assert_allclose(found["carries"], GRU(HIDDEN).apply(params, inputs, is_first, carry), atol=1e-6)
+    np.testing.assert_array_equal(found["counted"], mask.sum(0, keepdims=True))
+    size = block_size(SEQUENCES, AGENTS)
+    np.testing.assert_array_equal(found["number"][0], np.arange(SEQUENCES) // size)
 
 
 def test_groups_have_the_gradient_of_all_their_samples(given, monkeypatch):

@@ -1,12 +1,14 @@
-"""The gradient of a minibatch, block of sequences by block of sequences: what a block needs stays in the cache.
+"""Work on many sequences, block of sequences by block of sequences: what a block needs stays in the cache.
 
-A loss is a mean over the samples that a mask selects, so that its gradient is the mean of the blocks' gradients, each
-weighed by the samples that its block has. On a GPU, which wants much work at once, the block is the whole minibatch.
+Besides, it is needed of one block at a time only, and not of all the batch. A loss is a mean over the samples that a
+mask selects, so that its gradient is the mean of the blocks' gradients, each weighed by the samples that its block has.
+On a GPU, which wants much work at once, there is one block, of all sequences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import log
 from typing import Any
 
@@ -40,13 +42,46 @@ def gradient_of_mean(
       pick: over these sequences only, int32; a block takes its own, so that no minibatch is copied together.
     """
     _, sequences, agents = mask.shape
-    if pick is not None:
-        sequences = len(pick)
-
-    blocks = 1 if accelerated() else sequences // block_size(sequences, agents)
+    blocks = _blocks(len(pick) if pick is not None else sequences, agents)
     summed, count = everywhere(_sum_of_blocks(loss, blocks, params, (batch, mask), carry, pick))
     gradient, measured = jax.tree.map(lambda x: x / jnp.maximum(count, 1.0), summed)
     return gradient, measured
+
+
+def block_by_block(evaluate: Callable[[Any, Any, Array | int], Any], rows: Any, others: Any, agents: int) -> Any:
+    """What `evaluate` says of all sequences, where it looks at each by itself.
+
+    Args:
+      evaluate: of a block's rows and others and its number: arrays [L', c, ...] for its c sequences.
+      rows: each array [L, C, ...].
+      others: each array [C, ...].
+      agents: N, for the size of a block.
+
+    Returns:
+      Its arrays, [L', C, ...].
+    """
+    sequences = jax.tree.leaves(rows)[0].shape[1]
+    blocks = _blocks(sequences, agents)
+
+    def of_block(number: Array | int) -> Any:
+        part = jax.tree.map(lambda x: _part(x, 1, number, blocks, None), rows)
+        return evaluate(part, jax.tree.map(lambda x: _part(x, 0, number, blocks, None), others), number)
+
+    if blocks == 1:
+        return of_block(0)
+
+    def put(number: Array, whole: Array, found: Array) -> Array:
+        return jax.lax.dynamic_update_slice_in_dim(whole, found, number * found.shape[1], axis=1)
+
+    found = jax.tree.map(
+        lambda x: jnp.zeros((x.shape[0], sequences, *x.shape[2:]), x.dtype), jax.eval_shape(of_block, 0)
+    )
+    return jax.lax.fori_loop(0, blocks, lambda i, whole: jax.tree.map(partial(put, i), whole, of_block(i)), found)
+
+
+def _blocks(sequences: int, agents: int) -> int:
+    """How many blocks sequences make."""
+    return 1 if accelerated() else sequences // block_size(sequences, agents)
 
 
 def block_size(sequences: int, agents: int) -> int:
