@@ -9,6 +9,7 @@ from gpae.algorithms import blocks
 from gpae.algorithms.blocks import block_by_block, block_size, gradient_of_mean
 from gpae.algorithms.groups import summed_over
 from gpae.algorithms.losses import masked_mean
+from gpae.algorithms.replay import to_chunks
 from gpae.networks.gru import GRU
 
 ROWS, SEQUENCES, AGENTS, FEATURES, HIDDEN = 6, 12, 3, 4, 5
@@ -48,6 +49,13 @@ def test_the_gradient_of_blocks_is_that_of_the_whole(given, columns, monkeypatch
     rows = jax.tree.map(lambda x: x[:, pick], batch)
     of_picked = jax.jit(lambda *x: gradient_of_mean(loss, *x))(*given, batch[2], pick)
     close(of_picked, jax.jit(jax.grad(loss, has_aux=True))(params, rows, carry[pick]))
+    # Two pieces of each sequence; the first twelve begin with the first rows.
+    pieces, cut = jnp.array([5, 0, 23, 12]), to_chunks(batch, ROWS // 2)
+    carries, rows = jnp.concatenate([carry, carry + 1.0]), jax.tree.map(lambda x: x[:, pieces], cut)
+    of_pieces = gradient_of_mean(loss, params, batch, carries, batch[2], pieces, ROWS // 2)
+    close(of_pieces, jax.jit(jax.grad(loss, has_aux=True))(params, rows, carries[pieces]))
+    of_all = gradient_of_mean(loss, params, batch, carries, batch[2], length=ROWS // 2)
+    close(of_all, jax.grad(loss, has_aux=True)(params, cut, carries))
     nothing = (*batch[:2], jnp.zeros_like(batch[2]))
     found = gradient_of_mean(loss, params, nothing, carry, nothing[2])
     assert all((x == 0).all() for x in jax.tree.leaves(found))

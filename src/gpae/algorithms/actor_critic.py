@@ -327,12 +327,15 @@ class ActorCritic(PPO):
         return policy & alive if self.mask_dead else policy, value
 
     def batch(self, data: UpdateData) -> tuple[Batch, PerNetwork]:
-        """The samples as C sequences of L rows, and the carries before each sequence's first row, [C, ...]."""
+        """The samples, [W, E, ...], and the carries before the C sequences of L rows in them, [C, ...].
+
+        They are cut where they are used (`replay.to_chunks`), since a copy of them all takes memory and time.
+        """
         segment, evaluation, targets = data.segment, data.evaluation, data.targets
         policy_mask, value_mask = self.masks(segment.trajectory)
         if self.normalise_advantages:
             targets = replace(targets, advantages=losses.normalise(targets.advantages, policy_mask))
-        whole = Batch(
+        batch = Batch(
             trajectory=segment.trajectory,
             evaluation=evaluation,
             targets=targets,
@@ -343,7 +346,7 @@ class ActorCritic(PPO):
         )
         first = PerNetwork(actor=segment.actor_carry, critic=segment.critic_carry)
         after = PerNetwork(actor=evaluation.actor_carries, critic=evaluation.critic.carries)
-        return replay.to_chunks(whole, self.chunk_rows), replay.chunk_carries(first, after, self.chunk_rows)
+        return batch, replay.chunk_carries(first, after, self.chunk_rows)
 
     # -- what is measured ------------------------------------------------------------------------------------------
 
