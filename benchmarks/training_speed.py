@@ -34,37 +34,43 @@ ALGORITHMS = ("jaxmarl", "mappo", "gpae")
 NETWORKS = ("jaxmarl", "paper")
 
 
-def measure(name, algorithm, updates, networks):
-    """Median seconds of an update and of its parts, and the peak memory, of one algorithm in this process."""
+def whole_update(name, algorithm, networks):
+    """(update, arguments, stages): the update, not compiled, what it takes, and its first stages; None of JaxMARL's."""
     env = make(name)
     if algorithm == "jaxmarl":
         state, update = jaxmarl_mappo.build(make(name, backend="jaxmarl").jaxmarl)
-        arguments, calls = (state,), {}
-    else:
-        config = preset(networks, algorithm).replace(
-            env=name, num_envs=ENVIRONMENTS, rollout_length=ROWS, window=1, epochs=4, minibatches=4
-        )
-        budget = Budget(updates=config.num_updates, gradient_steps=jnp.float32(config.gradient_steps))
-        settings = as_arrays(config.algorithm)
-        state = jax.jit(lambda settings, key: settings.init(env, key))(settings, jax.random.key(0))
-        update = jax.jit(lambda settings, state, budget: settings.update(env, state, budget))
-        collect = jax.jit(lambda settings, state: settings.collect(env, state, state.key))
-        prepare = jax.jit(lambda settings, *x: settings.prepare(env.spec, *x))
-        arguments = (settings, state, budget)
+        return update, (state,), None
+    config = preset(networks, algorithm).replace(
+        env=name, num_envs=ENVIRONMENTS, rollout_length=ROWS, window=1, epochs=4, minibatches=4
+    )
+    budget = Budget(updates=config.num_updates, gradient_steps=jnp.float32(config.gradient_steps))
+    settings = as_arrays(config.algorithm)
+    state = jax.jit(lambda settings, key: settings.init(env, key))(settings, jax.random.key(0))
+    update = jax.jit(lambda settings, state, budget: settings.update(env, state, budget))
+    collect = jax.jit(lambda settings, state: settings.collect(env, state, state.key))
+    prepare = jax.jit(lambda settings, *x: settings.prepare(env.spec, *x))
+
+    def stages():
         collected = collect(settings, state)
-        calls = {
+        return {
             "collect": lambda: collect(settings, state),
             "prepare": lambda: prepare(settings, *collected, state.key),
         }
+
+    return update, (settings, state, budget), stages
+
+
+def measure(name, algorithm, updates, networks):
+    """Median seconds of an update and of its parts, and the peak memory, of one algorithm in this process."""
+    update, arguments, stages = whole_update(name, algorithm, networks)
     began = time.perf_counter()
     update = update.lower(*arguments).compile()
     compiling = time.perf_counter() - began
     jax.block_until_ready(update(*arguments))
     peak = peak_megabytes()  # of the update alone: the stages that are timed next need memory of their own
-    seconds = {
-        part: median(s) for part, s in take_turns({"update": lambda: update(*arguments)} | calls, updates).items()
-    }
-    if calls:
+    calls = {"update": lambda: update(*arguments)} | (stages() if stages else {})
+    seconds = {part: median(s) for part, s in take_turns(calls, updates).items()}
+    if stages:
         seconds["optimise"] = round(seconds["update"] - seconds["collect"] - seconds["prepare"], 4)
     return {
         "seconds": seconds,

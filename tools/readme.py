@@ -126,11 +126,23 @@ def benchmarks():
         f"--rounds {speed['settings']['rounds']} --updates {speed['settings']['updates']}`"
         for speed in speeds
     )
+    memory = load("update_memory.json")["results"]
+    lines += [
+        "",
+        ", ".join(commands),
+        "",
+        "| arrays of such an update | JaxMARL's work | mappo | gpae | of that the observations |",
+        "|---|---|---|---|---|",
+    ]
+    for name, found in memory.items():
+        size, part = found["megabytes"], found["of jaxmarl's"]
+        ours = (f"{size[a]:,.0f} MB ({part[a]:.0%})" for a in ("mappo", "gpae"))
+        lines.append(f"| {name} | {size['jaxmarl']:,.0f} MB | {' | '.join(ours)} | {found['observations']:,.0f} MB |")
     first_update = load("first_update.json")
     first, rounds = first_update["results"], first_update["settings"]["rounds"]
     lines += [
         "",
-        ", ".join(commands),
+        "`python benchmarks/update_memory.py`: the compiler's account, which needs no run",
         "",
         "| from `gpae train --preset quickstart` to | the first update | the first evaluation |",
         "|---|---|---|",

@@ -33,6 +33,7 @@ RUNS = {
         f" {SMALL} --total-steps 512"
     ),
     "gpae, no memory": f"{PROBE} --algorithm gpae --no-recurrent --no-layer-norm {SMALL} --total-steps 512",
+    "gpae, chunked": f"{PROBE} --algorithm gpae --window 2 --chunk-length 4 {SMALL} --total-steps 512",
     "gpae, stopped": f"{MAP} --algorithm gpae --stop-agent 1 --stop-probability 0.2 {SMALL} --total-steps 384",
     "gpae, 2 seeds": f"{PROBE} --algorithm gpae --seeds 2 {SMALL} --total-steps 512",
     "gpae-state": f"{PROBE} --algorithm gpae-state --window 2 {SMALL} --total-steps 512",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpae.algorithms import replay
+from gpae.algorithms import blocks, replay
 from gpae.algorithms.actor_critic import ActorCritic
 from gpae.algorithms.base import algorithm_called
 from gpae.algorithms.batch import critic_input
@@ -109,6 +109,22 @@ def test_memory_before_an_episode_has_no_effect_on_it():
     begun = np.asarray(jax.lax.cummax(joined.trajectory.is_first.astype(jnp.int32), axis=0)) > 0
     np.testing.assert_allclose(again.critic.values[begun], evaluation.critic.values[begun], atol=1e-6)
     assert np.abs(again.critic.values - evaluation.critic.values)[~begun].max() > 1e-4
+
+
+@pytest.mark.parametrize("algorithm", ["gpae", "dae"])
+def test_experience_is_evaluated_alike_whole_and_in_blocks(algorithm, monkeypatch):
+    """Draws included: what is chosen on rows that were not executed does not depend on the blocks."""
+    p, params, found, _, _ = experienced(STAY, 2, algorithm=algorithm)
+    assert not found.segment.trajectory.valid.all()
+    last = Last(p.learner.view(p.init(jax.random.key(0))), found.segment.trajectory.is_first[-1])
+
+    def reevaluate():
+        return jax.jit(p.learner.reevaluate)(params, found.segment, last, jax.random.key(3))
+
+    whole = reevaluate()
+    monkeypatch.setattr(blocks, "COLUMNS", 4)
+    for x, y in zip(jax.tree.leaves(reevaluate()), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
 
 
 # -- rows at a time limit ------------------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from gpae.algorithms import blocks
-from gpae.algorithms.blocks import block_size, gradient_of_mean
+from gpae.algorithms.blocks import block_by_block, block_size, gradient_of_mean
 from gpae.algorithms.groups import summed_over
 from gpae.algorithms.losses import masked_mean
+from gpae.algorithms.replay import to_chunks
 from gpae.networks.gru import GRU
 
 ROWS, SEQUENCES, AGENTS, FEATURES, HIDDEN = 6, 12, 3, 4, 5
@@ -48,9 +49,33 @@ def test_the_gradient_of_blocks_is_that_of_the_whole(given, columns, monkeypatch
     rows = jax.tree.map(lambda x: x[:, pick], batch)
     of_picked = jax.jit(lambda *x: gradient_of_mean(loss, *x))(*given, batch[2], pick)
     close(of_picked, jax.jit(jax.grad(loss, has_aux=True))(params, rows, carry[pick]))
+    # Two pieces of each sequence; the first twelve begin with the first rows.
+    pieces, cut = jnp.array([5, 0, 23, 12]), to_chunks(batch, ROWS // 2)
+    carries, rows = jnp.concatenate([carry, carry + 1.0]), jax.tree.map(lambda x: x[:, pieces], cut)
+    of_pieces = gradient_of_mean(loss, params, batch, carries, batch[2], pieces, ROWS // 2)
+    close(of_pieces, jax.jit(jax.grad(loss, has_aux=True))(params, rows, carries[pieces]))
+    of_all = gradient_of_mean(loss, params, batch, carries, batch[2], length=ROWS // 2)
+    close(of_all, jax.grad(loss, has_aux=True)(params, cut, carries))
     nothing = (*batch[:2], jnp.zeros_like(batch[2]))
     found = gradient_of_mean(loss, params, nothing, carry, nothing[2])
     assert all((x == 0).all() for x in jax.tree.leaves(found))
+
+
+@pytest.mark.parametrize("columns", [1, 6, 1000])
+def test_what_is_said_of_blocks_is_said_of_the_whole(given, columns, monkeypatch):
+    monkeypatch.setattr(blocks, "COLUMNS", columns)
+    params, (inputs, is_first, mask), carry = given
+
+    def evaluate(rows, carry, number):
+        carries = GRU(HIDDEN).apply(params, rows[0], rows[1], carry)
+        which = jnp.full((1, len(carry)), number)
+        return {"carries": carries, "counted": rows[2].sum(0, keepdims=True), "number": which}
+
+    found = jax.jit(lambda *x: block_by_block(evaluate, *x, AGENTS))((inputs, is_first, mask), carry)
+    np.testing.assert_allclose(found["carries"], GRU(HIDDEN).apply(params, inputs, is_first, carry), atol=1e-6)
+    np.testing.assert_array_equal(found["counted"], mask.sum(0, keepdims=True))
+    size = block_size(SEQUENCES, AGENTS)
+    np.testing.assert_array_equal(found["number"][0], np.arange(SEQUENCES) // size)
 
 
 def test_groups_have_the_gradient_of_all_their_samples(given, monkeypatch):

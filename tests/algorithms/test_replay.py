@@ -52,6 +52,8 @@ def test_chunks_are_contiguous_and_every_array_is_cut_alike():
     np.testing.assert_array_equal(more[..., 0], chunks)
     np.testing.assert_array_equal(more[..., 1], -chunks)
     np.testing.assert_array_equal(chunks[1], chunks[0] + 10)  # the next row of the same environment
+    pick = jnp.array([2 * E - 1, 0])
+    np.testing.assert_array_equal(replay.to_chunks(rows, 2, pick), chunks[:, pick])
     back = jnp.swapaxes(chunks.reshape(2, 2, E), 0, 1).reshape(T, E)
     np.testing.assert_array_equal(back, rows)
 

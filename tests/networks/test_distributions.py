@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from gpae.networks import ContinuousActor, ContinuousPolicy, NetworkSizes
+from gpae.networks import Actor, ContinuousActor, ContinuousPolicy, NetworkSizes
 from gpae.networks.distributions import Categorical, DiagonalNormal, masked
 
 
@@ -42,7 +42,7 @@ def test_samples_are_legal_and_follow_the_policy():
 
 def test_rows_share_their_noise_where_they_are_asked_to():
     pi = Categorical(jnp.broadcast_to(jnp.log(jnp.full(4, 0.25)), (6, 50, 4)))
-    drawn = pi.sample_rows(jax.random.key(0))
+    drawn = pi.chosen_by(Actor(4, NetworkSizes()).noise(jax.random.key(0), 50))
     assert drawn.shape == (6, 50)
     np.testing.assert_array_equal(drawn, jnp.broadcast_to(drawn[:1], drawn.shape))
     assert len(np.unique(drawn)) == 4
@@ -112,7 +112,7 @@ def test_components_that_an_agent_does_not_have_count_for_nothing(squashed):
 
 def test_real_rows_share_their_noise_where_they_are_asked_to():
     pi = normal(jnp.zeros((3, 4, 2)), jnp.ones((3, 4, 2)))
-    rows = pi.sample_rows(jax.random.key(0))
+    rows = pi.chosen_by(ContinuousActor(2, NetworkSizes()).noise(jax.random.key(0), 4))
     assert (rows == rows[:1]).all()
     assert len(np.unique(rows[0])) == 8
     np.testing.assert_allclose(pi.sample(jax.random.key(1)).shape, (3, 4, 2))

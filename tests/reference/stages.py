@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from gpae.algorithms.base import Budget
 from gpae.algorithms.batch import PerNetwork
+from gpae.algorithms.replay import to_chunks
 from gpae.envs.vector import observe
 from gpae.settings import as_arrays
 
@@ -38,6 +39,11 @@ class Learner:
 
     def minibatch_step(self, state, batch, carry):
         return self.algorithm.minibatch_step(self.env.spec, state, batch, carry, self.budget)
+
+    def batch(self, data):
+        """The samples, cut into sequences, and the carries before them."""
+        batch, carries = self.algorithm.batch(data)
+        return to_chunks(batch, self.algorithm.chunk_rows), carries
 
     def optimise(self, state, batch, carries, key):
         return self.algorithm.optimise(self.env.spec, state, batch, carries, self.budget, key)

@@ -30,6 +30,7 @@ from gpae.algorithms.batch import (
     UpdateData,
     without_last,
 )
+from gpae.algorithms.blocks import block_by_block
 from gpae.algorithms.intervention import Intervention
 from gpae.algorithms.optimise import adam
 from gpae.algorithms.ppo import PPO
@@ -41,7 +42,7 @@ from gpae.envs.vector import begin, observe
 from gpae.errors import UserError
 from gpae.networks import CriticInput
 from gpae.settings import settings
-from gpae.threefry import split
+from gpae.threefry import fold_in, split
 from gpae.types import Targets, Trajectory, View
 
 
@@ -71,7 +72,10 @@ class ActorCritic(PPO):
 
     @abstractmethod
     def evaluate_critic(self, spec: EnvSpec, params: Any, seen: CriticExperience, key: Array) -> CriticEvaluation:
-        """The critic at the start of an update. No gradient flows through what it returns."""
+        """The critic at the start of an update; it is called for blocks of environments, each with a key of its own.
+
+        No gradient flows through what it returns.
+        """
 
     @abstractmethod
     def targets(self, trajectory: Trajectory, evaluation: Evaluation) -> Targets:
@@ -259,34 +263,41 @@ class ActorCritic(PPO):
           key: draws the actions that no behaviour policy took: on the row after the last, and on invalid rows.
         """
         trajectory = segment.trajectory
-        view, is_first = _append((trajectory.view, trajectory.is_first), (last.view, last.is_first))
-        pi, actor_carries = self.actor(spec).apply(
-            params.actor, view.observations, view.action_mask, is_first, segment.actor_carry
-        )
+        actor = self.actor(spec)
         # One draw of noise per environment serves all its rows: of these, only few are not executed.
-        drawn = pi.sample_rows(key)
-        executed = trajectory.valid.reshape(*trajectory.valid.shape, *[1] * (drawn.ndim - 2))
-        taken = jnp.where(executed, trajectory.actions, drawn[:-1])
-        actions = jnp.concatenate([taken, drawn[-1:]])
-        log_probs = pi.log_prob(actions)[:-1]
-        log_ratios = jnp.where(trajectory.valid[..., None], log_probs - trajectory.log_probs, 0.0)
-        own_slot = pi.own_slot
-        seen = CriticExperience(
-            inputs=CriticInput(view=view, actions=actions, own_slot=own_slot),
-            is_first=is_first,
-            carry=segment.critic_carry,
-            policy=pi,
-            log_ratios=log_ratios,
-        )
-        evaluation = Evaluation(
-            actions=taken,
-            own_slot=own_slot[:-1],
-            log_probs=log_probs,
-            log_ratios=log_ratios,
-            critic=self.evaluate_critic(spec, params.critic, seen, key),
-            actor_carries=without_last(actor_carries),
-        )
-        return jax.lax.stop_gradient(evaluation)
+        noise = actor.noise(key, *trajectory.log_probs.shape[1:])
+        carries = PerNetwork(actor=segment.actor_carry, critic=segment.critic_carry)
+
+        def of_block(trajectory: Trajectory, others: tuple[PerNetwork, Last, Array], number: Array | int) -> Evaluation:
+            carry, last, noise = others
+            view, is_first = _append((trajectory.view, trajectory.is_first), (last.view, last.is_first))
+            pi, actor_carries = actor.apply(params.actor, view.observations, view.action_mask, is_first, carry.actor)
+            drawn = pi.chosen_by(noise)
+            executed = trajectory.valid.reshape(*trajectory.valid.shape, *[1] * (drawn.ndim - 2))
+            taken = jnp.where(executed, trajectory.actions, drawn[:-1])
+            actions = jnp.concatenate([taken, drawn[-1:]])
+            log_probs = pi.log_prob(actions)[:-1]
+            log_ratios = jnp.where(trajectory.valid[..., None], log_probs - trajectory.log_probs, 0.0)
+            own_slot = pi.own_slot
+            seen = CriticExperience(
+                inputs=CriticInput(view=view, actions=actions, own_slot=own_slot),
+                is_first=is_first,
+                carry=carry.critic,
+                policy=pi,
+                log_ratios=log_ratios,
+            )
+            of_its_own = key if isinstance(number, int) else fold_in(key, number)
+            return Evaluation(
+                actions=taken,
+                own_slot=own_slot[:-1],
+                log_probs=log_probs,
+                log_ratios=log_ratios,
+                critic=self.evaluate_critic(spec, params.critic, seen, of_its_own),
+                actor_carries=without_last(actor_carries),
+            )
+
+        found = block_by_block(of_block, trajectory, (carries, last, noise), spec.num_agents)
+        return jax.lax.stop_gradient(found)
 
     def scaled(self, trajectory: Trajectory) -> Trajectory:
         """As values are learnt from it: with scaled rewards."""
@@ -316,12 +327,15 @@ class ActorCritic(PPO):
         return policy & alive if self.mask_dead else policy, value
 
     def batch(self, data: UpdateData) -> tuple[Batch, PerNetwork]:
-        """The samples as C sequences of L rows, and the carries before each sequence's first row, [C, ...]."""
+        """The samples, [W, E, ...], and the carries before the C sequences of L rows in them, [C, ...].
+
+        They are cut where they are used (`replay.to_chunks`), since a copy of them all takes memory and time.
+        """
         segment, evaluation, targets = data.segment, data.evaluation, data.targets
         policy_mask, value_mask = self.masks(segment.trajectory)
         if self.normalise_advantages:
             targets = replace(targets, advantages=losses.normalise(targets.advantages, policy_mask))
-        whole = Batch(
+        batch = Batch(
             trajectory=segment.trajectory,
             evaluation=evaluation,
             targets=targets,
@@ -332,7 +346,7 @@ class ActorCritic(PPO):
         )
         first = PerNetwork(actor=segment.actor_carry, critic=segment.critic_carry)
         after = PerNetwork(actor=evaluation.actor_carries, critic=evaluation.critic.carries)
-        return replay.to_chunks(whole, self.chunk_rows), replay.chunk_carries(first, after, self.chunk_rows)
+        return batch, replay.chunk_carries(first, after, self.chunk_rows)
 
     # -- what is measured ------------------------------------------------------------------------------------------
 

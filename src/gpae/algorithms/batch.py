@@ -102,7 +102,7 @@ class UpdateData:
 
 @struct.dataclass
 class Batch:
-    """The samples of an update: sequences of L rows, C of them. One permutation shuffles all of it, along C."""
+    """Samples: all of an update's, [W, E, ...], or the C sequences of L rows that a loss is shown, [L, C, ...]."""
 
     trajectory: Trajectory
     evaluation: Evaluation

@@ -143,7 +143,10 @@ class PPO(Algorithm):
         budget: Budget,
         pick: Array | None = None,
     ) -> tuple[LearnerState, Metrics]:
-        """One gradient step of actor and critic, on the sequences of `batch` that `pick` names; None: on all."""
+        """One gradient step of actor and critic, on the sequences of `batch` that `pick` names; None: on all.
+
+        Sequences have `chunk_rows` rows each, and the carries are those before them.
+        """
         size = step_size(self.optimisation, state.gradient_steps, budget)
         transforms = PerNetwork(actor=adam(self.optimisation), critic=self.critic_optimiser())
         metrics: Metrics = {"learning_rate": size}
@@ -153,7 +156,8 @@ class PPO(Algorithm):
             ("critic", self.critic_loss, batch.value_mask),
         ):
             old = getattr(state.params, name)
-            gradient, measured = gradient_of_mean(partial(loss, spec), old, batch, getattr(carry, name), mask, pick)
+            before = getattr(carry, name)
+            gradient, measured = gradient_of_mean(partial(loss, spec), old, batch, before, mask, pick, self.chunk_rows)
             params[name], optimiser[name] = descend(
                 getattr(transforms, name), gradient, getattr(state.optimiser, name), old, size
             )
@@ -171,9 +175,11 @@ class PPO(Algorithm):
     ) -> tuple[LearnerState, Metrics]:
         """Epochs of minibatches; the metrics are means over the gradient steps."""
         epochs, minibatches = self.optimisation.epochs, self.optimisation.minibatches
+        rows, envs, _ = batch.policy_mask.shape
+        sequences = rows // self.chunk_rows * envs
 
         def permutation(key: Array) -> Array:
-            return jax.random.permutation(key, batch.policy_mask.shape[1]).reshape(minibatches, -1)
+            return jax.random.permutation(key, sequences).reshape(minibatches, -1)
 
         picks = jax.vmap(permutation)(split(key, epochs))
 

@@ -137,13 +137,22 @@ def beside(segment: Segment, other: Segment) -> Segment:
     )
 
 
-def to_chunks(tree: Any, length: int) -> Any:
-    """Cuts sequences [W, E, ...] into contiguous pieces of `length` rows, [length, W / length * E, ...]."""
+def to_chunks(tree: Any, length: int, pick: Array | None = None) -> Any:
+    """Cuts sequences [W, E, ...] into contiguous pieces of `length` rows, [length, W / length * E, ...].
+
+    Where `pick` is given, [c] int32, only those that it names, [length, c, ...]: the others are not copied.
+    """
 
     def cut(x: Array) -> Array:
         rows, envs, *rest = x.shape
         pieces = x.reshape(rows // length, length, envs, *rest)
-        return jnp.swapaxes(pieces, 0, 1).reshape(length, rows // length * envs, *rest)
+        if pick is None:
+            return jnp.swapaxes(pieces, 0, 1).reshape(length, rows // length * envs, *rest)
+        # Nobody picks what is not there, and to look after it takes time.
+        if length == rows:
+            return x.at[:, pick].get(mode="promise_in_bounds")
+        chosen = pieces.at[pick // envs, :, pick % envs].get(mode="promise_in_bounds")
+        return jnp.swapaxes(chosen, 0, 1)
 
     return jax.tree.map(cut, tree)
 

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from gpae.networks.distributions import Categorical, DiagonalNormal, Distribution, epsilon_greedy, masked
+from gpae.networks.distributions import Categorical, DiagonalNormal, Distribution, epsilon_greedy, masked, normal
 from gpae.networks.layers import Carry, Core, Dense, Torso
 from gpae.networks.normalisers import InputNormaliser
 from gpae.networks.sizes import ContinuousPolicy, NetworkSizes
+from gpae.threefry import gumbel
 
 LOG_SCALES = (-5.0, 2.0)
 """Between what the logarithm of a continuous policy's scale is kept."""
@@ -58,6 +59,10 @@ class Actor(nn.Module):
         """Numbers that the last layer makes."""
         return self.num_actions
 
+    def noise(self, key: Array, *batch: int) -> Array:
+        """What the policy chooses actions by (`Distribution.chosen_by`), [*batch, A]."""
+        return gumbel(key, (*batch, self.num_actions))
+
     def initial_carry(self, *batch: int) -> Carry:
         """The carry at the start of an episode; `batch` is (E, N)."""
         return Core(self.sizes.hidden_size, self.sizes.recurrent, parent=None).initial_carry(*batch)
@@ -95,6 +100,10 @@ class ContinuousActor(Actor):
             free = self.param("log_scale", nn.initializers.zeros_init(), (self.num_actions,))
             numbers = jnp.concatenate([numbers, jnp.broadcast_to(free, numbers.shape)], axis=-1)
         return numbers, carries
+
+    def noise(self, key: Array, *batch: int) -> Array:
+        """What the policy chooses actions by, [*batch, D]."""
+        return normal(key, (*batch, self.num_actions))
 
     @property
     def outputs(self) -> int:

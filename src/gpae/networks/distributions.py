@@ -30,8 +30,8 @@ class Distribution(Protocol):
         """One action for each row of the batch."""
         ...
 
-    def sample_rows(self, key: Array) -> Array:
-        """One action for each row of the batch, by the same noise along the first axis."""
+    def chosen_by(self, noise: Array) -> Array:
+        """One action for each row of the batch, by an actor's `noise`, which broadcasts."""
         ...
 
     def mode(self) -> Array:
@@ -63,12 +63,11 @@ class Categorical:
 
     def sample(self, key: Array) -> Array:
         """One action per row, int32 [...]."""
-        return jnp.argmax(self.log_probs + gumbel(key, self.log_probs.shape), axis=-1).astype(jnp.int32)
+        return self.chosen_by(gumbel(key, self.log_probs.shape))
 
-    def sample_rows(self, key: Array) -> Array:
-        """One action per row, int32 [T, ...], by the same noise for all T."""
-        noise = gumbel(key, self.log_probs.shape[1:])
-        return jnp.argmax(self.log_probs + noise[None], axis=-1).astype(jnp.int32)
+    def chosen_by(self, noise: Array) -> Array:
+        """One action per row, int32 [...], by Gumbel noise that broadcasts to [..., A]."""
+        return jnp.argmax(self.log_probs + noise, axis=-1).astype(jnp.int32)
 
     def mode(self) -> Array:
         """The most probable action, the first of several, int32 [...]."""
@@ -149,11 +148,11 @@ class DiagonalNormal:
 
     def sample(self, key: Array) -> Array:
         """One action per row, float [..., D]."""
-        return self._action(self._drawn(_normal(key, self.mean)))
+        return self.chosen_by(normal(key, self.mean.shape))
 
-    def sample_rows(self, key: Array) -> Array:
-        """One action per row, float [T, ..., D], by the same noise for all T."""
-        return self._action(self._drawn(_normal(key, self.mean[0])[None]))
+    def chosen_by(self, noise: Array) -> Array:
+        """One action per row, float [..., D], by standard normal noise that broadcasts to it."""
+        return self._action(self.mean + jnp.exp(self.log_scale) * noise)
 
     def mode(self) -> Array:
         """The action of the most probable u, [..., D]: the median, and where nothing is squashed the mean."""
@@ -197,9 +196,6 @@ class DiagonalNormal:
     def _half(self) -> float:
         return 0.5 * (self.high - self.low)
 
-    def _drawn(self, noise: Array) -> Array:
-        return self.mean + jnp.exp(self.log_scale) * noise
-
     def _action(self, u: Array) -> Array:
         return self._masked(self._centre + self._half * (jnp.tanh(u) if self.squashed else u))
 
@@ -214,9 +210,9 @@ class DiagonalNormal:
         return of(u) @ _WEIGHTS
 
 
-def _normal(key: Array, like: Array) -> Array:
-    """Standard normal noise of the shape of `like`, drawn flat: see `gpae.threefry`."""
-    return jax.random.normal(key, (like.size,), like.dtype).reshape(like.shape)
+def normal(key: Array, shape: tuple[int, ...]) -> Array:
+    """Standard normal noise, drawn flat: see `gpae.threefry`."""
+    return jax.random.normal(key, (math.prod(shape),)).reshape(shape)
 
 
 def _log_slope(u: Array) -> Array:

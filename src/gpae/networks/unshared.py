@@ -106,6 +106,10 @@ class UnsharedActor(_Unshared):
         each = jax.vmap(one, in_axes=(0, 2, 2, 1), out_axes=2)
         return each(self.of_agents(params), self._seen(observations), mask, carry)
 
+    def noise(self, key: Array, *batch: int) -> Array:
+        """What the policies choose actions by; `batch` ends with N."""
+        return self.network.noise(key, *batch)
+
     def initial_carry(self, *batch: int) -> Carry:
         """The carry at the start of an episode; `batch` is (E, N)."""
         return self.network.initial_carry(*batch)
