@@ -295,7 +295,11 @@ def compared(found):
             if key in tests:
                 (name, setting), _ = tests[key]
                 by = np.mean(run["areas"]) - np.mean(here[name, setting]["areas"])
-                cells[2:] = [f"{name} ({setting})", f"{by:+.3f}", f"{corrected[key]:.3f}"]
+                cells[2:] = [
+                    f"{name} ({setting})",
+                    f"{by:+.3f}",
+                    "< .001" if corrected[key] < 0.001 else f"{corrected[key]:.3f}",
+                ]
             lines.append("| " + " | ".join(cells) + " |")
     return lines
 

@@ -457,9 +457,9 @@ def sweep(study):
 
 
 def ladder():
-    """Of each size of team what the methods had drawn while learning, beside MAPPO."""
+    """What the methods had drawn while learning with the most agents, beside MAPPO."""
     lines = (ROOT / "results" / "credit-ladder" / "ladder.md").read_text().splitlines()
-    first = next(i for i, line in enumerate(lines) if line.startswith("| N = "))
+    first = max(i for i, line in enumerate(lines) if line.startswith("| N = "))
     run = load("credit-ladder/ladder.json")["runs"][0]
     return [
         *lines[first:],
