@@ -145,14 +145,14 @@ def to_chunks(tree: Any, length: int, pick: Array | None = None) -> Any:
 
     def cut(x: Array) -> Array:
         rows, envs, *rest = x.shape
-        pieces = x.reshape(rows // length, length, envs, *rest)
         if pick is None:
+            pieces = x.reshape(rows // length, length, envs, *rest)
             return jnp.swapaxes(pieces, 0, 1).reshape(length, rows // length * envs, *rest)
         # Nobody picks what is not there, and to look after it takes time.
         if length == rows:
             return x.at[:, pick].get(mode="promise_in_bounds")
-        chosen = pieces.at[pick // envs, :, pick % envs].get(mode="promise_in_bounds")
-        return jnp.swapaxes(chosen, 0, 1)
+        row = pick // envs * length + jnp.arange(length)[:, None]
+        return x.at[row, pick % envs].get(mode="promise_in_bounds")
 
     return jax.tree.map(cut, tree)
 
