@@ -67,7 +67,8 @@ def test_a_wheel_holds_everything_and_works_from_another_folder(tmp_path):
     assert "gpae/training/presets/quickstart.toml" in held
     program = (
         "import gpae, sys; assert gpae.__file__.startswith(sys.argv[1]), gpae.__file__;"
-        "from gpae.training.presets import names, preset; [preset(n, 'dae') for n in names()];"
+        "from gpae.training.presets import names, preset; "
+        "[preset(n, 'gpae' if n.startswith('tuned-') else 'dae') for n in names()];"
         "from gpae.report.published import published; assert published('smax/5m_vs_6m')"
     )
     environment = {"PYTHONPATH": str(tmp_path / "site"), "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin:/bin"}
