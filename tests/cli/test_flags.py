@@ -136,8 +136,7 @@ def test_help_explains_every_flag_of_the_algorithm_and_shows_no_other(name, caps
     for option in ("name", "runs", "overwrite", "quiet", "tensorboard", "wandb", "algorithm", "preset"):
         assert flag(option) in shown
     assert "--resume RUN" in text
-    unbroken = "".join(word for word in text.split() if word != "│")  # lines may end at a hyphen
-    assert all(preset_name in unbroken for preset_name in names())
+    assert all(preset_name in text for preset_name in names())
     for words in ("Experience.", "Optimisation.", "Evaluation.", "Where a run is kept"):  # a box each
         assert words in text
     assert "type: ignore" not in text
