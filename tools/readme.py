@@ -517,7 +517,7 @@ def made_in(study, *more):
     return ["", f"{studies}, `gpae report {folders} -o results/{study}`; {made}."]
 
 
-_SHARED = "one core of 16 for each training, beside ten others"
+_SHARED = "one core of 16 for each training, up to nine others and trainings on a GPU beside"
 HARDWARE = {"quick": _SHARED, "baselines": _SHARED}
 
 
