@@ -14,7 +14,7 @@ from gpae.settings import as_arrays
 
 OF_ENVIRONMENT = ("init", "update", "collect")
 OF_SPEC = (
-    *("actor", "critic", "reevaluate", "prepare", "policy_loss", "critic_loss", "branch", "criticise", "behaviour"),
+    *("actor", "critic", "reevaluate", "prepare", "critic_loss", "branch", "criticise", "behaviour"),
     *("evaluate_critic", "initial_critic_carry", "values", "targets_of", "gradient_step", "loss", "act"),
 )
 WITH_BUDGET = ("update", "minibatch_step", "optimise")
@@ -36,6 +36,9 @@ class Learner:
 
     def update(self, state):
         return self.algorithm.update(self.env, state, self.budget)
+
+    def policy_loss(self, params, batch, carry):
+        return self.algorithm.policy_loss(self.env.spec, params, batch.of_policy, carry)
 
     def minibatch_step(self, state, batch, carry):
         return self.algorithm.minibatch_step(self.env.spec, state, batch, carry, self.budget)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
@@ -123,6 +124,52 @@ class Batch:
     def inputs(self) -> CriticInput:
         """What the critic is shown."""
         return critic_input(self.trajectory, self.evaluation)
+
+    @property
+    def of_policy(self) -> PolicySamples:
+        """What the policy's loss is shown."""
+        view, is_first = self.trajectory.view, self.trajectory.is_first
+        return PolicySamples(
+            observations=view.observations,
+            action_mask=view.action_mask,
+            is_first=jnp.broadcast_to(is_first[..., None], self.policy_mask.shape),
+            actions=self.evaluation.actions,
+            behaviour_log_probs=self.trajectory.log_probs,
+            old_log_probs=self.evaluation.log_probs,
+            advantages=self.targets.advantages,
+            mask=self.policy_mask,
+            weights=self.actor_weights,
+        )
+
+
+@struct.dataclass
+class PolicySamples:
+    """What the policy's loss is shown of a batch: every array has an axis of agents, so that some can be left out."""
+
+    observations: Array | None
+    """[L, C, N, O]; None where no network is evaluated."""
+    action_mask: Array
+    """[L, C, N, A] bool."""
+    is_first: Array
+    """The row begins an episode, [L, C, N] bool."""
+    actions: Array
+    """[L, C, N], or [L, C, N, D] where they are continuous."""
+    behaviour_log_probs: Array
+    """log mu of the actions, [L, C, N]."""
+    old_log_probs: Array
+    """log pi_old of the actions, [L, C, N]."""
+    advantages: Array
+    """[L, C, N]."""
+    mask: Array
+    """Samples that count, [L, C, N] bool."""
+    weights: Array | None
+    """See `Batch.actor_weights`, [L, C, N]."""
+
+    @property
+    def learns(self) -> Array:
+        """Samples whose gradient may not be 0, [L, C, N] bool: they count, and there was something to choose."""
+        continuous = self.actions.ndim == self.action_mask.ndim
+        return self.mask & (self.action_mask.sum(-1) > (0 if continuous else 1))
 
 
 def critic_input(trajectory: Trajectory, evaluation: Evaluation) -> CriticInput:

@@ -12,7 +12,15 @@ from jax import Array
 from gpae.algorithms import losses, replay
 from gpae.algorithms.actor_critic import ActorCritic
 from gpae.algorithms.base import Metrics, algorithm
-from gpae.algorithms.batch import Batch, CriticEvaluation, CriticExperience, Evaluation, LearnerState, without_last
+from gpae.algorithms.batch import (
+    Batch,
+    CriticEvaluation,
+    CriticExperience,
+    Evaluation,
+    LearnerState,
+    PolicySamples,
+    without_last,
+)
 from gpae.algorithms.replay import Buffer, Segment
 from gpae.algorithms.rollout import Last
 from gpae.envs.protocol import EnvSpec
@@ -145,9 +153,9 @@ class DOP(ActorCritic):
         loss = self.squared_error(self.total(found, batch.evaluation.actions), batch)
         return self.value_coefficient * loss, {"value_loss": loss}
 
-    def surrogate(self, log_probs: Array, batch: Batch) -> Array:
+    def surrogate(self, log_probs: Array, samples: PolicySamples) -> Array:
         """The plain policy gradient's, log pi A."""
-        return log_probs * batch.targets.advantages
+        return log_probs * samples.advantages
 
 
 @algorithm("dop-clip", source="Wang et al. 2021, arXiv 2007.12322; the clip is this project's")
@@ -158,6 +166,6 @@ class DOPClip(DOP):
     clip_range: losses.ClipRange = "multiplicative"  # type: ignore[misc]
     """What `clip` is a fraction of: multiplicative, of the old ratio, or additive, of 1, as in GePPO."""
 
-    def surrogate(self, log_probs: Array, batch: Batch) -> Array:
+    def surrogate(self, log_probs: Array, samples: PolicySamples) -> Array:
         """PPO's."""
-        return super(DOP, self).surrogate(log_probs, batch)
+        return super(DOP, self).surrogate(log_probs, samples)

@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from gpae.accelerator import accelerated
 from gpae.algorithms import losses
 from gpae.algorithms.base import Algorithm, Budget, Metrics, Optimisation, divides
-from gpae.algorithms.batch import Batch, LearnerState, PerNetwork
+from gpae.algorithms.batch import Batch, LearnerState, PerNetwork, PolicySamples
 from gpae.algorithms.blocks import gradient_of_mean
 from gpae.algorithms.optimise import adam, descend, norm, step_size
+from gpae.algorithms.packing import gradient_of_living
 from gpae.envs.protocol import EnvSpec
 from gpae.networks import Actor, CriticSizes, UnsharedActor
 from gpae.networks.normalisers import without_statistics
@@ -108,24 +110,22 @@ class PPO(Algorithm):
             values, old, targets = (x / batch.value_scale for x in (values, old, targets))
         return losses.value_error(values, old, targets, clip, self.huber)
 
-    def surrogate(self, log_probs: Array, batch: Batch) -> Array:
+    def surrogate(self, log_probs: Array, samples: PolicySamples) -> Array:
         """The policy's objective for each sample, [L, C, N], to be made large; `log_probs` are pi_theta's."""
-        log_mu, old = batch.trajectory.log_probs, batch.evaluation.log_probs
+        log_mu, old = samples.behaviour_log_probs, samples.old_log_probs
         return losses.clipped_surrogate(
-            log_probs - log_mu, old - log_mu, batch.targets.advantages, self.clip, clip_range=self.clip_range
+            log_probs - log_mu, old - log_mu, samples.advantages, self.clip, clip_range=self.clip_range
         )
 
-    def policy_loss(self, spec: EnvSpec, params: Any, batch: Batch, carry: Any) -> tuple[Array, Metrics]:
+    def policy_loss(self, spec: EnvSpec, params: Any, samples: PolicySamples, carry: Any) -> tuple[Array, Metrics]:
         """The surrogate and the entropy bonus, means over the samples that count for the policy."""
-        view, mask = batch.trajectory.view, batch.policy_mask
-        pi, _ = self.actor(spec).apply(params, view.observations, view.action_mask, batch.trajectory.is_first, carry)
-        log_probs = pi.log_prob(batch.evaluation.actions)
-        surrogate = self.surrogate(log_probs, batch)
-        if batch.actor_weights is not None:
-            surrogate = surrogate * batch.actor_weights
-        loss = -losses.masked_mean(surrogate, mask)
+        actor: Any = self.actor(spec)
+        is_first = samples.is_first[:, :, 0]  # an episode begins for all agents
+        pi, _ = actor.apply(params, samples.observations, samples.action_mask, is_first, carry)
+        log_probs, mask = pi.log_prob(samples.actions), samples.mask
+        loss = self.mean_loss(log_probs, samples)
         entropy = losses.masked_mean(pi.entropy(), mask)
-        change = log_probs - batch.evaluation.log_probs
+        change = log_probs - samples.old_log_probs
         metrics = {
             "policy_loss": loss,
             "entropy": entropy,
@@ -133,6 +133,28 @@ class PPO(Algorithm):
             "clip_fraction": losses.masked_mean((jnp.abs(jnp.expm1(change)) > self.clip) * 1.0, mask),
         }
         return loss - self.entropy * entropy, metrics
+
+    def mean_loss(self, log_probs: Array, samples: PolicySamples) -> Array:
+        """Minus the mean of the surrogate of samples to which the policy gives `log_probs`, weighed: []."""
+        surrogate = self.surrogate(log_probs, samples)
+        if samples.weights is not None:
+            surrogate = surrogate * samples.weights
+        return -losses.masked_mean(surrogate, samples.mask)
+
+    def policy_gradient(
+        self, spec: EnvSpec, params: Any, samples: PolicySamples, carry: Any, pick: Array | None
+    ) -> tuple[Any, Metrics]:
+        """The gradient of `policy_loss` and what it measures, over the sequences that `pick` names; None: over all."""
+        loss = partial(self.policy_loss, spec)
+        told_apart = isinstance(self.actor(spec), UnsharedActor) or self.networks.actor_identity
+        # An accelerator has one block, which all rows fill better than a number of them that is not known in advance.
+        if told_apart or not spec.agents_die or accelerated():
+            return gradient_of_mean(loss, params, samples, carry, samples.mask, pick, self.chunk_rows)
+
+        def still(samples: PolicySamples) -> Metrics:
+            return {"policy_loss": self.mean_loss(samples.old_log_probs, samples)}
+
+        return gradient_of_living(loss, still, params, samples, carry, pick, self.chunk_rows)
 
     def minibatch_step(
         self,
@@ -151,15 +173,19 @@ class PPO(Algorithm):
         transforms = PerNetwork(actor=adam(self.optimisation), critic=self.critic_optimiser())
         metrics: Metrics = {"learning_rate": size}
         params, optimiser = {}, {}
-        for name, loss, mask in (
-            ("actor", self.policy_loss, batch.policy_mask),
-            ("critic", self.critic_loss, batch.value_mask),
-        ):
-            old = getattr(state.params, name)
-            before = getattr(carry, name)
-            gradient, measured = gradient_of_mean(partial(loss, spec), old, batch, before, mask, pick, self.chunk_rows)
+        gradients = {
+            "actor": self.policy_gradient(spec, state.params.actor, batch.of_policy, carry.actor, pick),
+            "critic": gradient_of_mean(
+                partial(self.critic_loss, spec),
+                state.params.critic,
+                *(batch, carry.critic, batch.value_mask, pick, self.chunk_rows),
+            ),
+        }
+        for name, (gradient, measured) in gradients.items():
             params[name], optimiser[name] = descend(
-                getattr(transforms, name), gradient, getattr(state.optimiser, name), old, size
+                getattr(transforms, name),
+                gradient,
+                *(getattr(state.optimiser, name), getattr(state.params, name), size),
             )
             metrics |= measured | {f"{name}_gradient_norm": norm(gradient)}
         state = replace(

@@ -257,6 +257,11 @@ class Death(Probe):
     length: int = 3
     name: ClassVar[str] = "probe/death"
 
+    @property
+    def spec(self) -> EnvSpec:
+        """The fixed sizes; agents die."""
+        return replace(super().spec, agents_die=True)
+
     def reset(self, key: Array) -> ProbeState:
         """Time 0, nothing done yet."""
         return ProbeState(time=jnp.int32(0), cue=jnp.int32(0))

@@ -70,6 +70,9 @@ class EnvSpec:
     """What each agent is, N names, the same in every episode; None where nothing tells them apart, or it changes."""
     has_agent_rewards: bool = False
     """Whether `Outcome.agent_rewards` are given."""
+    agents_die: bool = False
+    """Whether agents may be out of play while an episode goes on, or without a choice: the rows of such agents are then
+    left out of the policy's update, which costs something where there are none."""
 
     @property
     def discrete(self) -> Discrete:

@@ -94,6 +94,7 @@ class SMAX:
             state_size=12 * units,
             episode_limit=max_steps + 1,
             has_wins=True,
+            agents_die=True,
             agent_types=ally_types(self.scenario),
         )
         self._step, self._reset = _batched(self._step_all), _batched(self._reset_all)

@@ -61,6 +61,7 @@ class JaxMARLSMAX:
             state_size=world.state_size,
             episode_limit=max_steps + 1,
             has_wins=True,
+            agents_die=True,
             agent_types=ally_types(chosen),
         )
 
