@@ -518,7 +518,13 @@ def made_in(study, *more):
 
 
 _SHARED = "one core of 16 for each training, up to nine others and trainings on a GPU beside"
-HARDWARE = {"quick": _SHARED, "baselines": _SHARED}
+HARDWARE = {
+    "quick": _SHARED,
+    "baselines": _SHARED,
+    "suites": "one CPU core for each training, others beside",
+    "smacv2-window": "one CPU core for each training, others beside",
+    "battles": "one CPU core for each training, others beside",
+}
 
 
 def scores(study, rates=("0.5", "0.8")):
@@ -545,6 +551,33 @@ def scores(study, rates=("0.5", "0.8")):
         "narrow."
     )
     return lines
+
+
+def side_by_side(study):
+    """Of each environment and method: greedy and sampled scores at the end, means over seeds; win rates in %."""
+    rows = []
+    for block in load(f"{study}/report.json")["environments"]:
+        rate = block["metric"] == "win_rate"
+        for entry in block["methods"]:
+            cells = (entry["final"]["mean"], entry["sampled"]["final"]["mean"], entry["sampled"]["absolute"]["mean"])
+            shown = [percent(x) if rate else "{:.2f} [{:.2f}, {:.2f}]".format(*x) for x in cells]
+            name = f"{block['env']}, {'win rate in %' if rate else 'return'}"
+            rows.append([name, f"`{entry['method']}`", str(entry["n"]), *shown])
+    columns = ["", "method", "seeds", "greedy, at the end", "sampled, at the end", "sampled, best parameters"]
+    return markdown(columns, rows)
+
+
+def searched(study):
+    """Of each method of a tuning: the best and the middle score of its trials, and the settings that won."""
+    rows = []
+    for one in load(f"{study}/tuning.json")["methods"]:
+        trials = sorted(one["trials"], key=lambda t: -t["score"])
+        won = ", ".join(f"{name} {figure(value)}" for name, value in trials[0]["settings"].items())
+        middle = median(t["score"] for t in trials)
+        best = f"{trials[0]['score']:.3f}"
+        rows.append([one["env"], f"`{one['method']}`", str(len(trials)), best, f"{middle:.3f}", won])
+    columns = ["", "method", "trials", "best sampled return", "the trials' median", "settings of the best"]
+    return [*markdown(columns, rows), "", f"`gpae tune studies/{study}.toml`: results/{study}."]
 
 
 def improvements(study, pairs):
@@ -731,6 +764,8 @@ DOCUMENTS = {
         "5m_vs_6m": lambda: [*unfinished("5m_vs_6m/runs"), *compared("5m_vs_6m")],
         "5m_vs_6m-trials": twins,
         "5m_vs_6m-released": lambda: unfinished("gpu-5m_vs_6m"),
+        "suites": lambda: [*side_by_side("suites"), *made_in("suites")],
+        "jumanji": lambda: searched("tune-jumanji"),
         "mabrax": mabrax,
         "2s3z": lambda: [*scores("baselines-2s3z", rates=("0.5", "0.8", "0.9")), *made_in("baselines-2s3z")],
     },
