@@ -61,7 +61,7 @@ def gradient_of_living(
     source = jnp.pad(layout.source, [(0, 0), (0, blocks * width - places)], constant_values=-1)
     first = jnp.pad(layout.first, [(0, blocks * width - places)])
 
-    def of_block(number: Array) -> tuple[Any, Array]:
+    def of_block(number: Array) -> tuple[Any, Metrics]:
         found = jax.lax.dynamic_slice_in_dim(source, number * width, width, axis=1)
         place = jnp.maximum(found, 0)
         sequence, agent = chosen[place % places // agents], place % agents
