@@ -166,7 +166,8 @@ def draw(found):
         right.set_title(f"old experience, {sizes[-1]} agents", loc="left", fontsize=9)
         for axes in (left, right):
             axes.axhline(never, color="0.8", linewidth=0.8)
-            axes.legend(frameon=False, fontsize=7, ncols=2, loc="upper left", bbox_to_anchor=(0.0, 0.93))
+            if axes.get_legend_handles_labels()[0]:  # a study without windows has none
+                axes.legend(frameon=False, fontsize=7, ncols=2, loc="upper left", bbox_to_anchor=(0.0, 0.93))
             axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
             axes.tick_params(axis="y", which="minor", left=False, labelleft=False)
             axes.grid(color="0.93", linewidth=0.8)

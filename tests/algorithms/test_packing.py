@@ -113,10 +113,15 @@ def given(env, dead, **settings):
     carry = actor.initial_carry(SEQUENCES, spec.num_agents)
     carry = jax.tree.map(lambda x: jax.random.normal(keys[3], (2 * SEQUENCES, *x.shape[1:])), carry)
     start = jax.tree.map(lambda x: x[:SEQUENCES], carry)
-    params = actor.init(keys[4], observations, action_mask, is_first, start)
-    pi, _ = actor.apply(params, observations, action_mask, is_first, start)
-    actions = pi.sample(keys[5])
-    old = pi.log_prob(actions)
+
+    @jax.jit
+    def acted():
+        params = actor.init(keys[4], observations, action_mask, is_first, start)
+        pi, _ = actor.apply(params, observations, action_mask, is_first, start)
+        actions = pi.sample(keys[5])
+        return params, actions, pi.log_prob(actions)
+
+    params, actions, old = acted()
     samples = PolicySamples(
         observations=observations,
         action_mask=action_mask,
@@ -169,7 +174,8 @@ def test_the_dead_are_not_evaluated():
     """What they see may be anything, but for the first row: that is what a place without a row looks at."""
     *problem, samples, carry = given("probe/death", 0.4, networks=CriticSizes(hidden_size=8, recurrent=False))
     seen = jnp.where(samples.learns[..., None], samples.observations, jnp.nan).at[0, 0].set(0.0)
-    found, _ = both(*problem, dataclasses.replace(samples, observations=seen), carry, None)
+    samples = dataclasses.replace(samples, observations=seen)
+    found = jax.jit(lambda s, c: problem[0].policy_gradient(*problem[1:], s, c, None))(samples, carry)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(found))
 
 
@@ -178,13 +184,15 @@ def test_continuous_policies_are_packed_where_agents_have_no_component():
     alive = jax.random.bernoulli(jax.random.key(3), 0.6, samples.mask.shape)
     samples = dataclasses.replace(samples, mask=alive, action_mask=samples.action_mask & alive[..., None])
     np.testing.assert_array_equal(samples.learns, alive)
-    close(*both(algorithm, spec, params, samples, carry, None))
+    close(*jax.jit(lambda s, c: both(algorithm, spec, params, s, c, None))(samples, carry))
 
 
 def test_groups_have_the_packed_gradient_of_all_their_samples(monkeypatch):
     monkeypatch.setattr(packing, "COLUMNS", 4)
     algorithm, spec, params, samples, carry = given("probe/death", 0.4)
-    _, expected = both(algorithm, spec, params, samples, carry, None)
+    loss = partial(algorithm.policy_loss, spec)
+    whole = jax.jit(lambda s, c: gradient_of_mean(loss, params, s, c, s.mask, None, CHUNK))
+    expected = whole(samples, carry)
     split = jax.tree.map(lambda x: x.reshape(ROWS, 2, SEQUENCES // 2, *x.shape[2:]), samples)
     pieces = jax.tree.map(lambda x: x.reshape(2, 2, SEQUENCES // 2, *x.shape[1:]), carry)
     pieces = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1).reshape(2, SEQUENCES, *x.shape[3:]), pieces)
