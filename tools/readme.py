@@ -598,6 +598,27 @@ def improvements(study, pairs):
     return markdown(["", "probability that", "beats", "with its interval"], rows)
 
 
+def differences(study, pairs):
+    """Of pairs of methods: the difference of their means of the best parameters, and what a permutation test says."""
+    rows = []
+    for env in load(f"{study}/report.json")["environments"]:
+        found = {(e["method"], e["over"]): (1, e) for e in env["improvement"]}
+        found |= {(e["over"], e["method"]): (-1, e) for e in env["improvement"]}
+        for better, than in pairs:
+            sign, e = found[better, than]
+            rows.append(
+                [
+                    f"`{better}`",
+                    f"`{than}`",
+                    f"{100 * sign * e['difference']:+.1f}",
+                    f"{e['p']:.3f}",
+                    f"{e['p_holm']:.2f}",
+                ]
+            )
+    columns = ["", "over", "points of win rate, best parameters", "p, exact", f"Holm, of {len(found) // 2} pairs"]
+    return markdown(columns, rows)
+
+
 def made_again(study, others):
     """Mean win rates of the same study made several times; `others`: its folder -> what it is called."""
     here, there = evaluations_by_env(study), {name: evaluations_by_env(other) for other, name in others.items()}
@@ -745,6 +766,19 @@ def policies():
     return [*lines, "", "Win rates over new episodes; returns where nothing is won. What made each stands on its card."]
 
 
+SUSPECTS = [
+    ("gpae (on-policy)", "mappo (on-policy)"),
+    ("gpae (window)", "gpae (on-policy)"),
+    ("mappo (window)", "mappo (on-policy)"),
+    ("gpae (window)", "mappo (window)"),
+    ("gpae (window-geppo)", "gpae (window)"),
+    ("mappo (window-geppo)", "mappo (window)"),
+    ("gpae (window-half-epochs)", "gpae (window)"),
+    ("mappo (window-half-epochs)", "mappo (window)"),
+    ("gpae (window-corrected)", "gpae (window)"),
+    ("gpae (window-own-others)", "gpae (window)"),
+]
+
 DOCUMENTS = {
     "README.md": {
         "printed": printed,
@@ -761,6 +795,8 @@ DOCUMENTS = {
         "quick-costs": lambda: costs("quick"),
         "quick-again": lambda: made_again("quick", AGAIN),
         "smacv2": lambda: [*scores("smacv2-small"), *made_in("smacv2-small")],
+        "smacv2-window": lambda: [*scores("smacv2-window", rates=("0.5",)), *made_in("smacv2-window")],
+        "smacv2-window-pairs": lambda: differences("smacv2-window", SUSPECTS),
         "5m_vs_6m": lambda: [*unfinished("5m_vs_6m/runs"), *compared("5m_vs_6m")],
         "5m_vs_6m-trials": twins,
         "5m_vs_6m-released": lambda: unfinished("gpu-5m_vs_6m"),
