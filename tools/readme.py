@@ -523,7 +523,6 @@ HARDWARE = {
     "baselines": _SHARED,
     "suites": "one CPU core for each training, others beside",
     "smacv2-window": "one CPU core for each training, others beside",
-    "battles": "one CPU core for each training, others beside",
 }
 
 
