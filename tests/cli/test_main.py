@@ -135,7 +135,7 @@ def test_a_run_from_the_shell_stopped_resumed_and_evaluated(tmp_path):
         printed, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "100,001 steps asked for, 100,032 run: whole updates" in printed
-    assert "compiling update" in printed
+    assert "compiling ..." in printed
     assert "continue with gpae train --resume runs/run" in errors
     assert "Traceback" not in errors
 

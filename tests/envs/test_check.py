@@ -10,7 +10,7 @@ import gpae
 from gpae import envs
 from gpae.cli import main
 from gpae.envs import registry
-from gpae.envs.check import check, check_declared
+from gpae.envs.check import check, check_declared, check_played
 from gpae.envs.probes import Death, Stay, Team
 from gpae.errors import UserError
 from gpae.training.config import RunOptions, configure
@@ -184,6 +184,30 @@ def test_training_begins_with_the_check(registered, tmp_path):
     config = configure("gpae", env="test/broken", num_envs=4, rollout_length=4, total_steps=16, evaluations=1)
     with pytest.raises(UserError, match=r"environment probe/stay: reward: declared one per step"):
         gpae.train(config, RunOptions(name="a", runs=tmp_path, quiet=True))
+
+
+def test_training_plays_what_is_the_users_own_and_not_what_tests_have_played(registered, tmp_path):
+    """To compile the play takes seconds."""
+    registered("test/nan", lambda: PLAYED["an observation that is not a number"][0])
+    assert not registry.comes_along("test/nan")
+    assert not registry.comes_along("package.module:Mine")
+    for ours in ("probe/team", "smax/3m", "smax/custom:2m_vs_2m", "mabrax/ant_4x2", "jaxmarl/hanabi"):
+        assert registry.comes_along(ours)
+    config = configure("gpae", env="test/nan", num_envs=4, rollout_length=4, total_steps=16, evaluations=1)
+    with pytest.raises(UserError, match=r"observations of agent 1 at step 0"):
+        gpae.train(config, RunOptions(name="a", runs=tmp_path, quiet=True))
+
+
+SOME_OF_A_FAMILY = ("smax/3s5z_vs_3s6z", "smax/smacv2_10_units", "smax/custom:1m1Z_vs_3M1h", "teamwork/8")
+EXTRAS = {"jumanji": "jumanji", "mabrax": "brax"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*sorted(registry._OURS), *SOME_OF_A_FAMILY, "mabrax/hopper_3x1"])
+def test_what_comes_along_keeps_its_promises_while_it_is_played(name):
+    if package := EXTRAS.get(name.partition("/")[0]):
+        pytest.importorskip(package, reason=f"the extra {package} is not installed")
+    check_played(envs.make(name), steps=3)
 
 
 def test_the_command(registered, capsys):

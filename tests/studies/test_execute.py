@@ -287,7 +287,7 @@ def test_jobs_of_a_cluster(tmp_path):
     code = run_study(study, launcher, console=Console(file=text, width=200), pause=0.1)
     log = study.path / "logs" / "probe-team-gpae.log"
     assert code == 0, text.getvalue() + (log.read_text() if log.exists() else "")
-    assert log.read_text().count("compiling update ...") == 1  # the other task says nothing, and writes no files
+    assert log.read_text().count("compiling ...") == 1  # the other task says nothing, and writes no files
     assert len(Run(study.runs[0].path).metrics) == 2 * study.runs[0].config.num_updates
     assert Run(study.runs[0].path).policy(agent=0, seed=1).num_actions == 2
     # What fails in a job is known outside.
@@ -327,7 +327,7 @@ def test_a_cluster_job_that_is_warned_saves_and_is_submitted_again(tmp_path):
     assert code == 0, text.getvalue() + log
     assert warned
     assert "stopped by SIGUSR2" in log
-    assert log.count("compiling update ...") == 2, log
+    assert log.count("compiling ...") == 2, log
     updates = [json.loads(line)["update"] for line in (path / "metrics.jsonl").read_text().splitlines()]
     assert updates == [u for u in range(1, 501) for _ in range(2)]
 

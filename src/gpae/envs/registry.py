@@ -63,6 +63,7 @@ _ENVIRONMENTS: dict[str, str | Factory] = {
     **{f"{suite}/{one}": f"gpae.envs.{suite}_suite:{one}" for suite, members in _SUITES.items() for one in members},
     "probe/aim": "gpae.envs.continuous_probes:Aim",
 }
+_OURS = frozenset(_ENVIRONMENTS)
 
 
 def _resolve(place: str | Callable[..., Any]) -> Callable[..., Any]:
@@ -93,6 +94,11 @@ def _factory(name: str) -> Factory:
     if is_place(name):
         return class_at(name)
     raise unknown_name("environment", name, names())
+
+
+def comes_along(name: str) -> bool:
+    """Whether an environment is one of gpae's, which its tests have played, and not the user's own."""
+    return name in _OURS if name in _ENVIRONMENTS else name.partition("/")[0] in _FAMILIES
 
 
 def register(name: str, factory: Factory | str) -> None:

@@ -6,13 +6,15 @@ import contextlib
 import gc
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import jax
 
 _COMPILERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="compiler")
+_BEGUN: WeakSet[Future[Any]] = WeakSet()
 
 
 def cache_directory() -> Path:
@@ -50,12 +52,18 @@ class Program:
             self._lower = traced.lower
             self._compiled: Future[Any] | None = None
 
-    def compile(self) -> None:
-        """Begins to compile it, if that has not begun."""
+    def compile(self, *, last: bool = False) -> None:
+        """Begins to compile it, if that has not begun.
+
+        Args:
+          last: when all that has begun so far is ready, since it would take their cores from them.
+        """
         if self._compiled is None:
             with _uncollected():
                 lowered = self._lower()
-            self._compiled = _COMPILERS.submit(lowered.compile)
+            before = list(_BEGUN) if last else []
+            self._compiled = _COMPILERS.submit(lambda: (wait(before), lowered.compile())[1])
+            _BEGUN.add(self._compiled)
 
     @property
     def ready(self) -> bool:

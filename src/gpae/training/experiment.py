@@ -108,6 +108,10 @@ class Experiment:
             return self._twin.init()
         return self.spread(self._init(self.seeds.keys(0)))
 
+    def compile_init(self) -> None:
+        """Begins to compile what `init` runs, which its first call does otherwise."""
+        (self if self._twin is None else self._twin)._init.compile()
+
     @cached_property
     def _init(self) -> Program:
         def init(key: Array) -> Any:
@@ -221,9 +225,9 @@ class Experiment:
         return Program(self.seeds.over(played, spread_over=SEEDS), params, keys, **where)
 
     def compile_evaluation(self) -> None:
-        """Begins to compile what `evaluate` runs, which its first call does otherwise."""
+        """Compiles what `evaluate` runs when what is being compiled is ready; its first call does otherwise."""
         if self.outside is None:
-            self._episodes.compile()
+            self._episodes.compile(last=True)
 
     @property
     def evaluation_compiled(self) -> bool:

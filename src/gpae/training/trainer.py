@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from gpae.envs.check import check_declared, check_played
+from gpae.envs.registry import comes_along
 from gpae.errors import UserError
 from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import CONFIG, RunDirectory
@@ -208,23 +209,27 @@ class _Training:
         if config.num_steps != config.total_steps:
             recorder.line(f"{config.total_steps:,} steps asked for, {config.num_steps:,} run: whole updates")
         if self.done < config.num_updates:
+            fresh = state is None
             with recorder.progress.phase("checking environment"):
                 check_declared(experiment.env)
-                # Compiled in another thread, while this one plays and makes the first state.
+                # Compiled in other threads, while this one traces, plays and makes the first state.
+                if fresh:
+                    experiment.compile_init()
                 self.compile_update(wait=False)
-                check_played(experiment.env)
-            if state is None:
-                with recorder.progress.phase("compiling initial state"):
+                if not comes_along(config.env):  # to compile the play costs seconds
+                    check_played(experiment.env)
+            with recorder.progress.phase("compiling"):
+                if fresh:
                     state = jax.block_until_ready(experiment.init())
+                experiment.compile_evaluation()
+                self.compile_update()
+            if fresh:
                 if config.from_ is not None:
                     before = self.trained_before or read_trained(config.from_, experiment)
                     state = before.begin(experiment, state)
                     for line in before.report:
                         recorder.line(line)
                 best = jax.tree.map(jnp.copy, state.params)
-            experiment.compile_evaluation()
-            with recorder.progress.phase("compiling update"):
-                self.compile_update()
         self.evaluate_at, self.save_at = self._plan()
         self._next(state, best)
 
