@@ -111,7 +111,7 @@ def test_memory_before_an_episode_has_no_effect_on_it():
     assert np.abs(again.critic.values - evaluation.critic.values)[~begun].max() > 1e-4
 
 
-@pytest.mark.parametrize("algorithm", ["gpae", "dae"])
+@pytest.mark.parametrize("algorithm", ["gpae", pytest.param("dae", marks=pytest.mark.slow)])
 def test_experience_is_evaluated_alike_whole_and_in_blocks(algorithm, monkeypatch):
     """Draws included: what is chosen on rows that were not executed does not depend on the blocks."""
     p, params, found, _, _ = experienced(STAY, 2, algorithm=algorithm)
@@ -358,6 +358,7 @@ def test_the_resampled_bootstrap_has_the_mean_over_the_others_current_policies()
     assert np.abs(found.evaluation.critic.values[1:] - exact).max() > 1e-3  # those of the actions taken are others
 
 
+@pytest.mark.slow
 def test_the_expected_value_learns_the_mean_over_the_others_policies():
     p = programs(TEAM, bootstrap="expected", window=2, learning_rate=1e-2, anneal=False, total_steps=10_000)
     state = p.init(jax.random.key(0))
@@ -544,6 +545,7 @@ def test_the_learning_rate_counts_gradient_steps_and_ends_near_zero():
     np.testing.assert_allclose(rates, p.config.algorithm.optimisation.learning_rate * (1 - steps / 20), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_seeds_trained_together_equal_each_trained_alone():
     p = programs(TEAM, total_steps=400)
     keys = jax.vmap(jax.random.key)(jnp.arange(2))

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from gpae.cli.commands import COMMANDS
 from reference.terminal import on_terminal
 
 HEAVY = ("jax", "jaxlib", "numpy", "flax", "optax", "orbax", "matplotlib", "rich", "tyro", "jaxmarl")
+slow = partial(pytest.param, marks=pytest.mark.slow)
 OLD = Path(__file__).parents[1] / "data" / "run-0.1"
 
 
@@ -63,19 +65,18 @@ def test_importing_the_command_line_starts_no_backend_and_imports_no_jax():
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        *("gpae.cli.train", "gpae.training.trainer", "gpae.algorithms", "gpae.envs", "gpae.diagnostics.pictures"),
-        *("gpae.studies.execute", "gpae.studies.tuner", "gpae.report.build", "gpae.report.tuning"),
-    ],
-)
-def test_importing_what_trains_starts_no_backend(module):
+def test_importing_what_trains_starts_no_backend():
     """A study holds no memory of a GPU beside its trainings, nor does a program that only reads runs."""
+    modules = [
+        *("gpae.algorithms", "gpae.envs", "gpae.training.trainer", "gpae.cli.train", "gpae.diagnostics.pictures"),
+        *("gpae.studies.execute", "gpae.studies.tuner", "gpae.report.build", "gpae.report.tuning"),
+    ]
     program = (
-        f"import sys, {module}\n"
-        "from jax._src import xla_bridge\n"
-        "sys.exit(f'backends: {list(xla_bridge._backends)}' if xla_bridge._backends else 0)"
+        "import importlib, sys\n"
+        f"for module in {modules!r}:\n"
+        "    importlib.import_module(module)\n"
+        "    from jax._src import xla_bridge\n"
+        "    if xla_bridge._backends: sys.exit(f'{module} starts {list(xla_bridge._backends)}')"
     )
     done = python(program)
     assert done.returncode == 0, done.stderr
@@ -87,10 +88,10 @@ def test_importing_what_trains_starts_no_backend(module):
         ("cuda", ["train", "--env", "probe/team", "--name", "x"]),
         ("nonsense", ["train", "--env", "smax/3m", "--name", "x"]),
         ("cuda", ["evaluate", str(OLD)]),
-        ("cuda", ["play", str(OLD)]),
-        ("cuda", ["inspect", "credit", str(OLD), "--best"]),
-        ("cuda", ["inspect", "critic", str(OLD), "--best"]),
-        ("nonsense", ["verify", "--games", "1"]),
+        slow("cuda", ["play", str(OLD)]),
+        slow("cuda", ["inspect", "credit", str(OLD), "--best"]),
+        slow("cuda", ["inspect", "critic", str(OLD), "--best"]),
+        slow("nonsense", ["verify", "--games", "1"]),
     ],
 )
 def test_without_the_device_that_is_asked_for_every_command_is_one_line(platform, words, tmp_path):
@@ -110,7 +111,7 @@ def test_a_policy_without_a_device_is_one_line_in_python_too():
     assert done.stdout.startswith("JAX finds no device")
 
 
-@pytest.mark.parametrize("words", [["envs"], ["algorithms"], ["train", "--help"]])
+@pytest.mark.parametrize("words", [pytest.param(["envs"], marks=pytest.mark.slow), ["algorithms"], ["train", "--help"]])
 def test_lists_and_help_need_no_device(words):
     done = gpae(*words, JAX_PLATFORMS="cuda", CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 0, done.stderr

@@ -19,6 +19,7 @@ from gpae.errors import UserError
 from reference.battles import theirs_as_ours
 
 STEPS, ENVS, STOP = 200, 3, 4
+slow = partial(pytest.param, marks=pytest.mark.slow)
 QUICK = {"xla_backend_optimization_level": 1}
 """Compile in a quarter of the time; what is compiled runs for less than a second."""
 
@@ -80,11 +81,11 @@ PLACES = ("x", "y", "move_x", "move_y", "heading_x", "heading_y", "observations"
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("smax/5m_vs_6m", {"backend": "jaxmarl"}),
         ("smax/5m_vs_6m", {}),
-        ("smax/3s5z_vs_3s6z", {"see_enemy_actions": False, "attack_mode": "random", "max_steps": 12}),
-        ("smax/smacv2_5_units", {"walls_cause_death": False, "max_steps": 30}),
-        ("smax/custom:1m1Z_vs_3M1h", {}),
+        slow("smax/5m_vs_6m", {"backend": "jaxmarl"}),
+        slow("smax/3s5z_vs_3s6z", {"see_enemy_actions": False, "attack_mode": "random", "max_steps": 12}),
+        slow("smax/smacv2_5_units", {"walls_cause_death": False, "max_steps": 30}),
+        slow("smax/custom:1m1Z_vs_3M1h", {}),
     ],
 )
 def test_equals_jaxmarl(name, options):
@@ -121,6 +122,7 @@ def test_equals_jaxmarl(name, options):
     assert (dead.any(-1) & ~mine["ended"]).any()
 
 
+@pytest.mark.slow
 def test_one_battle_alone_is_one_of_many():
     """`jax.vmap` runs other code than one battle does."""
     env = make("smax/custom:2m_vs_2m1z")
@@ -151,7 +153,7 @@ def test_what_a_step_draws_is_what_jax_random_draws(kind):
     assert -1 / 16 <= ours[0].min() < 0 < ours[0].max() < 2 / 16
 
 
-@pytest.mark.parametrize("name", ["5m_vs_6m", "3s_vs_5z", "smacv2_5_units"])
+@pytest.mark.parametrize("name", ["5m_vs_6m", slow("3s_vs_5z"), slow("smacv2_5_units")])
 def test_version_0_1_equals_jaxmarl_0_1_0(name):
     """Recorded by tests/data/smax-0.1/record.py: dead units still move, collide and push, and are pushed."""
     with np.load(Path(__file__).parents[1] / "data" / "smax-0.1" / "battles.npz") as file:
@@ -336,6 +338,7 @@ def test_wrong_options():
         SMAX("3m", max_steps=0)
 
 
+@pytest.mark.slow
 def test_on_an_accelerator_the_loops_over_units_are_unrolled_and_the_numbers_are_the_same(monkeypatch):
     keys = jax.random.split(jax.random.key(0), 4)
 

@@ -145,6 +145,7 @@ def test_the_optimality_gap_is_told_where_the_best_is_known(made, tmp_path):
     assert "optimality gap, %" not in (tmp_path / "out" / "tables.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_scale_that_is_given_does_not_move_with_the_runs_at_hand(tmp_path, capsys):
     for algorithm, score in (("gpae", -20.0), ("mappo", -30.0)):
         for env in ("mpe/simple_spread", "mpe/other"):
@@ -299,6 +300,7 @@ def test_the_same_runs_give_the_same_bytes(made, tmp_path):
     assert before == after
 
 
+@pytest.mark.slow
 def test_a_study_made_again_is_held_against_the_first(made, tmp_path):
     folder, _, report = made
     again = write_study(tmp_path / "small", jax="0.11.2")

@@ -235,6 +235,7 @@ def test_the_best_parameters_are_those_of_the_evaluation_in_which_they_were(run,
             assert checkpoints.latest == steps[at]["step_count"] // 32
 
 
+@pytest.mark.slow
 def test_a_training_begins_from_it_and_one_cannot_go_on_from_it(shared, tmp_path, capsys, monkeypatch):
     """The former by the command of its card, beside its folder."""
     monkeypatch.chdir(shared.parent)
