@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gpae.accelerator import runs_once
 from gpae.training.compilation import Program
 
 X = jnp.linspace(-3.0, 3.0, 101)
@@ -53,3 +54,29 @@ def test_an_error_of_the_compiler_comes_where_the_program_is_called():
     program.compile()
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_no_such_option"):
         program(X)
+
+
+def test_what_comes_last_waits_for_what_was_begun():
+    order = []
+
+    def slowly(x):
+        return jax.lax.fori_loop(0, 3, lambda i, x: jnp.tanh(x) @ jnp.eye(x.shape[0], dtype=x.dtype), x)
+
+    first, last = Program(slowly, X), Program(lambda x: x + 1.0, X)
+    first.compile()
+    last.compile(last=True)
+    for name, program in (("first", first), ("last", last)):
+        program._compiled.add_done_callback(lambda _, name=name: order.append(name))
+    np.testing.assert_allclose(last(X), X + 1.0)
+    assert order == ["first", "last"]
+
+
+def test_a_program_that_runs_once_is_compiled_quickly_unless_the_user_has_chosen(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=2")
+    assert runs_once() is None
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    options = runs_once()
+    assert options == {"xla_backend_optimization_level": 1}
+    f = lambda key: jax.random.normal(key, (7, 3))  # noqa: E731
+    key = jax.random.key(0)
+    np.testing.assert_array_equal(jax.jit(f, compiler_options=options)(key), jax.jit(f)(key))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from gpae.accelerator import runs_once
 from gpae.envs.outside_jax import OutsideJax, check_outside_jax
 from gpae.envs.protocol import Box, Environment, EnvSpec, Outcome
 from gpae.envs.vector import advance, begin, observe
@@ -111,9 +112,7 @@ def check_played(env: Environment, *, steps: int = 2, seed: int = 0) -> None:
         return following, (view, outcome, vector.is_first, valid)
 
     # It runs twice: compiling takes nearly all of the time.
-    @partial(
-        jax.jit, compiler_options={"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    )
+    @partial(jax.jit, compiler_options=runs_once(0))
     def play(key: Array) -> Any:
         first, *keys = split(key, steps + 2)
         vector, rows = jax.lax.scan(row, begin(env, first, 1), jnp.stack(keys))

@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
+from gpae.accelerator import runs_once
 from gpae.algorithms.base import Algorithm, Budget
 from gpae.algorithms.sharding import AXIS, SEEDS, grouped, shardings, shared_out
 from gpae.envs.outside_jax import OutsideJax
@@ -119,7 +120,7 @@ class Experiment:
 
         # One seed after the other: batched decompositions (of orthogonal weights) share XLA's threads with the program
         # that waits for them, and where there are only two all of them came to wait for ever (jaxlib 0.10.2).
-        return Program(self.seeds.one_by_one(init), self.seeds.keys(0))
+        return Program(self.seeds.one_by_one(init), self.seeds.keys(0), compiler_options=runs_once())
 
     @cached_property
     def _shardings(self) -> Any:
