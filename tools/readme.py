@@ -14,8 +14,11 @@ import tomllib
 from pathlib import Path
 from statistics import mean, median
 
+import numpy as np
+
 from gpae.algorithms import ALGORITHMS
 from gpae.report.card import card, interval
+from gpae.report.permutation import holm, permutation_test
 from gpae.report.tables import shown_reached
 from gpae.runs.shared import read_evaluation, read_shared
 
@@ -476,6 +479,78 @@ def steps_of_ladder():
     return lines[: lines.index("")]
 
 
+def areas(study):
+    """(algorithm, setting) -> the return drawn while learning and the steps to .9, one of each per seed."""
+    curves = {}
+    with (ROOT / "results" / study / "evaluations.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["kind"] == "evaluation":
+                setting = row["method"].removeprefix(row["algorithm"]).strip(" ()")
+                seeds = curves.setdefault((row["algorithm"], setting), {})
+                seeds.setdefault(row["seed"], []).append((int(row["steps"]), float(row["sampled_return"])))
+    return {
+        key: (
+            [mean(x for _, x in curve) for curve in seeds.values()],
+            [next((step for step, x in curve if x >= 0.9), float("inf")) for curve in seeds.values()],
+        )
+        for key, seeds in curves.items()
+    }
+
+
+def ladder_steps():
+    """Gradient steps without old experience, old experience without more gradient steps, and both."""
+    found = areas("ladder-steps")
+    rows = []
+    for b in (1, 2, 4, 8):
+        more = {f"passes{b}": (1, b), f"small{b}": (b, b), f"window{b}": (b, b), f"window{b}-equal": (b, 1)}
+        for setting, (updates, steps) in ({"on-policy": (1, 1)} if b == 1 else more).items():
+            if ("mappo", setting) not in found:
+                continue
+            cells = []
+            for algorithm in ("gpae", "mappo"):
+                drawn, when = found[algorithm, setting]
+                reached = sum(x < float("inf") for x in when)
+                late = median(when)
+                cells += [
+                    f"{mean(drawn):.3f}",
+                    ("not reached" if late == float("inf") else f"{late:,.0f}")
+                    + (f" ({reached} of {len(when)})" if reached < len(when) else ""),
+                ]
+            old = b if setting.startswith("window") else 1
+            rows.append([f"`{setting}`", str(old), str(updates), str(steps), *cells])
+    columns = ["", "window", "updates, times", "gradient steps, times"]
+    columns += ["GPAE: return", "steps to 90 %", "MAPPO: return", "steps to 90 %"]
+    return markdown(columns, rows)
+
+
+def ladder_steps_pairs():
+    """What exact permutation tests say of old experience where the gradient steps are as many, and the reverse."""
+    found = areas("ladder-steps")
+    pairs = [
+        (algorithm, better, than)
+        for better, than in STEPS
+        for algorithm in ("gpae", "mappo")
+        if (algorithm, better) in found and (algorithm, than) in found
+    ]
+    tests = {
+        pair: permutation_test(*(np.array(found[pair[0], setting][0])[:, None] for setting in pair[1:]))
+        for pair in pairs
+    }
+    corrected = holm({pair: test.p for pair, test in tests.items()})
+    rows = [
+        [
+            f"`{algorithm}`",
+            f"`{better}`",
+            f"`{than}`",
+            f"{mean(found[algorithm, better][0]) - mean(found[algorithm, than][0]):+.3f}",
+            *(f"{p:.3f}" if p >= 0.001 else "< .001" for p in (tests[pair].p, corrected[pair])),
+        ]
+        for pair in pairs
+        for algorithm, better, than in [pair]
+    ]
+    return markdown(["", "", "over", "return by", "p, exact", f"Holm, of {len(pairs)} pairs"], rows)
+
+
 def trials():
     """Of each method its trials, by the return that was drawn, mean over evaluations and seeds: high where soon."""
     found = {}
@@ -523,6 +598,8 @@ HARDWARE = {
     "baselines": _SHARED,
     "suites": "one CPU core for each training, others beside",
     "smacv2-window": "one CPU core for each training, others beside",
+    "ladder-steps": "one CPU core, others beside",
+    "riddle": "one CPU core, others beside",
 }
 
 
@@ -778,6 +855,14 @@ SUSPECTS = [
     ("gpae (window-own-others)", "gpae (window)"),
 ]
 
+STEPS = [
+    *((f"passes{b}", "on-policy") for b in (2, 4, 8)),
+    *((f"small{b}", "on-policy") for b in (2, 4, 8)),
+    *((f"window{b}-equal", "on-policy") for b in (2, 4)),
+    *((f"window{b}", f"small{b}") for b in (2, 4, 8)),
+    *((f"window{b}", f"passes{b}") for b in (2, 4, 8)),
+]
+
 DOCUMENTS = {
     "README.md": {
         "printed": printed,
@@ -789,6 +874,8 @@ DOCUMENTS = {
     "docs/environments.md": {"host": host},
     "docs/results.md": {
         "ladder": ladder,
+        "ladder-steps": lambda: [*ladder_steps(), *made_in("ladder-steps")],
+        "ladder-steps-pairs": ladder_steps_pairs,
         "quick": lambda: [*scores("quick", rates=("0.5", "0.8", "0.9")), *made_in("quick")],
         "quick-pairs": lambda: improvements("quick", PAIRS),
         "quick-costs": lambda: costs("quick"),
