@@ -47,12 +47,13 @@ def test_shapes_and_types_are_as_declared(name):
     check_declared(make(name))
 
 
-def test_the_riddle_ends_by_a_word_or_by_the_clock():
-    env = make("jaxmarl/switch_riddle")
+@pytest.mark.parametrize(("options", "kind"), [({}, "terminated"), ({"deadline": False}, "truncated")])
+def test_the_riddle_ends_by_a_word_or_by_the_clock(options, kind):
+    env = make("jaxmarl/switch_riddle", **options)
     check(env, steps=8)
     _, (view, outcome, _) = played(env, 6, choose=lambda state: jnp.zeros(3, jnp.int32))
-    assert outcome.truncated.tolist() == [False] * 5 + [True]
-    assert not outcome.terminated.any()
+    assert getattr(outcome, kind).tolist() == [False] * 5 + [True]
+    assert (outcome.terminated.sum(), outcome.truncated.sum()) == ((1, 0) if kind == "terminated" else (0, 1))
     assert (view.observations.sum(axis=1)[:, 0] == 1).all()  # one agent is in the room
     _, (_, outcome, _) = played(env, 1, choose=lambda state: jnp.full(3, 2, jnp.int32))
     assert (outcome.terminated.item(), outcome.truncated.item(), outcome.won.item()) == (True, False, False)

@@ -174,11 +174,13 @@ def hanabi(*, num_agents: int = 2, num_colors: int = 5, num_ranks: int = 5, max_
     return FromJaxMARL(env, name="jaxmarl/hanabi", episode_limit=limit, action_names=names)
 
 
-def switch_riddle(*, num_agents: int = 3) -> Environment:
+def switch_riddle(*, num_agents: int = 3, deadline: bool = True) -> Environment:
     """The riddle of prisoners and a light bulb: 1 if who says that all have been in the room is right, -1 if not.
 
     Args:
-      num_agents: at least 3; an episode is cut off after 4 N - 6 steps.
+      num_agents: at least 3. The last day is day 4 N - 6.
+      deadline: whether nothing is to be won after the last day, as the riddle has it. If not, an episode is cut off
+        there and what lies beyond is valued: then it never seems too late to speak, and in the end nobody does.
 
     Raises:
       UserError: too few agents.
@@ -191,16 +193,19 @@ def switch_riddle(*, num_agents: int = 3) -> Environment:
 
         env = SwitchRiddle(num_agents=num_agents)
     names = ("nothing", "switch", "tell")
-    return _Riddle(
-        env, name="jaxmarl/switch_riddle", episode_limit=4 * num_agents - 6, action_names=names, has_wins=True
-    )
+    return _Riddle(env, num_agents, names, deadline)
 
 
 class _Riddle(FromJaxMARL):
-    """It ends of its own where somebody speaks, and that is rewarded or punished."""
+    """It ends of its own where somebody speaks, which is rewarded or punished, and where the last day is over."""
+
+    def __init__(self, jaxmarl: Any, num_agents: int, names: tuple[str, ...], deadline: bool) -> None:
+        limit = 4 * num_agents - 6
+        super().__init__(jaxmarl, name="jaxmarl/switch_riddle", episode_limit=limit, action_names=names, has_wins=True)
+        self.deadline = deadline
 
     def own_end(self, position: Position, reward: Array) -> Array:
-        return reward != 0
+        return (reward != 0) | self.deadline
 
     def won(self, position: Position, reward: Array) -> Array:
         return reward > 0
