@@ -104,8 +104,10 @@ def update(config):
 
 
 def text(config):
+    """Of the update, and of how the first state is made."""
     program, _ = update(config)
-    return f"{program} {program.consts}"
+    begin = jax.make_jaxpr(lambda a: a.init(ENV, jax.random.key(0)))(as_arrays(config.algorithm))
+    return f"{program} {program.consts} {begin}"
 
 
 @functools.cache

@@ -40,7 +40,7 @@ from gpae.algorithms.statistics import moments, moments_where, shift_and_scale, 
 from gpae.envs.protocol import Environment, EnvSpec
 from gpae.envs.vector import begin, observe
 from gpae.errors import UserError
-from gpae.networks import CriticInput
+from gpae.networks import CriticInput, lecun
 from gpae.settings import settings
 from gpae.threefry import fold_in, split
 from gpae.types import Targets, Trajectory, View
@@ -131,6 +131,8 @@ class ActorCritic(PPO):
             actor=actor.init(actor_key, view.observations, view.action_mask, is_first, carry.actor),
             critic=self.init_critic(spec, critic_key, inputs, is_first, carry.critic),
         )
+        if self.networks.initial_weights == "lecun":
+            params = PerNetwork(actor=lecun(params.actor, actor_key), critic=lecun(params.critic, critic_key))
         state = LearnerState(
             params=params,
             optimiser=PerNetwork(

@@ -5,6 +5,7 @@ from gpae.networks.critic import Critic, CriticInput, CriticOutput, Shown
 from gpae.networks.decomposed import DecomposedCritic, DecomposedOutput
 from gpae.networks.distributions import Categorical, DiagonalNormal, Distribution, of_taken
 from gpae.networks.embeddings import RealActions
+from gpae.networks.initial import lecun
 from gpae.networks.mixers import IdentityMixer, Mixer, MonotoneMixer, SumMixer
 from gpae.networks.normalisers import STATISTICS, InputNormaliser, ValueScale
 from gpae.networks.sizes import ContinuousPolicy, CriticSizes, NetworkSizes, Sharing, ShownContinuousPolicy
@@ -38,6 +39,7 @@ __all__ = [
     "UnsharedActor",
     "UnsharedCritic",
     "ValueScale",
+    "lecun",
     "of_taken",
     "owners",
 ]

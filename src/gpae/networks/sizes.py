@@ -42,6 +42,8 @@ class CriticSizes(NetworkSizes):
     """Width of the critic's embeddings of state and joint action."""
     critic_layers: Layers = 1
     """Dense layers of the critic before its memory, after its embeddings."""
+    initial_weights: Literal["orthogonal", "lecun"] = "orthogonal"
+    """Of the dense layers: orthogonal, the policy's last one a hundredth of it; lecun, flax's default, that one too."""
     critic_identity: bool = True
     """Show the critic the agent's index. Without it a state critic is evaluated once per state."""
     normalise_observations: bool = False  # type: ignore[misc]

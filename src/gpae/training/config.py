@@ -164,7 +164,7 @@ def as_dict(config: ExperimentConfig) -> dict[str, Any]:
 _LATER = (
     *("groups", "from_", "matmul_precision", "share_parameters", "reward"),
     *settings_of(ShownContinuousPolicy),
-    *("normalise_observations", "normalise_values", "huber"),
+    *("normalise_observations", "normalise_values", "huber", "initial_weights"),
 )
 """Settings that the first runs do not have. Defaults are what those did, but for groups, which was 1."""
 
