@@ -889,6 +889,8 @@ DOCUMENTS = {
         "suites": lambda: [*side_by_side("suites"), *made_in("suites")],
         "jumanji": lambda: searched("tune-jumanji"),
         "mabrax": mabrax,
+        "2s3z-again": lambda: made_again("baselines-2s3z", {"baselines-2s3z-with-jaxmarls-smax": "JaxMARL's SMAX"}),
+        "smacv2-again": lambda: made_again("smacv2-small", {"smacv2-small-with-jaxmarls-smax": "JaxMARL's SMAX"}),
         "2s3z": lambda: [*scores("baselines-2s3z", rates=("0.5", "0.8", "0.9")), *made_in("baselines-2s3z")],
     },
     "docs/tuning.md": {
