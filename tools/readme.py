@@ -551,6 +551,23 @@ def ladder_steps_pairs():
     return markdown(["", "", "over", "return by", "p, exact", f"Holm, of {len(pairs)} pairs"], rows)
 
 
+def ladder_traces():
+    """What old experience costs with as few gradient steps as without it, by method and lambda."""
+    found = areas("ladder-traces")
+    tests, rows = {}, []
+    for algorithm in ("gpae", "gpae-state", "mappo"):
+        for how, value in (("near", ".5"), ("far", ".95")):
+            fresh, old = (found[algorithm, how + kind] for kind in ("", "-window4-equal"))
+            test = permutation_test(np.array(old[0])[:, None], np.array(fresh[0])[:, None])
+            tests[algorithm, value] = test.p
+            cells = [f"{mean(x[0]):.3f}" for x in (fresh, old)]
+            rows.append([f"`{algorithm}`", value, *cells, f"{mean(old[0]) - mean(fresh[0]):+.3f}"])
+    for row, p, corrected in zip(rows, tests.values(), holm(tests).values(), strict=True):
+        row += [f"{x:.3f}" if x >= 0.001 else "< .001" for x in (p, corrected)]
+    columns = ["", "lambda", "without", "on a window of 4, as many gradient steps", "more by", "p, exact"]
+    return markdown([*columns, f"Holm, of {len(rows)}"], rows)
+
+
 def trials():
     """Of each method its trials, by the return that was drawn, mean over evaluations and seeds: high where soon."""
     found = {}
@@ -599,6 +616,9 @@ HARDWARE = {
     "suites": "one CPU core for each training, others beside",
     "smacv2-window": "one CPU core for each training, others beside",
     "ladder-steps": "one CPU core, others beside",
+    "ladder-traces": "one CPU core, others beside",
+    "baselines-2s3z": "one CPU core, others beside",
+    "smacv2-small": "one CPU core, others beside",
     "riddle": "one CPU core, others beside",
 }
 
@@ -887,6 +907,8 @@ DOCUMENTS = {
         "5m_vs_6m-trials": twins,
         "5m_vs_6m-released": lambda: unfinished("gpu-5m_vs_6m"),
         "suites": lambda: [*side_by_side("suites"), *made_in("suites")],
+        "riddle": lambda: [*side_by_side("riddle"), *made_in("riddle")],
+        "ladder-traces": lambda: [*ladder_traces(), *made_in("ladder-traces")],
         "jumanji": lambda: searched("tune-jumanji"),
         "mabrax": mabrax,
         "2s3z-again": lambda: made_again("baselines-2s3z", {"baselines-2s3z-with-jaxmarls-smax": "JaxMARL's SMAX"}),
