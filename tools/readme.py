@@ -526,29 +526,19 @@ def ladder_steps():
 def ladder_steps_pairs():
     """What exact permutation tests say of old experience where the gradient steps are as many, and the reverse."""
     found = areas("ladder-steps")
-    pairs = [
-        (algorithm, better, than)
-        for better, than in STEPS
-        for algorithm in ("gpae", "mappo")
-        if (algorithm, better) in found and (algorithm, than) in found
-    ]
-    tests = {
-        pair: permutation_test(*(np.array(found[pair[0], setting][0])[:, None] for setting in pair[1:]))
-        for pair in pairs
-    }
+    pairs = [((name, better), (name, than)) for better, than in STEPS for name in ("gpae", "mappo")]
+    pairs += [(("gpae", setting), ("mappo", setting)) for setting in ("on-policy", "window2", "window4", "window8")]
+    tests = {pair: permutation_test(*(np.array(found[side][0])[:, None] for side in pair)) for pair in pairs}
     corrected = holm({pair: test.p for pair, test in tests.items()})
     rows = [
         [
-            f"`{algorithm}`",
-            f"`{better}`",
-            f"`{than}`",
-            f"{mean(found[algorithm, better][0]) - mean(found[algorithm, than][0]):+.3f}",
+            *("`{} ({})`".format(*side) for side in pair),
+            f"{mean(found[pair[0]][0]) - mean(found[pair[1]][0]):+.3f}",
             *(f"{p:.3f}" if p >= 0.001 else "< .001" for p in (tests[pair].p, corrected[pair])),
         ]
         for pair in pairs
-        for algorithm, better, than in [pair]
     ]
-    return markdown(["", "", "over", "return by", "p, exact", f"Holm, of {len(pairs)} pairs"], rows)
+    return markdown(["", "over", "return by", "p, exact", f"Holm, of {len(pairs)} pairs"], rows)
 
 
 def ladder_traces():
