@@ -608,6 +608,7 @@ HARDWARE = {
     "ladder-steps": "one CPU core, others beside",
     "ladder-traces": "one CPU core, others beside",
     "baselines-2s3z": "one CPU core, others beside",
+    "bootstrap-small": "one CPU core, others beside",
     "smacv2-small": "one CPU core, others beside",
     "riddle": "one CPU core, others beside",
 }
@@ -901,6 +902,10 @@ DOCUMENTS = {
         "ladder-traces": lambda: [*ladder_traces(), *made_in("ladder-traces")],
         "jumanji": lambda: searched("tune-jumanji"),
         "mabrax": mabrax,
+        "bootstrap-small": lambda: [
+            *scores("bootstrap-small", rates=("0.5", "0.8", "0.9")),
+            *made_in("bootstrap-small"),
+        ],
         "2s3z-again": lambda: made_again("baselines-2s3z", {"baselines-2s3z-with-jaxmarls-smax": "JaxMARL's SMAX"}),
         "smacv2-again": lambda: made_again("smacv2-small", {"smacv2-small-with-jaxmarls-smax": "JaxMARL's SMAX"}),
         "2s3z": lambda: [*scores("baselines-2s3z", rates=("0.5", "0.8", "0.9")), *made_in("baselines-2s3z")],
