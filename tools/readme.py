@@ -497,6 +497,11 @@ def areas(study):
     }
 
 
+def chance(p):
+    """A p-value, as it is shown."""
+    return f"{p:.3f}" if p >= 0.001 else "< .001"
+
+
 def ladder_steps():
     """Gradient steps without old experience, old experience without more gradient steps, and both."""
     found = areas("ladder-steps")
@@ -509,13 +514,10 @@ def ladder_steps():
             cells = []
             for algorithm in ("gpae", "mappo"):
                 drawn, when = found[algorithm, setting]
-                reached = sum(x < float("inf") for x in when)
                 late = median(when)
-                cells += [
-                    f"{mean(drawn):.3f}",
-                    ("not reached" if late == float("inf") else f"{late:,.0f}")
-                    + (f" ({reached} of {len(when)})" if reached < len(when) else ""),
-                ]
+                reached = sum(x < float("inf") for x in when)
+                found_at = {"median": late if late < float("inf") else None, "reached": reached, "n": len(when)}
+                cells += [f"{mean(drawn):.3f}", shown_reached(found_at, "{:,.0f}")]
             old = b if setting.startswith("window") else 1
             rows.append([f"`{setting}`", str(old), str(updates), str(steps), *cells])
     columns = ["", "window", "updates, times", "gradient steps, times"]
@@ -534,7 +536,7 @@ def ladder_steps_pairs():
         [
             *("`{} ({})`".format(*side) for side in pair),
             f"{mean(found[pair[0]][0]) - mean(found[pair[1]][0]):+.3f}",
-            *(f"{p:.3f}" if p >= 0.001 else "< .001" for p in (tests[pair].p, corrected[pair])),
+            *map(chance, (tests[pair].p, corrected[pair])),
         ]
         for pair in pairs
     ]
@@ -552,29 +554,30 @@ def ladder_traces():
             numbers = [f"{mean(fresh):.3f}", f"{mean(equal):.3f}", f"{mean(equal) - mean(fresh):+.3f}"]
             rows.append([f"`{algorithm}`", value, *numbers, f"{mean(old):.3f}"])
     for row, (pair, p) in zip(rows, holm(tests).items(), strict=True):
-        row[-1:-1] = [f"{x:.3f}" if x >= 0.001 else "< .001" for x in (tests[pair], p)]
+        row[-1:-1] = map(chance, (tests[pair], p))
     columns = ["", "lambda", "without", "window of 4, as many gradient steps", "more by", "p, exact"]
     return markdown([*columns, f"Holm, of {len(rows)}", "window of 4, four times as many"], rows)
 
 
 def ladder_traces_pairs():
-    """GPAE and its control against MAPPO on windows, each with the lambda that does better there."""
+    """GPAE, its control and MAPPO on windows, each with the lambda that does better there."""
     found = areas("ladder-traces")
     best = {
         name: max((f"{how}-window4" for how in ("near", "far")), key=lambda setting: mean(found[name, setting][0]))
         for name in ("gpae", "gpae-state", "mappo")
     }
     drawn = {name: np.array(found[name, setting][0])[:, None] for name, setting in best.items()}
-    tests = {(name, "mappo"): permutation_test(drawn[name], drawn["mappo"]).p for name in ("gpae", "gpae-state")}
+    pairs = [("gpae", "mappo"), ("gpae-state", "mappo"), ("gpae", "gpae-state")]
+    tests = {pair: permutation_test(*(drawn[name] for name in pair)).p for pair in pairs}
     rows = [
         [
             *(f"`{name} ({best[name]})`" for name in pair),
             f"{(drawn[pair[0]].mean() - drawn[pair[1]].mean()):+.3f}",
-            *(f"{x:.3f}" if x >= 0.001 else "< .001" for x in (tests[pair], p)),
+            *map(chance, (tests[pair], p)),
         ]
         for pair, p in holm(tests).items()
     ]
-    return markdown(["", "over", "return by", "p, exact", "Holm, of 2"], rows)
+    return markdown(["", "over", "return by", "p, exact", f"Holm, of {len(pairs)}"], rows)
 
 
 def trials():

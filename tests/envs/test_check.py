@@ -186,8 +186,10 @@ def test_training_begins_with_the_check(registered, tmp_path):
         gpae.train(config, RunOptions(name="a", runs=tmp_path, quiet=True))
 
 
-def test_training_plays_what_is_the_users_own_and_not_what_tests_have_played(registered, tmp_path):
+def test_training_plays_what_is_the_users_own_and_not_what_tests_have_played(registered, monkeypatch, tmp_path):
     """To compile the play takes seconds."""
+    monkeypatch.setattr(registry, "installed", lambda: {"smax/theirs": None})
+    assert not registry.comes_along("smax/theirs")
     registered("test/nan", lambda: PLAYED["an observation that is not a number"][0])
     assert not registry.comes_along("test/nan")
     assert not registry.comes_along("package.module:Mine")

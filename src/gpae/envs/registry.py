@@ -98,7 +98,9 @@ def _factory(name: str) -> Factory:
 
 def comes_along(name: str) -> bool:
     """Whether an environment is one of gpae's, which its tests have played, and not the user's own."""
-    return name in _OURS if name in _ENVIRONMENTS else name.partition("/")[0] in _FAMILIES
+    if name in _ENVIRONMENTS:
+        return name in _OURS
+    return name.partition("/")[0] in _FAMILIES and name not in installed()
 
 
 def register(name: str, factory: Factory | str) -> None:
