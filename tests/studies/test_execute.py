@@ -43,7 +43,9 @@ def metrics(steps):
         print(json.dumps({"env_steps": steps, "seconds": 2.0}), file=file)
 def finish(*_):
     metrics(plan["steps"])
-    (path / "evaluations.json").write_text(json.dumps({"probe": {"team": {config["algorithm"]: seeds}}}))
+    found = path / "evaluations.json.new"  # put there in one piece, as training does: the study may be reading
+    found.write_text(json.dumps({"probe": {"team": {config["algorithm"]: seeds}}}))
+    found.rename(path / "evaluations.json")
     sys.exit(0)
 def stop(number, _):
     metrics(1)
