@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from gpae.diagnostics.style import COLOURS
@@ -43,7 +44,9 @@ def draw(
     """
     columns = min(3, len(settings))
     rows = -(-len(settings) // columns)
-    figure = Figure(figsize=(3.1 * columns + 0.4, 2.3 * rows + 0.9), dpi=150, layout="constrained")
+    width, height, foot = 3.1 * columns + 0.4, 2.3 * rows + 0.9, 0.1  # inches; at the foot stands what made it
+    layout = ConstrainedLayoutEngine(rect=(0, foot / height, 1, 1 - foot / height))
+    figure = Figure(figsize=(width, height), dpi=150, layout=layout)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, (name, points) in zip(grid.flat, settings.items(), strict=False):

@@ -14,6 +14,7 @@ from gpae.runs.evaluations import EVALUATIONS
 from gpae.runs.files import exists, read_regular
 from gpae.runs.record import recorded
 from gpae.runs.versions import VERSIONS, read_versions
+from gpae.training.existing import completed
 
 PLACE = ("env", "algorithm", "preset", "seed", "seeds")
 """Settings that say where a run stands, rather than how it was trained."""
@@ -28,6 +29,7 @@ class Source:
     name: str
     path: Path
     config: Mapping[str, Any] = field(default_factory=dict)
+    """Every setting of today's, those that there were not when the run was made as it had them."""
     versions: Mapping[str, Any] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
     peak_memory_mb: float | None = None
@@ -82,7 +84,7 @@ def find(path: Path, prefix: str = "") -> tuple[list[tuple[Source, Path]], list[
     for run in _run_directories(path):
         study = recorded(run.parent)
         name = prefix + str(run.relative_to(path)) if run != path else run.name
-        config = read_config(run) if exists(run / CONFIG) and exists(run / VERSIONS) else {}
+        config = completed(read_config(run)) if exists(run / CONFIG) and exists(run / VERSIONS) else {}
         versions = read_versions(run) if exists(run / VERSIONS) else {}
         memory = study.get("runs", {}).get(run.name, {}).get("peak_memory_mb")
         found.append((Source(name, run, config, versions, study.get("machine", {}), memory), run / EVALUATIONS))
