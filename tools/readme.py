@@ -223,18 +223,38 @@ def unfinished(folder):
     return markdown(list(columns), lines)
 
 
-def compared(study):
-    """The comparisons of a report, by the absolute metric."""
-    report = load(f"{study}/report.json")
-    lines = []
-    for env in report["environments"]:
-        for e in env["improvement"]:
-            value, low, high = e["probability"]
-            lines.append(
-                f"`{e['method']}` over `{e['over']}`, best parameters on new episodes: probability of improvement "
-                f"{value:.2f} [{low:.2f}, {high:.2f}], p = {e['p']:.3f} (exact permutation test, two-sided)."
-            )
-    return ["", *lines]
+def method_or_settings():
+    """Two methods, each with its own settings and with the other's: what of the difference is the method's?"""
+    found = evaluations("5m_vs_6m", "smax/5m_vs_6m")
+    rates = {
+        (method, of): 100 * np.array(found[f"{method} ({setting})"][1])
+        for method, of, setting in (
+            ("gpae", "gpae", "on-policy"),
+            ("mappo", "gpae", "swapped"),
+            ("gpae", "mappo", "swapped"),
+            ("mappo", "mappo", "on-policy"),
+        )
+    }
+    rows = [
+        [f"with the settings that won the trials of {of.upper()}", *(f"{rates[m, of].mean():.1f} %" for m in METHODS)]
+        for of in METHODS
+    ]
+    lines = markdown(["best parameters on new episodes, mean of five seeds", "GPAE", "MAPPO"], rows)
+    for what, one, other in (
+        ("GPAE instead of MAPPO", [("gpae", of) for of in METHODS], [("mappo", of) for of in METHODS]),
+        ("GPAE's settings instead of MAPPO's", [(m, "gpae") for m in METHODS], [(m, "mappo") for m in METHODS]),
+    ):
+        sides = (np.stack([rates[key] for key in keys], axis=1) for keys in (one, other))
+        tested = permutation_test(*sides)
+        assert tested.exact
+        lines += [
+            "",
+            f"{what}: {tested.difference:+.1f} points, p {'= ' if tested.p >= 0.001 else ''}{chance(tested.p)}.",
+        ]
+    return lines
+
+
+METHODS = ("gpae", "mappo")
 
 
 def twins():
@@ -888,6 +908,17 @@ SUSPECTS = [
     ("gpae (window-own-others)", "gpae (window)"),
 ]
 
+SWAPPED = [
+    ("gpae (on-policy)", "mappo (on-policy)"),
+    ("mappo (swapped)", "mappo (on-policy)"),
+    ("gpae (on-policy)", "mappo (swapped)"),
+    ("gpae (on-policy)", "gpae (swapped)"),
+    ("gpae (swapped)", "mappo (on-policy)"),
+    ("gpae (window)", "mappo (window)"),
+    ("gpae (window)", "gpae (swapped)"),
+    ("mappo (window)", "mappo (on-policy)"),
+]
+
 STEPS = [
     *((f"passes{b}", "on-policy") for b in (2, 4, 8)),
     *((f"small{b}", "on-policy") for b in (2, 4, 8)),
@@ -916,7 +947,9 @@ DOCUMENTS = {
         "smacv2": lambda: [*scores("smacv2-small"), *made_in("smacv2-small")],
         "smacv2-window": lambda: [*scores("smacv2-window", rates=("0.5",)), *made_in("smacv2-window")],
         "smacv2-window-pairs": lambda: differences("smacv2-window", SUSPECTS),
-        "5m_vs_6m": lambda: [*unfinished("5m_vs_6m/runs"), *compared("5m_vs_6m")],
+        "5m_vs_6m": lambda: unfinished("5m_vs_6m/runs"),
+        "5m_vs_6m-swapped": method_or_settings,
+        "5m_vs_6m-pairs": lambda: differences("5m_vs_6m", SWAPPED),
         "5m_vs_6m-trials": twins,
         "5m_vs_6m-released": lambda: unfinished("gpu-5m_vs_6m"),
         "suites": lambda: [*side_by_side("suites"), *made_in("suites")],

@@ -12,6 +12,7 @@ from gpae.envs.continuous_probes import Aim
 from gpae.envs.probes import Team
 from gpae.errors import UserError
 from gpae.settings import settings_of, values_of
+from gpae.studies.file import read_study
 from gpae.training.config import ExperimentConfig, as_dict, from_dict
 from gpae.training.presets import FAMILIES, groups, names, preset, summary
 
@@ -148,12 +149,21 @@ def test_presets_hold_the_published_settings():
     assert values("jaxmarl", "ippo").items() >= ippo.items()
 
 
-@pytest.mark.parametrize("algorithm", ["gpae", "mappo"])
-def test_the_runs_that_the_preset_tuned_5m_vs_6m_names_were_made_with_it(algorithm):
-    made = json.loads((ROOT / "results/5m_vs_6m/runs" / f"{algorithm}-on-policy" / "config.json").read_text())
+@pytest.mark.parametrize("run", ["gpae-on-policy", "mappo-swapped"])
+def test_the_runs_that_the_preset_tuned_5m_vs_6m_names_were_made_with_it(run):
+    made = json.loads((ROOT / "results/5m_vs_6m/runs" / run / "config.json").read_text())
     plan = {"env": "smax/5m_vs_6m", "env_options": ("version=0.1",), "seeds": 5, "evaluations": 20}
     plan |= {"evaluation_episodes": 128, "updates_per_call": 5, "groups": 1}
-    assert from_dict(made) == preset("tuned-5m_vs_6m", algorithm, **plan)
+    assert from_dict(made) == preset("tuned-5m_vs_6m", made["algorithm"], **plan)
+
+
+def test_every_run_of_5m_vs_6m_has_the_settings_of_its_study():
+    planned = {run.name: run.config for run in read_study(ROOT / "studies/5m_vs_6m.toml", Path("runs")).runs}
+    kept = sorted((ROOT / "results/5m_vs_6m/runs").iterdir())
+    assert len(kept) == len(planned) == 6
+    for folder in kept:
+        made = from_dict(json.loads((folder / "config.json").read_text()))
+        assert made == planned[f"smax-5m_vs_6m-{folder.name}"].replace(groups=1)
 
 
 def test_the_run_that_the_preset_mabrax_names_was_made_with_it():
