@@ -81,7 +81,8 @@ def benchmarks():
     compiling = smax["results"]["compile"]["cpu_seconds"]
     lines += [
         "",
-        f"Compiling quickstart's update takes {compiling['gpae']} CPU seconds instead of {compiling['jaxmarl']}. "
+        f"Compiling quickstart's update takes {compiling['gpae']} CPU seconds, {compiling['jaxmarl']} with JaxMARL's "
+        f"functions, and {compiling['nothing']} with SMAX's shapes and no battle behind them: less no SMAX could take. "
         "`python benchmarks/smax_step.py --cores 0`",
         "",
     ]
@@ -865,6 +866,28 @@ def host():
     ]
 
 
+def battles():
+    """Whole battles beside JaxMARL's."""
+    found = load("smax_battles.json")
+    rows = [
+        [
+            f"`smax/{name.split(', ')[0]}`",
+            name.split(", ")[1],
+            f"{e['equal']} of {e['battles']}",
+            f"{e['same outcome']} of {e['battles']}",
+            str(e["won"]),
+        ]
+        for name, e in found["results"].items()
+    ]
+    return [
+        *markdown(["", "actions", "equal to the last step", "the same outcome", "won"], rows),
+        "",
+        "`PYTHONPATH=tests python benchmarks/smax_battles.py --out results/smax_battles.json`; "
+        + made_with(found["versions"], "CPU")
+        + ".",
+    ]
+
+
 def kept():
     """The folders of results/policies."""
     return sorted(file.parent for file in (ROOT / "results" / "policies").glob("*/shared.json"))
@@ -935,7 +958,7 @@ DOCUMENTS = {
     "docs/algorithms.md": {"algorithms": algorithms, "baselines": baselines},
     "docs/credit-ladder.md": {"trials": trials, "steps": steps_of_ladder},
     "docs/benchmarks.md": {"benchmarks": benchmarks, "gpu": gpu},
-    "docs/environments.md": {"host": host},
+    "docs/environments.md": {"host": host, "smax-battles": battles},
     "docs/results.md": {
         "ladder": ladder,
         "ladder-steps": lambda: [*ladder_steps(), *made_in("ladder-steps")],

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gpae import load_policy
 from gpae.envs import make
 from gpae.envs._jaxmarl import MAP_NAME_TO_SCENARIO, HeuristicEnemySMAX, muted
 from gpae.envs.smax import SMAX, draws, map_names, scenario
 from gpae.envs.smax.jaxmarl import JaxMARLSMAX, as_jaxmarls
 from gpae.envs.smax.maps import named_scenario
 from gpae.errors import UserError
-from reference.battles import theirs_as_ours
+from reference.battles import theirs_as_ours, whole_battles
 
 STEPS, ENVS, STOP = 200, 3, 4
 slow = partial(pytest.param, marks=pytest.mark.slow)
@@ -120,6 +121,25 @@ def test_equals_jaxmarl(name, options):
     assert np.abs(mine["observations"][dead]).sum() == 0
     assert (mine["action_mask"][dead] == (np.arange(env.spec.num_actions) == STOP)).all()
     assert (dead.any(-1) & ~mine["ended"]).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "trained", "least"),
+    [("5m_vs_6m", None, 32), ("3s5z_vs_3s6z", None, 30), ("10m_vs_11m", None, 31), ("2s3z", "2s3z-gpae", 32)],
+)
+def test_whole_battles_are_jaxmarls(name, trained, least):
+    """Each goes on from its own state, so that nothing that is rounded otherwise may grow.
+
+    Pushes of many units are summed in an order that compilers choose: `benchmarks/smax_battles.py` tells how many
+    battles of which map remain equal.
+    """
+    policy = load_policy(Path(__file__).parents[2] / "results" / "policies" / trained) if trained else None
+    battles = whole_battles(name, jax.random.key(0), policy)
+    assert battles.equal.sum() >= least
+    assert battles.outcome.all()
+    assert battles.steps.min() > 10
+    assert battles.won.mean() > 0.9 or not trained
 
 
 @pytest.mark.slow
