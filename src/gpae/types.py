@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
@@ -69,6 +70,24 @@ class Trajectory:
     """The team won by the row's step, [T, E] bool."""
     agent_rewards: Array | None = None
     """Each agent's own reward, [T, E, N]; kept only where an algorithm learns from it."""
+    survivors: Array | None = None
+    """See `gpae.envs.vector.VectorState.survivors`, [T, E, N]."""
+
+    @property
+    def forgets(self) -> Array:
+        """Whose memory a row empties: see `forgetting`."""
+        return forgetting(self.is_first, self.survivors, self.view)
+
+
+def forgetting(is_first: Array, survivors: Array | None, view: View) -> Array:
+    """Whose memory a row empties: everybody's where an episode begins, [...] bool.
+
+    Where survivors are kept, [..., N]: of those that are out of play, and as an episode begins of those that were when
+    the one before ended. So it is where memory is reset by an agent's own `done`.
+    """
+    if survivors is None:
+        return is_first
+    return jnp.where(jnp.expand_dims(is_first, -1), ~survivors, ~view.alive)
 
 
 PyTree = Any

@@ -56,6 +56,11 @@ class ActorCritic(PPO):
     """Leave dead agents out of the policy's loss, the entropy and the advantages' statistics."""
     intervention: Intervention = Intervention()
 
+    @property
+    def begins_with_newest(self) -> bool:
+        """Whether a window begins with what was remembered before its newest segment, and not before its oldest."""
+        return False
+
     # -- what an algorithm adds ------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -65,6 +70,10 @@ class ActorCritic(PPO):
     def init_critic(self, spec: EnvSpec, key: Array, inputs: CriticInput, is_first: Array, carry: Any) -> Any:
         """The critic's first parameters; `inputs` [1, E, ...] are an example."""
         return self.critic(spec).init(key, inputs, is_first, carry)
+
+    def critic_forgets(self, spec: EnvSpec, is_first: Array, forgets: Array) -> Array:
+        """Whose memory of the critic rows empty: where an episode begins [L, C], or as the actors' `forgets` it."""
+        return is_first
 
     def initial_critic_carry(self, spec: EnvSpec, num_envs: int) -> Any:
         """The critic's carry at the start of an episode, each array [E, ...]."""
@@ -112,7 +121,7 @@ class ActorCritic(PPO):
         spec, num_envs = env.spec, self.experience.envs
         actor = self.actor(spec)
         actor_key, critic_key, env_key, key = split(key, 4)
-        vector = begin(env, env_key, num_envs)
+        vector = begin(env, env_key, num_envs, survivors=self.forgets_apart)
         carry = PerNetwork(
             actor=actor.initial_carry(num_envs, spec.num_agents), critic=self.initial_critic_carry(spec, num_envs)
         )
@@ -146,7 +155,8 @@ class ActorCritic(PPO):
             gradient_steps=jnp.int32(0),
         )
         _, example, _ = jax.eval_shape(lambda state, key: self.collect(env, state, key), state, key)
-        return replace(state, window=replay.empty(example, self.experience.segments), buffer=self.empty_buffer(example))
+        window = replay.empty(example, self.experience.segments, counts=self.counts_nothing)
+        return replace(state, window=window, buffer=self.empty_buffer(example))
 
     def empty_buffer(self, example: Segment) -> Buffer | None:
         """A place for older experience; None for algorithms that do not replay any."""
@@ -239,7 +249,7 @@ class ActorCritic(PPO):
         self, spec: EnvSpec, state: LearnerState, newest: Segment, last: Last, key: Array
     ) -> tuple[LearnerState, UpdateData]:
         """The window that a rollout completes, and what the estimator makes of it. Nothing is learnt yet."""
-        window, segment = replay.push(state.window, newest)
+        window, segment = replay.push(state.window, newest, carry=-1 if self.begins_with_newest else 0)
         state = replace(state, window=window)
         state, segment, last = self.add_replayed(state, newest, segment, last, key)
         evaluation = self.reevaluate(spec, state.params, segment, last, key)
@@ -272,8 +282,15 @@ class ActorCritic(PPO):
 
         def of_block(trajectory: Trajectory, others: tuple[PerNetwork, Last, Array], number: Array | int) -> Evaluation:
             carry, last, noise = others
-            view, is_first = _append((trajectory.view, trajectory.is_first), (last.view, last.is_first))
-            pi, actor_carries = actor.apply(params.actor, view.observations, view.action_mask, is_first, carry.actor)
+            view, is_first, forgets = (
+                _append(rows, after)
+                for rows, after in (
+                    (trajectory.view, last.view),
+                    (trajectory.is_first, last.is_first),
+                    (trajectory.forgets, last.forgets),
+                )
+            )
+            pi, actor_carries = actor.apply(params.actor, view.observations, view.action_mask, forgets, carry.actor)
             drawn = pi.chosen_by(noise)
             executed = trajectory.valid.reshape(*trajectory.valid.shape, *[1] * (drawn.ndim - 2))
             taken = jnp.where(executed, trajectory.actions, drawn[:-1])
@@ -283,7 +300,7 @@ class ActorCritic(PPO):
             own_slot = pi.own_slot
             seen = CriticExperience(
                 inputs=CriticInput(view=view, actions=actions, own_slot=own_slot),
-                is_first=is_first,
+                is_first=self.critic_forgets(spec, is_first, forgets),
                 carry=carry.critic,
                 policy=pi,
                 log_ratios=log_ratios,

@@ -49,7 +49,7 @@ class CriticExperience:
     inputs: CriticInput
     """[W + 1, E, ...]."""
     is_first: Array
-    """[W + 1, E] bool."""
+    """[W + 1, E] bool; or [W + 1, E, N], where agents forget one by one."""
     carry: Any
     """The critic's before the first row, [E, ...]."""
     policy: Distribution
@@ -128,11 +128,13 @@ class Batch:
     @property
     def of_policy(self) -> PolicySamples:
         """What the policy's loss is shown."""
-        view, is_first = self.trajectory.view, self.trajectory.is_first
+        view, forgets = self.trajectory.view, self.trajectory.forgets
+        if self.trajectory.survivors is None:
+            forgets = jnp.broadcast_to(forgets[..., None], self.policy_mask.shape)
         return PolicySamples(
             observations=view.observations,
             action_mask=view.action_mask,
-            is_first=jnp.broadcast_to(is_first[..., None], self.policy_mask.shape),
+            is_first=forgets,
             actions=self.evaluation.actions,
             behaviour_log_probs=self.trajectory.log_probs,
             old_log_probs=self.evaluation.log_probs,
@@ -151,7 +153,7 @@ class PolicySamples:
     action_mask: Array
     """[L, C, N, A] bool."""
     is_first: Array
-    """The row begins an episode, [L, C, N] bool."""
+    """The row empties the agent's memory, [L, C, N] bool: it begins an episode."""
     actions: Array
     """[L, C, N], or [L, C, N, D] where they are continuous."""
     behaviour_log_probs: Array

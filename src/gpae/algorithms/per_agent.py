@@ -44,6 +44,11 @@ class WindowedExperience(Experience):
 
     window: Size = 1
     """Segments of experience in an update, newest included: 1 is on-policy, B > 1 reuses the last B."""
+    window_memory: Literal["oldest", "newest"] = "oldest"
+    """What a window's networks remember at its first row: what they did before its oldest segment, or, as in the
+    released code, before its newest one."""
+    window_start: Literal["empty", "zeros"] = "empty"
+    """What stands for segments that are not there yet: nothing; or, as in the released code, zeros that count."""
 
     @property
     def segments(self) -> int:
@@ -69,6 +74,9 @@ class PerAgent(ActorCritic):
     """Cap on the agent's own ratio in trace others and own weight exact; None: no cap, which is unbiased."""
     actor_weight: Literal["own", "own-others"] = "own"
     """Weight of a sample in the policy's loss: the agent's own ratio, or own-others, times min(eta, the others')."""
+    forget: Literal["all", "fallen"] = "all"
+    """Who forgets: all as an episode begins; or, as in the released code, those alone that have fallen, so that
+    survivors remember the last episode. A critic of the state has one memory, and forgets."""
     experience: WindowedExperience = WindowedExperience()
     continuous: ContinuousPolicy = ContinuousPolicy()
 
@@ -83,12 +91,32 @@ class PerAgent(ActorCritic):
         """What follows a step; what a critic without the others' actions says of it does not depend on them."""
         return "sampled"
 
+    @property
+    def forgets_apart(self) -> bool:
+        """Whether agents forget one by one, and not all as an episode begins."""
+        return self.forget == "fallen"
+
+    @property
+    def counts_nothing(self) -> bool:
+        """Whether segments of a window that are not there yet count, as rows of zeros."""
+        return self.experience.window_start == "zeros"
+
+    @property
+    def begins_with_newest(self) -> bool:
+        """Whether a window begins with what was remembered before its newest segment, and not before its oldest."""
+        return self.experience.window_memory == "newest"
+
     def idle(self) -> dict[str, str]:
         """See `Algorithm.idle`."""
+        found = super().idle()
+        if not self.networks.recurrent:
+            why = "the networks remember nothing (--no-recurrent)"
+            found |= dict.fromkeys(("forget", "window_memory"), why)
         if self.experience.window == 1:
             why = "experience is on-policy (--window 1): all ratios are 1"
-            return super().idle() | dict.fromkeys(("trace", "eta", "own_weight", "own_cap", "actor_weight"), why)
-        found = super().idle()
+            found |= dict.fromkeys(("trace", "eta", "own_weight", "own_cap", "actor_weight"), why)
+            why = "experience is on-policy (--window 1): the newest segment is the oldest"
+            return found | dict.fromkeys(("window_memory", "window_start"), why)
         if self.trace not in ("dt", "others") and self.actor_weight == "own":
             found["eta"] = f"neither --trace {self.trace} nor --actor-weight own uses it"
         if self.trace != "others" and self.own_weight == "truncated":
@@ -98,6 +126,8 @@ class PerAgent(ActorCritic):
     def fits(self, spec: EnvSpec) -> None:
         """See `Algorithm.fits`; what only continuous actions have is refused where there are none."""
         super().fits(spec)
+        if self.forgets_apart and self.networks.share_parameters != "true":
+            raise UserError(f"--forget {self.forget}: only networks that agents share forget agent by agent")
         if self.takes_continuous and not spec.continuous:
             usual = values_of(type(self.continuous)())
             for name, value in values_of(self.continuous).items():
@@ -126,6 +156,11 @@ class PerAgent(ActorCritic):
             box=self.real_actions(spec),
         )
         return self.unshared_critic(spec, critic)
+
+    def critic_forgets(self, spec: EnvSpec, is_first: Array, forgets: Array) -> Array:
+        """See `ActorCritic.critic_forgets`."""
+        critic = self.critic(spec)
+        return forgets if isinstance(critic, Critic) and critic.rows > 1 else is_first
 
     def real_actions(self, spec: EnvSpec) -> RealActions:
         """How continuous actions, where there are any, are shown to critics."""
@@ -158,7 +193,7 @@ class PerAgent(ActorCritic):
 
         before = jax.tree.map(lambda x: together(x)[0], carries)
         values = self.criticise(spec, params, jax.tree.map(together, inputs), together(is_first), before).values
-        return values.reshape(*is_first.shape, -1)
+        return values.reshape(*is_first.shape[:2], -1)
 
     def evaluate_critic(self, spec: EnvSpec, params: Any, seen: CriticExperience, key: Array) -> CriticEvaluation:
         """Values of all rows and of what follows them, as `bootstrap` says.
@@ -240,7 +275,10 @@ class PerAgent(ActorCritic):
 
         An expected value learns from the same targets, weighted by rho^-i: without it their mean would be over mu^-i.
         """
-        found = self.criticise(spec, params, batch.inputs, batch.trajectory.is_first, carry)
+        rows = batch.trajectory
+        found = self.criticise(
+            spec, params, batch.inputs, self.critic_forgets(spec, rows.is_first, rows.forgets), carry
+        )
         loss = self.squared_error(found.values, batch)
         metrics = {"value_loss": loss}
         if found.expected is not None:

@@ -87,6 +87,16 @@ class PPO(Algorithm):
         """The network that acts."""
         return self.unshared_actor(spec, Actor(num_actions=spec.num_actions, sizes=self.networks))
 
+    @property
+    def forgets_apart(self) -> bool:
+        """Whether agents forget one by one, and not all as an episode begins."""
+        return False
+
+    @property
+    def counts_nothing(self) -> bool:
+        """Whether segments of a window that are not there yet count, as rows of zeros."""
+        return False
+
     # -- the gradient ----------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -120,7 +130,7 @@ class PPO(Algorithm):
     def policy_loss(self, spec: EnvSpec, params: Any, samples: PolicySamples, carry: Any) -> tuple[Array, Metrics]:
         """The surrogate and the entropy bonus, means over the samples that count for the policy."""
         actor: Any = self.actor(spec)
-        is_first = samples.is_first[:, :, 0]  # an episode begins for all agents
+        is_first = samples.is_first if self.forgets_apart else samples.is_first[:, :, 0]
         pi, _ = actor.apply(params, samples.observations, samples.action_mask, is_first, carry)
         log_probs, mask = pi.log_prob(samples.actions), samples.mask
         loss = self.mean_loss(log_probs, samples)
@@ -148,7 +158,8 @@ class PPO(Algorithm):
         loss = partial(self.policy_loss, spec)
         told_apart = isinstance(self.actor(spec), UnsharedActor) or self.networks.actor_identity
         # An accelerator has one block, which all rows fill better than a number of them that is not known in advance.
-        if told_apart or not spec.agents_die or accelerated():
+        # Rows that nobody experienced have an entropy, though nothing can be chosen there.
+        if told_apart or not spec.agents_die or accelerated() or self.counts_nothing:
             return gradient_of_mean(loss, params, samples, carry, samples.mask, pick, self.chunk_rows)
 
         def still(samples: PolicySamples) -> Metrics:

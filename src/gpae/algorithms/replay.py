@@ -33,14 +33,25 @@ class Window:
     """[B - 1, ...], oldest first; rows of those that hold no experience yet are not `valid`."""
 
 
-def empty(example: Segment, length: int) -> Window:
-    """A window of `length` = B segments without experience; `example` gives shapes and dtypes."""
+def empty(example: Segment, length: int, *, counts: bool = False) -> Window:
+    """A window of `length` = B segments without experience; `example` gives shapes and dtypes.
+
+    With `counts` their rows, all zeros, are `valid`, as if they had been experienced.
+    """
     segments = jax.tree.map(lambda x: jnp.zeros((length - 1, *x.shape), x.dtype), example)
+    if counts:
+        valid = jnp.ones_like(segments.trajectory.valid)
+        segments = replace(segments, trajectory=replace(segments.trajectory, valid=valid))
     return Window(segments=segments)
 
 
-def push(window: Window, newest: Segment) -> tuple[Window, Segment]:
+def push(window: Window, newest: Segment, carry: int = 0) -> tuple[Window, Segment]:
     """Adds a segment.
+
+    Args:
+      window: the segments before it.
+      newest: it.
+      carry: of which segment, counted from the oldest, the window has the carry; -1: of the newest.
 
     Returns:
       The window for the next update (its oldest segment forgotten), and this update's experience: B segments as one
@@ -50,8 +61,8 @@ def push(window: Window, newest: Segment) -> tuple[Window, Segment]:
     segments = jax.tree.map(lambda old, new: jnp.concatenate([old, new[None]]), window.segments, newest)
     joined = Segment(
         trajectory=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), segments.trajectory),
-        actor_carry=jax.tree.map(lambda x: x[0], segments.actor_carry),
-        critic_carry=jax.tree.map(lambda x: x[0], segments.critic_carry),
+        actor_carry=jax.tree.map(lambda x: x[carry], segments.actor_carry),
+        critic_carry=jax.tree.map(lambda x: x[carry], segments.critic_carry),
     )
     return Window(segments=jax.tree.map(lambda x: x[1:], segments)), joined
 

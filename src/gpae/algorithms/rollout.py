@@ -15,11 +15,11 @@ from gpae.algorithms.losses import masked_mean
 from gpae.envs.protocol import Environment, EnvSpec, Outcome
 from gpae.envs.vector import VectorState, advance, observe
 from gpae.threefry import split
-from gpae.types import Trajectory, View
+from gpae.types import Trajectory, View, forgetting
 
 
 class Policy(Protocol):
-    """One step of acting: carry, what is seen, where an episode starts, a key -> carry, actions, log mu, forced."""
+    """One step of acting: carry, what is seen, whose memory is emptied, a key -> carry, actions, log mu, forced."""
 
     def __call__(self, carry: Any, view: View, is_first: Array, key: Array) -> tuple[Any, Array, Array, Array]:
         """Acts for one row."""
@@ -34,15 +34,27 @@ class Last:
     """Leaves [E, ...]."""
     is_first: Array
     """Whether it begins an episode, [E] bool."""
+    survivors: Array | None = None
+    """See `gpae.envs.vector.VectorState.survivors`, [E, N]."""
 
     @staticmethod
     def of(env: Environment, vector: VectorState) -> Last:
         """Of environments where a rollout left them."""
-        return Last(observe(env, vector), vector.is_first)
+        return Last(observe(env, vector), vector.is_first, vector.survivors)
+
+    @property
+    def forgets(self) -> Array:
+        """Whose memory the row empties: see `gpae.types.forgetting`."""
+        return forgetting(self.is_first, self.survivors, self.view)
 
 
 def record(
-    view: View, is_first: Array, acted: tuple[Array, Array, Array], outcome: Outcome, valid: Array
+    view: View,
+    is_first: Array,
+    acted: tuple[Array, Array, Array],
+    outcome: Outcome,
+    valid: Array,
+    survivors: Array | None = None,
 ) -> Trajectory:
     """One row of a trajectory, [E, ...]; `acted` is actions, log mu and where they were forced."""
     actions, log_probs, forced = acted
@@ -58,6 +70,7 @@ def record(
         truncated=outcome.truncated,
         won=outcome.won,
         agent_rewards=outcome.agent_rewards,
+        survivors=survivors,
     )
 
 
@@ -101,10 +114,11 @@ def unroll(
         vector, carry = before
         policy_key, env_key = split(key)
         view = observe(env, vector)
-        carry, actions, log_probs, forced = policy(carry, view, vector.is_first, policy_key)
+        forgets = forgetting(vector.is_first, vector.survivors, view)
+        carry, actions, log_probs, forced = policy(carry, view, forgets, policy_key)
         following, outcome, valid = advance(env, env_key, vector, actions)
         acted = (actions, log_probs, forced)
-        return (following, carry), record(view, vector.is_first, acted, outcome, valid)
+        return (following, carry), record(view, vector.is_first, acted, outcome, valid, vector.survivors)
 
     (vector, carry), trajectory = jax.lax.scan(row, (vector, carry), split(key, num_rows))
     return vector, carry, trajectory

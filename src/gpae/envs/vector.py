@@ -24,12 +24,15 @@ class VectorState:
     """[E] bool: this row begins an episode."""
     over: Array
     """[E] bool: this row shows the final state of a truncated episode; its action will not be executed."""
+    survivors: Array | None = None
+    """[E, N] bool: who was in play when the episode before ended; None where nobody asks."""
 
 
-def begin(env: Environment, key: Array, num_envs: int) -> VectorState:
-    """E = `num_envs` environments, each at the first row of an episode."""
+def begin(env: Environment, key: Array, num_envs: int, *, survivors: bool = False) -> VectorState:
+    """E = `num_envs` environments, each at the first row of an episode; `survivors`: whether they are kept."""
     state = jax.vmap(env.reset)(split(key, num_envs))
-    return VectorState(state=state, is_first=jnp.ones(num_envs, bool), over=jnp.zeros(num_envs, bool))
+    nobody = jnp.zeros((num_envs, env.spec.num_agents), bool) if survivors else None
+    return VectorState(state, jnp.ones(num_envs, bool), jnp.zeros(num_envs, bool), nobody)
 
 
 def observe(env: Environment, vector: VectorState) -> View:
@@ -83,9 +86,15 @@ def advance(env: Environment, key: Array, vector: VectorState, actions: Array) -
     def choose(new: Array, old: Array) -> Array:
         return jnp.where(is_first.reshape(is_first.shape + (1,) * (new.ndim - 1)), new, old)
 
+    survivors = vector.survivors
+    if survivors is not None:
+        # What is over was not stepped any more.
+        before, after = (jax.vmap(env.observe)(state).alive for state in (vector.state, stepped))
+        survivors = jnp.where(is_first[:, None], jnp.where(over[:, None], before, after), survivors)
     following = VectorState(
         state=jax.tree.map(choose, fresh, stepped),
         is_first=is_first,
         over=outcome.truncated & ~over,
+        survivors=survivors,
     )
     return following, outcome, ~over

@@ -165,6 +165,7 @@ _LATER = (
     *("groups", "from_", "matmul_precision", "share_parameters", "reward"),
     *settings_of(ShownContinuousPolicy),
     *("normalise_observations", "normalise_values", "huber", "initial_weights"),
+    *("forget", "window_memory", "window_start"),
 )
 """Settings that the first runs do not have. Defaults are what those did, but for groups, which was 1."""
 

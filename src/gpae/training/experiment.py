@@ -17,6 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from gpae.accelerator import runs_once
 from gpae.algorithms.base import Algorithm, Budget
+from gpae.algorithms.per_agent import PerAgent
 from gpae.algorithms.sharding import AXIS, SEEDS, grouped, shardings, shared_out
 from gpae.envs.outside_jax import OutsideJax
 from gpae.errors import UserError
@@ -297,5 +298,8 @@ def _outside(experiment: Experiment, devices: int | None, twin: OutsideLoop | No
             f"{asked[0]}: {env.name} is outside JAX, where cores play it and one device learns from all of it; groups"
             " share environments in JAX out over several devices"
         )
+    algorithm = experiment.algorithm
+    if isinstance(algorithm, PerAgent) and algorithm.forgets_apart:
+        raise UserError(f"--forget {algorithm.forget}: {env.name} is outside JAX, where nobody notes who survived")
     calls = experiment.config.evaluation.updates_per_call
     return OutsideLoop(env, experiment.algorithm, experiment.seeds, calls, twin)
