@@ -35,17 +35,19 @@ with open(path.parent.parent / "calls.txt", "a") as file:
     print(path.name, job["resume"], os.environ.get("CUDA_VISIBLE_DEVICES", ""), time.time(), file=file)
 path.mkdir(exist_ok=True)
 config = plan["config"]
-(path / "config.json").write_text(json.dumps(config))
-(path / "versions.json").write_text('{"gpae": "0"}')
+def put(name, value):
+    new = path / (name + ".new")  # put there in one piece, as training does: the study may be reading
+    new.write_text(json.dumps(value))
+    new.rename(path / name)
+put("config.json", config)
+put("versions.json", {"gpae": "0"})
 seeds = {f"seed_{i}": {"absolute_metrics": {"win_rate": [1.0]}} for i in range(config["seeds"])}
 def metrics(steps):
     with open(path / "metrics.jsonl", "a") as file:
         print(json.dumps({"env_steps": steps, "seconds": 2.0}), file=file)
 def finish(*_):
     metrics(plan["steps"])
-    found = path / "evaluations.json.new"  # put there in one piece, as training does: the study may be reading
-    found.write_text(json.dumps({"probe": {"team": {config["algorithm"]: seeds}}}))
-    found.rename(path / "evaluations.json")
+    put("evaluations.json", {"probe": {"team": {config["algorithm"]: seeds}}})
     sys.exit(0)
 def stop(number, _):
     metrics(1)
