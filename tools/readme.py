@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 import json
 import re
 import tomllib
@@ -500,15 +501,18 @@ def steps_of_ladder():
     return lines[: lines.index("")]
 
 
-def areas(study):
-    """(algorithm, setting) -> the return drawn while learning and the steps to .9, one of each per seed."""
+def areas(study, env=None, metric="sampled_return"):
+    """(algorithm, setting) -> the return drawn while learning and the steps to .9, one of each per seed.
+
+    In this environment, where there are several; by another metric, if that is asked for.
+    """
     curves = {}
     with (ROOT / "results" / study / "evaluations.csv").open(newline="") as file:
         for row in csv.DictReader(file):
-            if row["kind"] == "evaluation":
+            if row["kind"] == "evaluation" and env in (None, row["environment"]):
                 setting = row["method"].removeprefix(row["algorithm"]).strip(" ()")
                 seeds = curves.setdefault((row["algorithm"], setting), {})
-                seeds.setdefault(row["seed"], []).append((int(row["steps"]), float(row["sampled_return"])))
+                seeds.setdefault(row["seed"], []).append((int(row["steps"]), float(row[metric])))
     return {
         key: (
             [mean(x for _, x in curve) for curve in seeds.values()],
@@ -601,6 +605,67 @@ def ladder_traces_pairs():
     return markdown(["", "over", "return by", "p, exact", f"Holm, of {len(pairs)}"], rows)
 
 
+def ladder_windows():
+    """By team size and window: GPAE and its control beside MAPPO, each with the lambda that does better there."""
+    tests, found = {}, {}
+    for agents, window in itertools.product((2, 8, 32), (2, 4, 8)):
+        here = areas("ladder-windows", f"teamwork/{agents}")
+        for name in ("gpae", "gpae-state", "mappo"):
+            drawn = {
+                how: here[name, f"{how}-window{window}"][0]
+                for how in LAMBDAS
+                if (name, f"{how}-window{window}") in here
+            }
+            if len(drawn) == len(LAMBDAS):
+                how = max(drawn, key=lambda how: mean(drawn[how]))
+                found[agents, window, name] = (LAMBDAS[how], np.array(drawn[how])[:, None])
+        for name in ("gpae", "gpae-state"):
+            sides = [found.get((agents, window, x)) for x in (name, "mappo")]
+            if all(sides):
+                tests[agents, window, name] = permutation_test(*(x[1] for x in sides))
+    corrected = holm({key: test.p for key, test in tests.items()})
+    rows = []
+    for agents, window, name in tests:
+        (value, drawn), (theirs, reference) = found[agents, window, name], found[agents, window, "mappo"]
+        test = tests[agents, window, name]
+        cells = [f"{drawn.mean():.3f} ({value})", f"{reference.mean():.3f} ({theirs})", f"{test.difference:+.3f}"]
+        rows.append(
+            [str(agents), str(window), f"`{name}`", *cells, chance(test.p), chance(corrected[agents, window, name])]
+        )
+    return markdown(
+        ["agents", "window", "", "return", "MAPPO's", "more by", "p, exact", f"Holm, of {len(tests)}"], rows
+    )
+
+
+LAMBDAS = {"near": ".5", "far": ".95"}
+
+
+def of_battles():
+    """By the number of marines: win rates while learning and at the end, and GPAE and IPPO tested against MAPPO."""
+    report, rows, tests = load("battles/report.json"), [], {}
+    for env in (e["env"] for e in report["environments"]):
+        drawn = {name: x[0] for (name, _), x in areas("battles", env, "win_rate").items()}
+        last = {method: mean(during[-1][2]) for method, (during, _) in evaluations("battles", env).items()}
+        row = [f"{env.split(':')[1].split('m')[0]} against as many"]
+        for name in ("gpae", "mappo", "ippo"):
+            row.append(f"{mean(drawn[name]):.0%}, {last[name]:.0%}" if name in drawn else "not run")
+        for name in ("gpae", "ippo"):
+            if name in drawn and "mappo" in drawn:
+                sides = (np.array(drawn[x])[:, None] for x in (name, "mappo"))
+                tests[env, name] = permutation_test(*sides)
+        rows.append((env, row))
+    corrected = holm({key: test.p for key, test in tests.items()})
+    for env, row in rows:
+        for name in ("gpae", "ippo"):
+            if (env, name) in tests:
+                test = tests[env, name]
+                row.append(f"{100 * test.difference:+.1f} (p {chance(test.p)}, {chance(corrected[env, name])})")
+            else:
+                row.append("")
+    columns = ["marines", "GPAE", "MAPPO", "IPPO", "GPAE over MAPPO while learning, points", "IPPO over MAPPO"]
+    return markdown(columns, [row for _, row in rows])
+
+
 def trials():
     """Of each method its trials, by the return that was drawn, mean over evaluations and seeds: high where soon."""
     found = {}
@@ -650,6 +715,8 @@ HARDWARE = {
     "smacv2-window": "one CPU core for each training, others beside",
     "ladder-steps": "one CPU core, others beside",
     "ladder-traces": "one CPU core, others beside",
+    "ladder-windows": "one CPU core for each training, others beside",
+    "battles": "one CPU core, others beside",
     "baselines-2s3z": "one CPU core, others beside",
     "bootstrap-small": "one CPU core, others beside",
     "smacv2-small": "one CPU core, others beside",
@@ -979,6 +1046,8 @@ DOCUMENTS = {
         "riddle": lambda: [*side_by_side("riddle"), *made_in("riddle")],
         "ladder-traces": lambda: [*ladder_traces(), *made_in("ladder-traces")],
         "ladder-traces-pairs": ladder_traces_pairs,
+        "ladder-windows": lambda: [*ladder_windows(), *made_in("ladder-windows")],
+        "battles": lambda: [*of_battles(), *made_in("battles")],
         "jumanji": lambda: searched("tune-jumanji"),
         "mabrax": mabrax,
         "bootstrap-small": lambda: [

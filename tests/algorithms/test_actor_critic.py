@@ -14,6 +14,7 @@ from gpae.algorithms.base import algorithm_called
 from gpae.algorithms.batch import critic_input
 from gpae.algorithms.rollout import Last
 from gpae.envs import Discrete
+from gpae.envs.continuous_probes import Aim
 from gpae.envs.probes import Death, Memory, Stay, Team
 from gpae.errors import UserError
 from gpae.estimators import importance_traces
@@ -88,6 +89,34 @@ def test_first_epoch_ratio_is_one(env, settings):
     ratios = np.exp(pi.log_prob(batch.evaluation.actions) - batch.trajectory.log_probs)[executed]
     np.testing.assert_allclose(ratios, 1.0, atol=1e-5)
     assert executed.mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env", "settings"),
+    [
+        ("gpae", DEATH, CHUNKED),
+        ("mappo", STAY, {}),
+        pytest.param("gpae", Aim(), {}, marks=pytest.mark.slow),
+        pytest.param("coma-q", DEATH, CHUNKED, marks=pytest.mark.slow),
+    ],
+)
+def test_fresh_experience_is_not_evaluated_twice_by_the_actor_and_what_it_said_then_is_the_same(
+    algorithm, env, settings
+):
+    learner = programs(env, algorithm=algorithm, **settings).learner
+    state = jax.jit(learner.init)(jax.random.key(0))
+    _, segment, last = jax.jit(learner.collect)(state, jax.random.key(1))
+    assert last.acting is not None
+    key = jax.random.key(2)
+    noted = jax.jit(learner.reevaluate)(state.params, segment, last, key)
+    again = jax.jit(learner.reevaluate)(state.params, segment, dataclasses.replace(last, acting=None), key)
+    valid = np.asarray(segment.trajectory.valid)
+    for one, other in zip(jax.tree.leaves(noted), jax.tree.leaves(again), strict=True):
+        np.testing.assert_allclose(one[valid], other[valid], rtol=1e-4, atol=1e-5)
+    assert np.abs(again.actor_carries).max() > 1e-3
+    # Old experience, and what is replayed beside the new, was collected by other parameters.
+    for old in (programs(env, window=2, **settings), programs(DEATH, algorithm="dop", replay_segments=2)):
+        assert jax.eval_shape(old.learner.collect, jax.eval_shape(old.learner.init, key), key)[2].acting is None
 
 
 def test_a_replayed_window_starts_from_the_memory_of_its_first_row():

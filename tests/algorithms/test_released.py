@@ -60,7 +60,7 @@ def stand(carry, view, is_first, key):
 def test_who_survived_and_who_forgets_by_hand(cut):
     env = Falling(cut=cut)
     vector = begin(env, jax.random.key(0), 1, survivors=True)
-    vector, _, trajectory = unroll(env, stand, vector, (), jax.random.key(1), 6)
+    vector, _, trajectory = unroll(stand, env, vector, (), jax.random.key(1), 6)
     o, x = False, True
     # Nobody has anything to remember at first; then the third agent alone is in play at the end of each episode.
     episode = [[x, x, o], [x, o, o]] + [[x, x, o]] * cut
@@ -70,7 +70,7 @@ def test_who_survived_and_who_forgets_by_hand(cut):
     np.testing.assert_array_equal(trajectory.survivors[-1, 0], [o, o, x])
     np.testing.assert_array_equal(Last.of(env, vector).forgets[0], [x, x, o])
     # Where nobody asks, the team forgets as an episode begins.
-    vector, _, plain = unroll(env, stand, begin(env, jax.random.key(0), 1), (), jax.random.key(1), 6)
+    vector, _, plain = unroll(stand, env, begin(env, jax.random.key(0), 1), (), jax.random.key(1), 6)
     assert plain.survivors is None
     np.testing.assert_array_equal(plain.forgets[:, 0], ([x, o, o] * 2 if cut else [x, o] * 3))
 
@@ -94,7 +94,9 @@ def test_survivors_remember_and_the_rollouts_policy_is_the_one_that_learns(algor
     trajectory = segment.trajectory
     begins = np.asarray(trajectory.is_first)
     assert (begins[1:, :, None] & np.asarray(trajectory.survivors)[1:]).any()
-    evaluation = jax.jit(partial(settings.reevaluate, env.spec))(state.params, segment, last, jax.random.key(2))
+    evaluation = jax.jit(partial(settings.reevaluate, env.spec))(
+        state.params, segment, replace(last, acting=None), jax.random.key(2)
+    )
     np.testing.assert_allclose(np.where(trajectory.valid[..., None], evaluation.log_ratios, 0.0), 0.0, atol=2e-5)
     # Agent by agent, row by row: the carry is emptied where the agent forgets, and nowhere else.
     actor = settings.actor(env.spec)
@@ -167,7 +169,7 @@ def test_what_a_window_begins_with():
 
 def _rows(rewards):
     env = make("probe/team")
-    _, _, trajectory = unroll(env, stand, begin(env, jax.random.key(0), 1), (), jax.random.key(1), 2)
+    _, _, trajectory = unroll(stand, env, begin(env, jax.random.key(0), 1), (), jax.random.key(1), 2)
     return replace(trajectory, rewards=rewards)
 
 

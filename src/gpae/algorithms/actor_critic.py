@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -35,12 +36,12 @@ from gpae.algorithms.intervention import Intervention
 from gpae.algorithms.optimise import adam
 from gpae.algorithms.ppo import PPO
 from gpae.algorithms.replay import Buffer, Segment
-from gpae.algorithms.rollout import Last, Policy, measure_rollout, unroll
+from gpae.algorithms.rollout import Last, Played, Policy, measure_rollout, unroll, unroll_noting
 from gpae.algorithms.statistics import moments, moments_where, shift_and_scale, with_moments
 from gpae.envs.protocol import Environment, EnvSpec
 from gpae.envs.vector import begin, observe
 from gpae.errors import UserError
-from gpae.networks import CriticInput, lecun
+from gpae.networks import CriticInput, Distribution, lecun
 from gpae.settings import settings
 from gpae.threefry import fold_in, split
 from gpae.types import Targets, Trajectory, View
@@ -55,6 +56,11 @@ class ActorCritic(PPO):
     mask_dead: bool = True
     """Leave dead agents out of the policy's loss, the entropy and the advantages' statistics."""
     intervention: Intervention = Intervention()
+
+    @property
+    def only_fresh(self) -> bool:
+        """Whether an update learns from nothing but what the parameters that it begins with have collected."""
+        return self.experience.segments == 1
 
     @property
     def begins_with_newest(self) -> bool:
@@ -176,12 +182,17 @@ class ActorCritic(PPO):
 
     def collect(self, env: Environment, state: LearnerState, key: Array) -> tuple[LearnerState, Segment, Last]:
         """T rows of experience with the current policy, and what is seen after them; the critic is not evaluated."""
-        behaviour = self.behaviour(env.spec, state.params.actor)
-        rows = self.experience.rollout_length
-        vector, actor_carry, trajectory = unroll(env, behaviour, state.vector, state.carry.actor, key, rows)
-        segment = Segment(self.kept(trajectory), actor_carry=state.carry.actor, critic_carry=state.carry.critic)
-        state = replace(state, vector=vector, carry=replace(state.carry, actor=actor_carry))
-        return state, segment, Last.of(env, vector)
+        spec, params, carry = env.spec, state.params.actor, state.carry.actor
+        where = (env, state.vector, carry, key, self.experience.rollout_length)
+        if not self.only_fresh or isinstance(env, Played):
+            vector, after, trajectory = unroll(self.behaviour(spec, params), *where)
+            last = Last.of(env, vector)
+        else:
+            vector, after, trajectory, last = unroll_noting(
+                partial(act, self.actor(spec), params), partial(self.intervention.act, spec), *where
+            )
+        segment = Segment(self.kept(trajectory), actor_carry=carry, critic_carry=state.carry.critic)
+        return replace(state, vector=vector, carry=replace(state.carry, actor=after)), segment, last
 
     def learn(
         self, spec: EnvSpec, state: LearnerState, newest: Segment, last: Last, budget: Budget, key: Array
@@ -271,26 +282,21 @@ class ActorCritic(PPO):
           spec: of the environment.
           params: of both networks.
           segment: W rows, with the carries before the first.
-          last: what is seen after the last row.
+          last: what is seen after the last row, and the actor's word on all of them, where it is known already.
           key: draws the actions that no behaviour policy took: on the row after the last, and on invalid rows.
         """
-        trajectory = segment.trajectory
-        actor = self.actor(spec)
+        actor, trajectory, known = self.actor(spec), segment.trajectory, last.acting
         # One draw of noise per environment serves all its rows: of these, only few are not executed.
         noise = actor.noise(key, *trajectory.log_probs.shape[1:])
         carries = PerNetwork(actor=segment.actor_carry, critic=segment.critic_carry)
 
-        def of_block(trajectory: Trajectory, others: tuple[PerNetwork, Last, Array], number: Array | int) -> Evaluation:
-            carry, last, noise = others
-            view, is_first, forgets = (
-                _append(rows, after)
-                for rows, after in (
-                    (trajectory.view, last.view),
-                    (trajectory.is_first, last.is_first),
-                    (trajectory.forgets, last.forgets),
-                )
-            )
-            pi, actor_carries = actor.apply(params.actor, view.observations, view.action_mask, forgets, carry.actor)
+        def of_block(
+            rows: tuple[Trajectory, Distribution | None], others: tuple[PerNetwork, Last, Array], number: Array | int
+        ) -> Evaluation:
+            (trajectory, pi), (carry, last, noise), after = rows, others, None
+            view, is_first, forgets = _append(*((x.view, x.is_first, x.forgets) for x in (trajectory, last)))
+            if pi is None:
+                pi, after = actor.apply(params.actor, view.observations, view.action_mask, forgets, carry.actor)
             drawn = pi.chosen_by(noise)
             executed = trajectory.valid.reshape(*trajectory.valid.shape, *[1] * (drawn.ndim - 2))
             taken = jnp.where(executed, trajectory.actions, drawn[:-1])
@@ -312,10 +318,13 @@ class ActorCritic(PPO):
                 log_probs=log_probs,
                 log_ratios=log_ratios,
                 critic=self.evaluate_critic(spec, params.critic, seen, of_its_own),
-                actor_carries=without_last(actor_carries),
+                actor_carries=without_last(after),
             )
 
-        found = block_by_block(of_block, trajectory, (carries, last, noise), spec.num_agents)
+        rows = (trajectory, None if known is None else known.policy)
+        found = block_by_block(of_block, rows, (carries, replace(last, acting=None), noise), spec.num_agents)
+        if known is not None:
+            found = replace(found, actor_carries=known.carries)
         return jax.lax.stop_gradient(found)
 
     def scaled(self, trajectory: Trajectory) -> Trajectory:

@@ -78,6 +78,11 @@ class DOP(ActorCritic):
         """A place for older experience."""
         return replay.buffer(example, self.replay_segments)
 
+    @property
+    def only_fresh(self) -> bool:
+        """Whether an update learns from nothing but what the parameters that it begins with have collected."""
+        return False
+
     def add_replayed(
         self, state: LearnerState, newest: Segment, segment: Segment, last: Last, key: Array
     ) -> tuple[LearnerState, Segment, Last]:

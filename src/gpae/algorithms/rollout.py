@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
@@ -14,8 +15,12 @@ from gpae.algorithms.groups import total
 from gpae.algorithms.losses import masked_mean
 from gpae.envs.protocol import Environment, EnvSpec, Outcome
 from gpae.envs.vector import VectorState, advance, observe
+from gpae.networks import Distribution
 from gpae.threefry import split
 from gpae.types import Trajectory, View, forgetting
+
+Word = Callable[[Any, View, Array], tuple[Any, Distribution]]
+Choice = Callable[[Array, Distribution, View], tuple[Array, Array, Array]]
 
 
 class Policy(Protocol):
@@ -24,6 +29,16 @@ class Policy(Protocol):
     def __call__(self, carry: Any, view: View, is_first: Array, key: Array) -> tuple[Any, Array, Array, Array]:
         """Acts for one row."""
         ...
+
+
+@struct.dataclass
+class Acting:
+    """What the actor made of the rows of a rollout, while its parameters are those that acted."""
+
+    policy: Distribution
+    """Of the rows and the one after them, [T + 1, E, N]."""
+    carries: Any
+    """The actor's after each row, [T, E, ...]."""
 
 
 @struct.dataclass
@@ -36,6 +51,8 @@ class Last:
     """Whether it begins an episode, [E] bool."""
     survivors: Array | None = None
     """See `gpae.envs.vector.VectorState.survivors`, [E, N]."""
+    acting: Acting | None = None
+    """The actor's word on the rollout, where that is all there is to learn from."""
 
     @staticmethod
     def of(env: Environment, vector: VectorState) -> Last:
@@ -92,13 +109,13 @@ class Played:
 
 
 def unroll(
-    env: Environment, policy: Policy, vector: VectorState, carry: Any, key: Array, num_rows: int
+    policy: Policy, env: Environment, vector: VectorState, carry: Any, key: Array, num_rows: int
 ) -> tuple[VectorState, Any, Trajectory]:
     """Acts for `num_rows` rows in E environments.
 
     Args:
-      env: the environment.
       policy: resets `carry` itself where `is_first`.
+      env: the environment.
       vector: the environments, where the last call left them.
       carry: the policy's before the first row.
       key: for the policy and the environments.
@@ -114,14 +131,50 @@ def unroll(
         vector, carry = before
         policy_key, env_key = split(key)
         view = observe(env, vector)
-        forgets = forgetting(vector.is_first, vector.survivors, view)
-        carry, actions, log_probs, forced = policy(carry, view, forgets, policy_key)
-        following, outcome, valid = advance(env, env_key, vector, actions)
-        acted = (actions, log_probs, forced)
-        return (following, carry), record(view, vector.is_first, acted, outcome, valid, vector.survivors)
+        carry, *acted = policy(carry, view, forgetting(vector.is_first, vector.survivors, view), policy_key)
+        following, now = _executed(env, vector, view, (acted[0], acted[1], acted[2]), env_key)
+        return (following, carry), now
 
     (vector, carry), trajectory = jax.lax.scan(row, (vector, carry), split(key, num_rows))
     return vector, carry, trajectory
+
+
+def _executed(
+    env: Environment, vector: VectorState, view: View, acted: tuple[Array, Array, Array], key: Array
+) -> tuple[VectorState, Trajectory]:
+    """What follows when all act, and the row."""
+    following, outcome, valid = advance(env, key, vector, acted[0])
+    return following, record(view, vector.is_first, acted, outcome, valid, vector.survivors)
+
+
+def unroll_noting(
+    word: Word, choose: Choice, env: Environment, vector: VectorState, carry: Any, key: Array, num_rows: int
+) -> tuple[VectorState, Any, Trajectory, Last]:
+    """`unroll` that keeps what the actor made of every row, and has its word on the one after them.
+
+    Args:
+      word: of the actor: its carry, what is seen, whose memory is emptied -> the carry after it, a policy.
+      choose: a key, a policy, what is seen -> actions, log mu, where they were forced.
+      env: as in `unroll`, and so are the others.
+      vector: see `unroll`.
+      carry: see `unroll`.
+      key: see `unroll`.
+      num_rows: T.
+    """
+
+    def row(before: tuple[VectorState, Any], key: Array) -> tuple[tuple[VectorState, Any], Any]:
+        vector, carry = before
+        policy_key, env_key = split(key)
+        view = observe(env, vector)
+        carry, pi = word(carry, view, forgetting(vector.is_first, vector.survivors, view))
+        following, now = _executed(env, vector, view, choose(policy_key, pi, view), env_key)
+        return (following, carry), (now, pi, carry)
+
+    (vector, carry), (trajectory, policies, carries) = jax.lax.scan(row, (vector, carry), split(key, num_rows))
+    last = Last.of(env, vector)
+    _, after = word(carry, last.view, last.forgets)
+    policies = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), policies, after)
+    return vector, carry, trajectory, replace(last, acting=Acting(policies, carries))
 
 
 def measure_rollout(newest: Trajectory) -> dict[str, Array]:

@@ -158,7 +158,7 @@ class ValueBased(Algorithm):
         """T rows of experience."""
         behaviour = self.behaviour(env.spec, state.params.actor, epsilon)
         rows = self.experience.rollout_length
-        vector, carry, trajectory = unroll(env, behaviour, state.vector, state.carry, key, rows)
+        vector, carry, trajectory = unroll(behaviour, env, state.vector, state.carry, key, rows)
         segment = Segment(self.kept(trajectory), actor_carry=state.carry, critic_carry=())
         return replace(state, vector=vector, carry=carry), segment
 

@@ -58,7 +58,7 @@ def critic_use(
         actor_carry = algorithm.actor(spec).initial_carry(num_envs, spec.num_agents)
         critic_carry = algorithm.initial_critic_carry(spec, num_envs)
         behaviour = algorithm.behaviour(spec, params.actor)
-        vector, _, trajectory = unroll(env, behaviour, vector, actor_carry, play_key, spec.episode_limit)
+        vector, _, trajectory = unroll(behaviour, env, vector, actor_carry, play_key, spec.episode_limit)
         segment = Segment(trajectory=trajectory, actor_carry=actor_carry, critic_carry=critic_carry)
         evaluation = algorithm.reevaluate(spec, params, segment, Last.of(env, vector), action_key)
         targets = algorithm.targets(algorithm.scaled(trajectory), evaluation).critic_targets
