@@ -1,7 +1,7 @@
 """The actor-critic learner: one update, from experience to new parameters, for every algorithm with a policy.
 
-    collect (a rollout) -> learn: window -> reevaluate (the policy and the critic, with the parameters at the start of
-    the update) -> targets (the estimator) -> batch -> optimise (epochs of minibatches) -> new state
+    collect (a rollout) -> learn: window -> reevaluate (policy and critic with the parameters at the update's start; of
+    fresh rows the policy is known) -> targets (the estimator) -> batch -> optimise (epochs of minibatches) -> new state
 
 Every stage is a method that can be called, or overridden, by itself. An algorithm adds a critic, what it is trained on,
 and what it says of the actions taken. Whatever changes in training is in `LearnerState`.
