@@ -209,14 +209,14 @@ class _Training:
         if config.num_steps != config.total_steps:
             recorder.line(f"{config.total_steps:,} steps asked for, {config.num_steps:,} run: whole updates")
         if self.done < config.num_updates:
-            fresh = state is None
-            with recorder.progress.phase("checking environment"):
+            fresh, tested = state is None, comes_along(config.env)
+            with recorder.progress.phase("tracing" if tested else "checking environment"):
                 check_declared(experiment.env)
                 # Compiled in other threads, while this one traces, plays and makes the first state.
                 if fresh:
                     experiment.compile_init()
                 self.compile_update(wait=False)
-                if not comes_along(config.env):  # to compile the play costs seconds
+                if not tested:  # to compile the play costs seconds
                     check_played(experiment.env)
             with recorder.progress.phase("compiling"):
                 if fresh:
