@@ -610,31 +610,27 @@ def ladder_windows():
     tests, found = {}, {}
     for agents, window in itertools.product((2, 8, 32), (2, 4, 8)):
         here = areas("ladder-windows", f"teamwork/{agents}")
-        for name in ("gpae", "gpae-state", "mappo"):
-            drawn = {
-                how: here[name, f"{how}-window{window}"][0]
-                for how in LAMBDAS
-                if (name, f"{how}-window{window}") in here
-            }
-            if len(drawn) == len(LAMBDAS):
-                how = max(drawn, key=lambda how: mean(drawn[how]))
-                found[agents, window, name] = (LAMBDAS[how], np.array(drawn[how])[:, None])
-        for name in ("gpae", "gpae-state"):
-            sides = [found.get((agents, window, x)) for x in (name, "mappo")]
-            if all(sides):
-                tests[agents, window, name] = permutation_test(*(x[1] for x in sides))
+        methods = ("gpae", "gpae-state", "mappo")
+        tried = [how for how in LAMBDAS if all((name, f"{how}-window{window}") in here for name in methods)]
+        if not tried:
+            continue
+        for name in methods:
+            drawn = {how: here[name, f"{how}-window{window}"][0] for how in tried}
+            how = max(drawn, key=lambda how, drawn=drawn: mean(drawn[how]))
+            only = "" if len(tried) > 1 else " alone"
+            found[agents, window, name] = (LAMBDAS[how] + only, np.array(drawn[how])[:, None])
+        for name in methods[:2]:
+            sides = (found[agents, window, x][1] for x in (name, "mappo"))
+            tests[agents, window, name] = permutation_test(*sides)
     corrected = holm({key: test.p for key, test in tests.items()})
     rows = []
-    for agents, window, name in tests:
-        (value, drawn), (theirs, reference) = found[agents, window, name], found[agents, window, "mappo"]
-        test = tests[agents, window, name]
-        cells = [f"{drawn.mean():.3f} ({value})", f"{reference.mean():.3f} ({theirs})", f"{test.difference:+.3f}"]
-        rows.append(
-            [str(agents), str(window), f"`{name}`", *cells, chance(test.p), chance(corrected[agents, window, name])]
-        )
-    return markdown(
-        ["agents", "window", "", "return", "MAPPO's", "more by", "p, exact", f"Holm, of {len(tests)}"], rows
-    )
+    for key, test in tests.items():
+        agents, window, name = key
+        (value, drawn), (theirs, reference) = found[key], found[agents, window, "mappo"]
+        returns = [f"{drawn.mean():.3f} ({value})", f"{reference.mean():.3f} ({theirs})", f"{test.difference:+.3f}"]
+        rows.append([str(agents), str(window), f"`{name}`", *returns, chance(test.p), chance(corrected[key])])
+    columns = ["agents", "window", "", "return (lambda)", "MAPPO's", "more by", "p, exact", f"Holm, of {len(tests)}"]
+    return markdown(columns, rows)
 
 
 LAMBDAS = {"near": ".5", "far": ".95"}
