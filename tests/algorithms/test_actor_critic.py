@@ -95,7 +95,7 @@ def test_first_epoch_ratio_is_one(env, settings):
     ("algorithm", "env", "settings"),
     [
         ("gpae", DEATH, CHUNKED),
-        ("mappo", STAY, {}),
+        pytest.param("mappo", STAY, {}, marks=pytest.mark.slow),
         pytest.param("gpae", Aim(), {}, marks=pytest.mark.slow),
         pytest.param("coma-q", DEATH, CHUNKED, marks=pytest.mark.slow),
     ],

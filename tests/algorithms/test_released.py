@@ -87,7 +87,7 @@ def learner(algorithm, rows=ROWS, window=1, *, forget="fallen", **changes):
     return env, settings, jax.jit(lambda key: settings.init(env, key))(jax.random.key(0))
 
 
-@pytest.mark.parametrize("algorithm", ["gpae", "mappo"])
+@pytest.mark.parametrize("algorithm", ["gpae", pytest.param("mappo", marks=pytest.mark.slow)])
 def test_survivors_remember_and_the_rollouts_policy_is_the_one_that_learns(algorithm):
     env, settings, state = learner(algorithm)
     state, segment, last = jax.jit(partial(settings.collect, env))(state, jax.random.key(1))

@@ -38,7 +38,7 @@ def test_an_evaluation_on_an_ascii_terminal_is_written_and_printed(run, tmp_path
     [
         ["--help"],
         ["algorithms"],
-        ["envs"],
+        pytest.param(["envs"], marks=pytest.mark.slow),
         ["train", "--help"],
         ["train", "--algorithm", "qmix", "--help"],
         ["evaluate", "--help"],
@@ -108,6 +108,7 @@ def test_nothing_is_cut_in_a_pipe():
     assert all(len(line.split()) > 1 for line in text.splitlines() if line.strip())
 
 
+@pytest.mark.slow
 def test_a_reader_who_has_seen_enough_of_a_pipe_is_no_error():
     command = f"{sys.executable} -m gpae.cli envs | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
