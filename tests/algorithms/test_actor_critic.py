@@ -105,6 +105,8 @@ def test_fresh_experience_is_not_evaluated_twice_by_the_actor_and_what_it_said_t
 ):
     learner = programs(env, algorithm=algorithm, **settings).learner
     state = jax.jit(learner.init)(jax.random.key(0))
+    # Policies begin near even, whatever they remember: these are decided.
+    state = dataclasses.replace(state, params=jax.tree.map(lambda x: x + 0.5 * jnp.sin(9.0 * x + 1.0), state.params))
     _, segment, last = jax.jit(learner.collect)(state, jax.random.key(1))
     assert last.acting is not None
     key = jax.random.key(2)

@@ -80,7 +80,7 @@ class DOP(ActorCritic):
 
     @property
     def only_fresh(self) -> bool:
-        """Whether an update learns from nothing but what the parameters that it begins with have collected."""
+        """See `ActorCritic.only_fresh`: it replays."""
         return False
 
     def add_replayed(

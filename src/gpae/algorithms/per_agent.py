@@ -93,17 +93,17 @@ class PerAgent(ActorCritic):
 
     @property
     def forgets_apart(self) -> bool:
-        """Whether agents forget one by one, and not all as an episode begins."""
+        """See `PPO.forgets_apart`."""
         return self.forget == "fallen"
 
     @property
     def counts_nothing(self) -> bool:
-        """Whether segments of a window that are not there yet count, as rows of zeros."""
+        """See `PPO.counts_nothing`."""
         return self.experience.window_start == "zeros"
 
     @property
     def begins_with_newest(self) -> bool:
-        """Whether a window begins with what was remembered before its newest segment, and not before its oldest."""
+        """See `ActorCritic.begins_with_newest`."""
         return self.experience.window_memory == "newest"
 
     def idle(self) -> dict[str, str]:
