@@ -270,6 +270,28 @@ def test_minibatches_share_out_every_sequence_once_per_epoch(monkeypatch):
         assert sorted(np.concatenate([tags for tags, _ in epoch]).tolist()) == list(range(24))
 
 
+def test_the_critic_makes_passes_of_its_own():
+    """The actor is the same whatever the critic's passes are; fewer of them are the first ones of more."""
+    after, metrics, counts = {}, {}, {}
+    for passes in (None, 1, 2, 3):
+        p = programs(TEAM, critic_epochs=passes)
+        assert p.config.algorithm.optimisation.steps == 4
+        state, metrics[passes] = p.update(p.init(jax.random.key(0)))
+        after[passes] = state.params
+        counts[passes] = (int(state.optimiser.actor[1].count), int(state.optimiser.critic[1].count))
+        assert state.gradient_steps == 4
+    assert counts == {None: (4, 4), 1: (4, 2), 2: (4, 4), 3: (4, 6)}
+    jax.tree.map(np.testing.assert_array_equal, after[None], after[2])
+    jax.tree.map(np.testing.assert_array_equal, metrics[None], metrics[2])
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), after[2].actor, after[3].actor)
+    assert metrics[3]["policy_loss"] == pytest.approx(float(metrics[2]["policy_loss"]), rel=1e-5)
+    assert metrics[1]["value_loss"] > metrics[2]["value_loss"] > metrics[3]["value_loss"] > 0
+    assert all(np.isfinite(v) for v in metrics[1].values())
+    for one, other in ((1, 2), (2, 3)):
+        moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), after[one].critic, after[other].critic)
+        assert max(jax.tree.leaves(moved)) > 1e-5
+
+
 # -- windows, ratios, schedules ------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,8 @@ class SequenceOptimisation(Optimisation):
     """Pieces that a pass is cut into, one gradient step each."""
     chunk_length: Annotated[int | None, at_least(1)] = None
     """Rows through which gradients flow back in time; None: through all of an update's rows."""
+    critic_epochs: Annotated[int | None, at_least(1)] = None
+    """Passes of the critic over the experience of an update; None: as many as the policy's."""
 
     @property
     def steps(self) -> int:
@@ -175,23 +177,26 @@ class PPO(Algorithm):
         carry: PerNetwork,
         budget: Budget,
         pick: Array | None = None,
+        learning: tuple[str, ...] = ("actor", "critic"),
     ) -> tuple[LearnerState, Metrics]:
-        """One gradient step of actor and critic, on the sequences of `batch` that `pick` names; None: on all.
+        """One gradient step of those that are `learning`, on the sequences of `batch` that `pick` names; None: on all.
 
-        Sequences have `chunk_rows` rows each, and the carries are those before them.
+        Sequences have `chunk_rows` rows each, and the carries are those before them. The steps that the learning rate
+        counts are the actor's.
         """
         size = step_size(self.optimisation, state.gradient_steps, budget)
         transforms = PerNetwork(actor=adam(self.optimisation), critic=self.critic_optimiser())
         metrics: Metrics = {"learning_rate": size}
         params, optimiser = {}, {}
-        gradients = {
-            "actor": self.policy_gradient(spec, state.params.actor, batch.of_policy, carry.actor, pick),
-            "critic": gradient_of_mean(
+        gradients = {}
+        if "actor" in learning:
+            gradients["actor"] = self.policy_gradient(spec, state.params.actor, batch.of_policy, carry.actor, pick)
+        if "critic" in learning:
+            gradients["critic"] = gradient_of_mean(
                 partial(self.critic_loss, spec),
                 state.params.critic,
                 *(batch, carry.critic, batch.value_mask, pick, self.chunk_rows),
-            ),
-        }
+            )
         for name, (gradient, measured) in gradients.items():
             params[name], optimiser[name] = descend(
                 getattr(transforms, name),
@@ -201,30 +206,43 @@ class PPO(Algorithm):
             metrics |= measured | {f"{name}_gradient_norm": norm(gradient)}
         state = replace(
             state,
-            params=PerNetwork(**params),
-            optimiser=PerNetwork(**optimiser),
-            gradient_steps=state.gradient_steps + 1,
+            params=replace(state.params, **params),
+            optimiser=replace(state.optimiser, **optimiser),
+            gradient_steps=state.gradient_steps + ("actor" in learning),
         )
         return state, metrics
 
     def optimise(
         self, spec: EnvSpec, state: LearnerState, batch: Batch, carries: PerNetwork, budget: Budget, key: Array
     ) -> tuple[LearnerState, Metrics]:
-        """Epochs of minibatches; the metrics are means over the gradient steps."""
+        """Epochs of minibatches; the metrics are means over the gradient steps.
+
+        Actor and critic step together. Of whom more passes are wanted makes the rest of them alone, after that.
+        """
         epochs, minibatches = self.optimisation.epochs, self.optimisation.minibatches
+        critic_epochs = self.optimisation.critic_epochs or epochs
         rows, envs, _ = batch.policy_mask.shape
         sequences = rows // self.chunk_rows * envs
 
         def permutation(key: Array) -> Array:
             return jax.random.permutation(key, sequences).reshape(minibatches, -1)
 
-        picks = jax.vmap(permutation)(split(key, epochs))
+        def passes(state: LearnerState, key: Array, number: int, **learning: Any) -> tuple[LearnerState, Metrics]:
+            picks = jax.vmap(permutation)(split(key, number))
 
-        def step(state: LearnerState, pick: Array) -> tuple[LearnerState, Metrics]:
-            # One minibatch is the batch: its order changes nothing.
-            return self.minibatch_step(spec, state, batch, carries, budget, None if minibatches == 1 else pick)
+            def step(state: LearnerState, pick: Array) -> tuple[LearnerState, Metrics]:
+                # One minibatch is the batch: its order changes nothing.
+                used = None if minibatches == 1 else pick
+                return self.minibatch_step(spec, state, batch, carries, budget, used, **learning)
 
-        state, metrics = jax.lax.scan(step, state, picks.reshape(-1, picks.shape[-1]))
+            return jax.lax.scan(step, state, picks.reshape(-1, picks.shape[-1]))
+
+        state, metrics = passes(state, key, min(epochs, critic_epochs))
+        if epochs != critic_epochs:
+            longer = "critic" if critic_epochs > epochs else "actor"
+            more = abs(critic_epochs - epochs)
+            state, alone = passes(state, jax.random.fold_in(key, 1), more, learning=(longer,))
+            metrics |= {name: jnp.concatenate([metrics[name], found]) for name, found in alone.items()}
         metrics = jax.tree.map(lambda x: x.mean(0), metrics)
         # A norm is finite only if every parameter is.
         learnt = (without_statistics(state.params.actor), without_statistics(state.params.critic))
