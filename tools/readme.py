@@ -636,6 +636,38 @@ def ladder_windows():
 LAMBDAS = {"near": ".5", "far": ".95"}
 
 
+def exact_critics():
+    """By updates and team size: what exact EQ^i brings over exact V(s), each with the lambda that does better there."""
+    tests, rows = {}, {}
+    for batch, agents in itertools.product((64, 16), (2, 8, 32, 128)):
+        here, cells = areas("exact-critics", f"teamwork/{agents}"), []
+        best = {}
+        for kind in ("state", "others", "expected"):
+            settings = [f"{kind}-{how}-{batch}" for how in LAMBDAS if ("exact", f"{kind}-{how}-{batch}") in here]
+            if not settings:
+                break
+            chosen = max(settings, key=lambda setting, here=here: mean(here["exact", setting][0]))
+            best[kind] = here["exact", chosen]
+            drawn, when = best[kind]
+            cells += [f"{mean(drawn):.3f} ({LAMBDAS[chosen.split('-')[1]]})", f"{median(when):,.0f}"]
+        if len(best) < 3:
+            continue
+        rows[batch, agents] = [str(batch), str(agents), *cells]
+        for kind in ("others", "expected"):
+            sides = (np.array(best[x][0])[:, None] for x in (kind, "state"))
+            tests[batch, agents, kind] = permutation_test(*sides)
+    corrected = holm({key: test.p for key, test in tests.items()})
+    for key, row in rows.items():
+        row += [f"{tests[*key, kind].difference:+.3f} ({chance(corrected[*key, kind])})" for kind in KINDS[1:]]
+    columns = ["steps of an update", "agents"]
+    columns += [x for name in ("V(s)", "EQ^i, published", "EQ^i, expected") for x in (f"{name}: return (lambda)", "steps")]
+    columns += [f"{name} over V(s) (p, Holm, of {len(tests)})" for name in ("published", "expected")]
+    return markdown(columns, list(rows.values()))
+
+
+KINDS = ("state", "others", "expected")
+
+
 def of_battles():
     """By the number of marines: win rates while learning and at the end, and GPAE and IPPO tested against MAPPO."""
     report, rows, tests = load("battles/report.json"), [], {}

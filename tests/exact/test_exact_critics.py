@@ -1,35 +1,23 @@
 """studies/exact_critics.py: what it says is what closed forms and a loop over the formula say."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpae.algorithms import ALGORITHMS
 from gpae.envs import make
 from gpae.errors import UserError
 from gpae.exact.teamwork import Team, values
-from gpae.studies.worker import import_user_code
 from gpae.training.config import configure
 from reference.stages import Programs
 
 N, L, SCALE = 4, 3, 10.0
 
 
-@pytest.fixture(scope="module")
-def exact():
-    """The algorithm, which is registered for as long as these tests run."""
-    import_user_code([str(Path(__file__).parents[2] / "studies" / "exact_critics.py")])
-    yield ALGORITHMS["exact"]
-    del ALGORITHMS["exact"]
-
-
-def experience(exact, kind, *, even=False, **options):
+def experience(exact_critics, kind, *, even=False, **options):
     env = make("teamwork/4", length=L, **{"cues": 1} | options)
     settings = {"num_envs": 8, "rollout_length": L, "recurrent": False, "reward_scale": SCALE, "hidden_size": 8}
-    config = configure(exact(values=kind), env="teamwork/4", env_options=("cues=1", f"length={L}"), **settings)
+    config = configure(exact_critics(values=kind), env="teamwork/4", env_options=("cues=1", f"length={L}"), **settings)
     p = Programs(config, env)
     state = p.init(jax.random.key(0))
     if even:
@@ -38,8 +26,8 @@ def experience(exact, kind, *, even=False, **options):
 
 
 @pytest.mark.parametrize("kind", ["state", "others", "expected"])
-def test_the_values_of_even_play_are_those_in_closed_form(exact, kind):
-    env, data = experience(exact, kind, even=True)
+def test_the_values_of_even_play_are_those_in_closed_form(exact_critics, kind):
+    env, data = experience(exact_critics, kind, even=True)
     right, found = env.right[:, 0], data.evaluation.critic
     team = Team(agents=N, length=L, cues=1)
     p, actions = np.full((N, 1), 0.25), np.asarray(data.segment.trajectory.actions)
@@ -61,8 +49,8 @@ def test_the_values_of_even_play_are_those_in_closed_form(exact, kind):
                 np.testing.assert_allclose(data.targets.advantages[row, e], SCALE * advantage, atol=1e-5)
 
 
-def test_a_policy_that_changes_within_the_episode_is_followed_step_by_step(exact):
-    env, data = experience(exact, "others")
+def test_a_policy_that_changes_within_the_episode_is_followed_step_by_step(exact_critics):
+    env, data = experience(exact_critics, "others")
     right, gamma = env.right[:, 0], 0.99
     own = np.asarray(data.evaluation.own_slot)  # probabilities [L, E, N, A]
     p = own[..., np.arange(N), right]
@@ -78,8 +66,8 @@ def test_a_policy_that_changes_within_the_episode_is_followed_step_by_step(exact
                 )
 
 
-def test_where_it_does_not_know_the_values_it_says_so(exact):
-    algorithm = exact()
+def test_where_it_does_not_know_the_values_it_says_so(exact_critics):
+    algorithm = exact_critics()
     with pytest.raises(UserError, match="cues=1"):
         algorithm.fits(make("teamwork/4", cues=2).spec)
     with pytest.raises(UserError, match="no delay"):
