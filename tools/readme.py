@@ -660,12 +660,59 @@ def exact_critics():
     for key, row in rows.items():
         row += [f"{tests[*key, kind].difference:+.3f} ({chance(corrected[*key, kind])})" for kind in KINDS[1:]]
     columns = ["steps of an update", "agents"]
-    columns += [x for name in ("V(s)", "EQ^i, published", "EQ^i, expected") for x in (f"{name}: return (lambda)", "steps")]
+    names = ("V(s)", "EQ^i, published", "EQ^i, expected")
+    columns += [x for name in names for x in (f"{name}: return (lambda)", "steps")]
     columns += [f"{name} over V(s) (p, Holm, of {len(tests)})" for name in ("published", "expected")]
     return markdown(columns, list(rows.values()))
 
 
 KINDS = ("state", "others", "expected")
+
+
+def passes_trials():
+    """Of GPAE, its expected bootstrap and MAPPO the trials of studies/critic-passes-tune.toml."""
+    found = {}
+    for (name, setting), (drawn, _) in areas("critic-passes-tune").items():
+        *kind, rate, value = setting.split("-")
+        found.setdefault(", ".join([name, *kind]), {})[rate, value] = mean(drawn)
+    values = {"0": "0", "30": ".3", "50": ".5", "95": ".95"}
+    columns = [(rate, value) for rate in ("slow", "middle", "fast") for value in values]
+    rows = []
+    for name, cells in sorted(found.items()):
+        best = {rate: max(x for (r, _), x in cells.items() if r == rate) for rate in ("slow", "middle", "fast")}
+        shown = [f"{cells[key]:.3f}" if key in cells else "" for key in columns]
+        bold = [f"**{x}**" if cells.get(key) == best[key[0]] else x for key, x in zip(columns, shown, strict=True)]
+        rows.append([f"`{name}`", *bold])
+    rates = {"slow": "3e-4", "middle": "1e-3", "fast": "3e-3"}
+    return markdown(["", *(f"{rates[rate]}, lambda {values[value]}" for rate, value in columns)], rows)
+
+
+def critic_passes():
+    """GPAE in both forms and MAPPO, by team, learning rate and passes of the critic, and what tests say of them."""
+    tests, rows = {}, {}
+    for agents, rate, passes in itertools.product((8, 32), ("fast", "slow"), (4, 40)):
+        here, key = areas("critic-passes", f"teamwork/{agents}"), (agents, rate, passes)
+        methods = [("mappo", f"{rate}{passes}"), ("gpae", f"{rate}{passes}"), ("gpae", f"expected-{rate}{passes}")]
+        if any(method not in here for method in methods):
+            continue
+        cells = []
+        for method in methods:
+            drawn, when = here[method]
+            late = median(when)
+            found_at = {"median": late if late < float("inf") else None, "reached": 0, "n": len(when)}
+            found_at["reached"] = sum(x < float("inf") for x in when)
+            cells += [f"{mean(drawn):.3f}", shown_reached(found_at, "{:,.0f}")]
+        rows[key] = [str(agents), {"fast": "3e-3", "slow": "3e-4"}[rate], str(passes), *cells]
+        for kind, method in zip(KINDS[1:], methods[1:], strict=True):
+            sides = (np.array(here[x][0])[:, None] for x in (method, methods[0]))
+            tests[*key, kind] = permutation_test(*sides)
+    corrected = holm({key: test.p for key, test in tests.items()})
+    for key, row in rows.items():
+        row += [f"{tests[*key, kind].difference:+.3f} ({chance(corrected[*key, kind])})" for kind in KINDS[1:]]
+    columns = ["agents", "learning rate", "passes of the critic"]
+    columns += [x for name in ("MAPPO", "GPAE", "GPAE, expected") for x in (f"{name}: return", "steps to 90 %")]
+    columns += [f"{name} over MAPPO (p, Holm, of {len(tests)})" for name in ("GPAE", "expected")]
+    return markdown(columns, list(rows.values()))
 
 
 def of_battles():
@@ -725,14 +772,15 @@ def percent(interval):
     return f"{value} [{low}, {high}]"
 
 
-def made_in(study, *more):
+def made_in(study, *more, imports=None):
     """How the tables of a study's report were made."""
     report = load(f"{study}/report.json")
     versions = report["runs"][0]["versions"]
     folders = " ".join(f"runs/{name}" for name in (study, *more))
-    studies = ", ".join(f"`gpae study studies/{name}.toml`" for name in (study, *more))
+    also = f" --import {imports}" if imports else ""
+    studies = ", ".join(f"`gpae study studies/{name}.toml{also}`" for name in (study, *more))
     made = made_with(versions, HARDWARE.get(study, "2 CPU cores"))
-    return ["", f"{studies}, `gpae report {folders} -o results/{study}`; {made}."]
+    return ["", f"{studies}, `gpae report {folders} -o results/{study}{also}`; {made}."]
 
 
 _SHARED = "one core of 16 for each training, up to nine others and trainings on a GPU beside"
@@ -749,6 +797,11 @@ HARDWARE = {
     "bootstrap-small": "one CPU core, others beside",
     "smacv2-small": "one CPU core, others beside",
     "riddle": "one CPU core, others beside",
+    "exact-critics": "one CPU core, others beside",
+    "critic-passes-tune": "one CPU core, others beside",
+    "critic-passes": "one CPU core, others beside",
+    "critic-passes-2s3z": "one CPU core, others beside",
+    "maps": "one CPU core, others beside",
 }
 
 
@@ -1072,6 +1125,9 @@ DOCUMENTS = {
         "5m_vs_6m-released": lambda: unfinished("gpu-5m_vs_6m"),
         "suites": lambda: [*side_by_side("suites"), *made_in("suites")],
         "riddle": lambda: [*side_by_side("riddle"), *made_in("riddle")],
+        "critic-passes-trials": lambda: [*passes_trials(), *made_in("critic-passes-tune")],
+        "critic-passes": lambda: [*critic_passes(), *made_in("critic-passes")],
+        "exact-critics": lambda: [*exact_critics(), *made_in("exact-critics", imports="studies/exact_critics.py")],
         "ladder-traces": lambda: [*ladder_traces(), *made_in("ladder-traces")],
         "ladder-traces-pairs": ladder_traces_pairs,
         "ladder-windows": lambda: [*ladder_windows(), *made_in("ladder-windows")],
