@@ -38,3 +38,29 @@ def signals(*numbers: int, every: bool = False) -> Iterator[list[int]]:
         yield received
     finally:
         restore()
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C ends what is inside, at the latest where it ends.
+
+    Where Python is in a library's callback as the signal arrives (JAX has one for garbage), KeyboardInterrupt is
+    printed and lost.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # another's, or not to be heard
+        yield
+        return
+    received: list[int] = []
+
+    def receive(number: int, _: Any) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, receive)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if received:
+        raise KeyboardInterrupt

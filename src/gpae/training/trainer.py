@@ -27,7 +27,7 @@ from gpae.training.experiment import Experiment
 from gpae.training.policy import described
 from gpae.training.recorder import Callback, Recorder
 from gpae.training.run import Run
-from gpae.training.signals import signals
+from gpae.training.signals import interruptible, signals
 from gpae.training.stopped import Diverged, Failed, HostLost, Interrupted, Stopped
 from gpae.training.together import Together
 from gpae.training.transfer import Transfer, read_trained
@@ -89,8 +89,9 @@ def train_together(
             option = option if place == 0 else replace(option, quiet=True)
             training = _Training(experiment, option, callbacks, together.compile_update, lambda: asked())
             trainings.append(stack.enter_context(training))
-        for training in trainings:
-            training.begin()
+        with interruptible():
+            for training in trainings:
+                training.begin()
         stopped: list[Stopped] = []
         with signals(*_STOP) as caught, _lost(trainings[0]):
             asked = distributed.Signals(caught)
@@ -111,7 +112,7 @@ def train_together(
         # Everything is saved by now: from here on a signal simply ends the program.
         interrupted = [stop for stop in stopped if isinstance(stop, Interrupted)]
         if not interrupted:
-            with _lost(trainings[0]):
+            with _lost(trainings[0]), interruptible():
                 for training in trainings:
                     training.finish()
         if stopped:
