@@ -95,3 +95,21 @@ def test_methods_are_compared_with_mappo_on_the_same_window_by_exact_permutation
     # Twice 1 of the 252 ways to share ten runs out, times two comparisons.
     assert "| gpae (on-policy) | 0.868 | mappo (on-policy) | +0.868 | 0.016 |" in table
     assert "| gpae (window2-st) | 0.868 | mappo (window2) | +0.000 | 1.000 |" in table
+
+
+def test_the_figure_of_critics_has_what_it_draws(monkeypatch):
+    folder = Path(__file__).parents[1] / "tools"
+    monkeypatch.syspath_prepend(str(folder))
+    spec = importlib.util.spec_from_file_location("critics", folder / "critics.py")
+    critics = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(critics)
+    places = dict(critics.learnt())
+    assert len(places) == 6
+    for found in places.values():
+        assert {kind: len(steps) for kind, steps in found.items()} == dict.fromkeys(critics.KINDS, 10)
+    for batch in (64, 16):
+        for agents in critics.AGENTS:
+            assert all(len(critics.exact(kind, agents, batch)) == 10 for kind in critics.KINDS)
+    steps = [critics.law(kind, 32, 16, 0.2) for kind in critics.KINDS]
+    assert steps == sorted(steps, reverse=True)
+    assert steps[-1] < steps[0] / 1.5

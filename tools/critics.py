@@ -19,6 +19,7 @@ from readme import KINDS, ROOT, areas
 
 PICTURE = ROOT / "docs" / "images" / "critics.png"
 AGENTS = (2, 8, 32, 128)
+NEVER = 9_000
 LAWS = dict(zip(KINDS, ("state", "others", "others-expected"), strict=True))
 LOOKS = {
     "state": {"color": COLOURS[1], "marker": "s"},
@@ -33,9 +34,9 @@ def law(kind, agents, batch, speed):
     return predicted_steps(Law(Team(agents=agents, cues=1), LAWS[kind], 0.5), batch=batch, speed=speed)
 
 
-def exact(kind, agents, batch):
+def exact(kind, agents, batch, also=""):
     """Steps to the goal of each seed; None where it was not run."""
-    return areas("exact-critics", f"teamwork/{agents}").get(("exact", f"{kind}-near-{batch}"), (None, None))[1]
+    return areas("exact-critics", f"teamwork/{agents}").get(("exact", f"{kind}-near-{batch}{also}"), (None, None))[1]
 
 
 def learnt():
@@ -57,7 +58,7 @@ def learnt():
 
 
 def dot(axes, x, steps, kind, never, **more):
-    """The median, and from the first to the third quartile; seeds that never got there stand on the line."""
+    """The median, and from the first to the third quartile; seeds that never got there stand at the top."""
     steps = sorted(min(s, never) for s in steps)
     axes.vlines(x, *np.quantile(steps, (0.25, 0.75)), color=LOOKS[kind]["color"], linewidth=1.0, alpha=0.6)
     axes.plot(x, median(steps), linestyle="none", markersize=5, **LOOKS[kind], **more)
@@ -77,19 +78,24 @@ def main():
                 for n in AGENTS:
                     if (steps := exact(kind, n, batch)) is not None:
                         named = {"label": NAMES[kind]} if n == AGENTS[0] else {}
-                        dot(axes, n * 1.06 ** (i - 1), steps, kind, 9_000, **named)
+                        dot(axes, n * 1.06 ** (i - 1), steps, kind, NEVER, **named)
+                    if (steps := exact(kind, n, batch, "-unshared")) is not None:
+                        dot(axes, n * 1.06 ** (i - 1), steps, kind, NEVER, fillstyle="none")
                 predicted = [law(kind, n, batch, speed) for n in AGENTS]
                 axes.plot(AGENTS, predicted, linestyle=":", color=LOOKS[kind]["color"])
             axes.set(xscale="log", yscale="log", xlabel="agents")
             axes.set_xticks(AGENTS, [str(n) for n in AGENTS])
             axes.set_title(f"no error, updates of {batch} steps; dotted: the law", loc="left", fontsize=9)
         sides[0].set_ylabel("environment steps to 90 % of the optimum")
+        sides[0].plot(
+            [], [], "o", color="0.5", fillstyle="none", markersize=5, label="hollow: a network for each agent"
+        )
         sides[0].legend(frameon=False, fontsize=8, loc="upper left")
         titles = []
         for place, (title, found) in enumerate(learnt()):
             titles.append(title)
             for i, kind in enumerate(KINDS):
-                dot(right, place + 0.18 * (i - 1), found[kind], kind, 9_000)
+                dot(right, place + 0.18 * (i - 1), found[kind], kind, NEVER)
         right.set_xticks(range(len(titles)), titles, fontsize=8)
         right.set_title("learnt critics, 32 agents, by updates and passes of the critic", loc="left", fontsize=9)
         goals = [100, 200, 500, 1000, 2000, 5000]
@@ -98,7 +104,7 @@ def main():
             axes.tick_params(axis="y", which="minor", left=False, labelleft=False)
             axes.grid(color="0.93", linewidth=0.8)
             axes.spines[["top", "right"]].set_visible(False)
-        sides[0].set_yticks(goals, [f"{goal:,}" for goal in goals])
+        sides[0].set_yticks([*goals, NEVER], [*(f"{goal:,}" for goal in goals), "never"])
         save_png(figure, PICTURE)
     print(f"{PICTURE.relative_to(ROOT)}: the law with a speed of {speed:.3f}")
 

@@ -18,6 +18,7 @@ from statistics import mean, median
 import numpy as np
 
 from gpae.algorithms import ALGORITHMS
+from gpae.exact.teamwork import Law, Team, predicted_steps
 from gpae.report.card import card, interval
 from gpae.report.permutation import holm, permutation_test
 from gpae.report.tables import shown_reached
@@ -669,6 +670,30 @@ def exact_critics():
 KINDS = ("state", "others", "expected")
 
 
+def exact_unshared():
+    """Steps to the goal with exact values, updates of 64 steps: one network for all, one for each, and the law."""
+    laws, found = dict(zip(KINDS, ("state", "others", "others-expected"), strict=True)), {}
+    for agents, kind, also in itertools.product((2, 8, 32, 128), KINDS, ("", "-unshared")):
+        here = areas("exact-critics", f"teamwork/{agents}")
+        if ("exact", f"{kind}-near-64{also}") in here:
+            found[agents, kind, also] = median(here["exact", f"{kind}-near-64{also}"][1])
+
+    def law(kind, agents, speed):
+        return predicted_steps(Law(Team(agents=agents, cues=1), laws[kind], 0.5), batch=64, speed=speed)
+
+    speed = min(np.geomspace(0.003, 3.0, 400), key=lambda v: abs(np.log(law("state", 2, v) / found[2, "state", ""])))
+    rows = []
+    for agents in (2, 8, 32, 128):
+        cells = []
+        for kind in KINDS:
+            cells += [f"{found[agents, kind, x]:,.0f}" if (agents, kind, x) in found else "" for x in ("", "-unshared")]
+            cells.append(f"{law(kind, agents, speed):,.0f}")
+        rows.append([str(agents), *cells])
+    names = ("V(s)", "EQ^i, published", "EQ^i, expected")
+    columns = [x for name in names for x in (f"{name}: one network", "one for each agent", "the law")]
+    return markdown(["agents", *columns], rows)
+
+
 def passes_trials():
     """Of GPAE, its expected bootstrap and MAPPO the trials of studies/critic-passes-tune.toml."""
     found = {}
@@ -713,6 +738,40 @@ def critic_passes():
     columns += [x for name in ("MAPPO", "GPAE", "GPAE, expected") for x in (f"{name}: return", "steps to 90 %")]
     columns += [f"{name} over MAPPO (p, Holm, of {len(tests)})" for name in ("GPAE", "expected")]
     return markdown(columns, list(rows.values()))
+
+
+def ladder_eta():
+    """Each trace, from the ladder's runs, and each eta: returns on windows, and tests against dt with eta 1.05."""
+    traces, tests, shown = {}, {}, {}
+    for run in load("credit-ladder/ladder.json")["runs"]:
+        if run["config"]["env"] == "teamwork/32" and run["config"]["algorithm"] == "gpae":
+            traces[run["setting"]] = run["areas"]
+    etas = {setting: drawn for (name, setting), (drawn, _) in areas("ladder-eta").items() if name == "gpae"}
+    names = {"-st": "`st`", "-it": "`it`", "-none": "`none`", "-corrected": "`others`, resampled bootstrap"}
+    values = {"1.00": "1_00", "1.02": "1_02", "1.10": "1_10", "1.15": "1_15", "1.50": "1_50"}
+    rows = {"": (traces, "", "`dt`, eta 1.05")} | {x: (traces, "", name) for x, name in names.items()}
+    rows |= {"-eta1_05": (etas, "-eta1_05", "`dt`, eta 1.05, again")}
+    rows |= {f"-eta{x}": (etas, "-eta1_05", f"eta {value}") for value, x in values.items()}
+    rows |= {"-infinity": (etas, "-eta1_05", "no cap (`st`)")}
+    for key, window in itertools.product(rows, (4, 8)):
+        runs, reference, _ = rows[key]
+        drawn, beside = (runs.get(f"window{window}{x}") for x in (key, reference))
+        if drawn is None or beside is None:
+            continue
+        shown[key, window] = f"{mean(drawn):.3f}"
+        if key != reference:
+            tests[key, window] = permutation_test(*(np.array(x)[:, None] for x in (drawn, beside)))
+    corrected = holm({key: test.p for key, test in tests.items()})
+    lines = []
+    for key, (_, _, name) in rows.items():
+        cells = []
+        for window in (4, 8):
+            test = tests.get((key, window))
+            by = [f"{test.difference:+.3f}", chance(test.p), chance(corrected[key, window])] if test else [""] * 3
+            cells += [shown.get((key, window), "not run"), *by]
+        lines.append([name, *cells])
+    columns = [x for w in (4, 8) for x in (f"window of {w}: return", "by", "p, exact", f"Holm, of {len(tests)}")]
+    return markdown(["", *columns], lines)
 
 
 def of_battles():
@@ -1104,7 +1163,14 @@ DOCUMENTS = {
     },
     "docs/index.md": {"quickstart": quickstart},
     "docs/algorithms.md": {"algorithms": algorithms, "baselines": baselines},
-    "docs/credit-ladder.md": {"trials": trials, "steps": steps_of_ladder},
+    "docs/credit-ladder.md": {
+        "trials": trials,
+        "steps": steps_of_ladder,
+        "exact-critics": lambda: [*exact_critics(), *made_in("exact-critics", imports="studies/exact_critics.py")],
+        "exact-unshared": exact_unshared,
+        "critic-passes-trials": lambda: [*passes_trials(), *made_in("critic-passes-tune")],
+        "critic-passes": lambda: [*critic_passes(), *made_in("critic-passes")],
+    },
     "docs/benchmarks.md": {"benchmarks": benchmarks, "gpu": gpu},
     "docs/environments.md": {"host": host, "smax-battles": battles},
     "docs/results.md": {
@@ -1125,9 +1191,12 @@ DOCUMENTS = {
         "5m_vs_6m-released": lambda: unfinished("gpu-5m_vs_6m"),
         "suites": lambda: [*side_by_side("suites"), *made_in("suites")],
         "riddle": lambda: [*side_by_side("riddle"), *made_in("riddle")],
-        "critic-passes-trials": lambda: [*passes_trials(), *made_in("critic-passes-tune")],
-        "critic-passes": lambda: [*critic_passes(), *made_in("critic-passes")],
-        "exact-critics": lambda: [*exact_critics(), *made_in("exact-critics", imports="studies/exact_critics.py")],
+        "ladder-eta": lambda: [*ladder_eta(), *made_in("ladder-eta")],
+        "critic-passes-2s3z": lambda: [
+            *scores("critic-passes-2s3z", rates=("0.5", "0.8", "0.9")),
+            *made_in("critic-passes-2s3z"),
+        ],
+        "maps": lambda: [*side_by_side("maps"), *made_in("maps")],
         "ladder-traces": lambda: [*ladder_traces(), *made_in("ladder-traces")],
         "ladder-traces-pairs": ladder_traces_pairs,
         "ladder-windows": lambda: [*ladder_windows(), *made_in("ladder-windows")],
