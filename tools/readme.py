@@ -686,7 +686,8 @@ def exact_unshared():
     for agents in (2, 8, 32, 128):
         cells = []
         for kind in KINDS:
-            cells += [f"{found[agents, kind, x]:,.0f}" if (agents, kind, x) in found else "" for x in ("", "-unshared")]
+            here = [found.get((agents, kind, also)) for also in ("", "-unshared")]
+            cells += [f"{steps:,.0f}" if steps else "not run" for steps in here]
             cells.append(f"{law(kind, agents, speed):,.0f}")
         rows.append([str(agents), *cells])
     names = ("V(s)", "EQ^i, published", "EQ^i, expected")
@@ -715,13 +716,20 @@ def passes_trials():
 def critic_passes():
     """GPAE in both forms and MAPPO, by team, learning rate and passes of the critic, and what tests say of them."""
     tests, rows = {}, {}
-    for agents, rate, passes in itertools.product((8, 32), ("fast", "slow"), (4, 40)):
-        here, key = areas("critic-passes", f"teamwork/{agents}"), (agents, rate, passes)
-        methods = [("mappo", f"{rate}{passes}"), ("gpae", f"{rate}{passes}"), ("gpae", f"expected-{rate}{passes}")]
-        if any(method not in here for method in methods):
+    cells_of = [(agents, *x) for agents in (8, 32) for x in itertools.product(("fast", "slow"), (4, 40))]
+    for agents, rate, passes in [*cells_of, (64, "slow", 40)]:
+        key, names = (agents, rate, passes), (f"{rate}{passes}", f"{rate}{passes}", f"expected-{rate}{passes}")
+        if agents == 64:
+            names = ("state", "published", "expected")
+        here = areas("critic-passes-64" if agents == 64 else "critic-passes", f"teamwork/{agents}")
+        methods = list(zip(("mappo", "gpae", "gpae"), names, strict=True))
+        if methods[0] not in here or methods[2] not in here:
             continue
         cells = []
         for method in methods:
+            if method not in here:
+                cells += ["not run", ""]
+                continue
             drawn, when = here[method]
             late = median(when)
             found_at = {"median": late if late < float("inf") else None, "reached": 0, "n": len(when)}
@@ -729,11 +737,14 @@ def critic_passes():
             cells += [f"{mean(drawn):.3f}", shown_reached(found_at, "{:,.0f}")]
         rows[key] = [str(agents), {"fast": "3e-3", "slow": "3e-4"}[rate], str(passes), *cells]
         for kind, method in zip(KINDS[1:], methods[1:], strict=True):
-            sides = (np.array(here[x][0])[:, None] for x in (method, methods[0]))
-            tests[*key, kind] = permutation_test(*sides)
+            if method in here:
+                sides = (np.array(here[x][0])[:, None] for x in (method, methods[0]))
+                tests[*key, kind] = permutation_test(*sides)
     corrected = holm({key: test.p for key, test in tests.items()})
     for key, row in rows.items():
-        row += [f"{tests[*key, kind].difference:+.3f} ({chance(corrected[*key, kind])})" for kind in KINDS[1:]]
+        for kind in KINDS[1:]:
+            test = tests.get((*key, kind))
+            row.append(f"{test.difference:+.3f} ({chance(corrected[*key, kind])})" if test else "")
     columns = ["agents", "learning rate", "passes of the critic"]
     columns += [x for name in ("MAPPO", "GPAE", "GPAE, expected") for x in (f"{name}: return", "steps to 90 %")]
     columns += [f"{name} over MAPPO (p, Holm, of {len(tests)})" for name in ("GPAE", "expected")]
@@ -860,6 +871,8 @@ HARDWARE = {
     "critic-passes-tune": "one CPU core, others beside",
     "critic-passes": "one CPU core, others beside",
     "critic-passes-2s3z": "one CPU core, others beside",
+    "critic-passes-64": "one CPU core, others beside",
+    "ladder-eta": "one CPU core, others beside",
     "maps": "one CPU core, others beside",
 }
 
@@ -1149,6 +1162,13 @@ SWAPPED = [
     ("mappo (window)", "mappo (on-policy)"),
 ]
 
+PASSES = [
+    ("mappo (passes16)", "mappo (passes4)"),
+    ("gpae (passes16)", "gpae (passes4)"),
+    ("gpae (passes4)", "mappo (passes4)"),
+    ("gpae (passes16)", "mappo (passes16)"),
+]
+
 STEPS = [
     *((f"passes{b}", "on-policy") for b in (2, 4, 8)),
     *((f"small{b}", "on-policy") for b in (2, 4, 8)),
@@ -1169,7 +1189,7 @@ DOCUMENTS = {
         "exact-critics": lambda: [*exact_critics(), *made_in("exact-critics", imports="studies/exact_critics.py")],
         "exact-unshared": exact_unshared,
         "critic-passes-trials": lambda: [*passes_trials(), *made_in("critic-passes-tune")],
-        "critic-passes": lambda: [*critic_passes(), *made_in("critic-passes")],
+        "critic-passes": lambda: [*critic_passes(), *made_in("critic-passes"), *made_in("critic-passes-64")],
     },
     "docs/benchmarks.md": {"benchmarks": benchmarks, "gpu": gpu},
     "docs/environments.md": {"host": host, "smax-battles": battles},
@@ -1196,6 +1216,7 @@ DOCUMENTS = {
             *scores("critic-passes-2s3z", rates=("0.5", "0.8", "0.9")),
             *made_in("critic-passes-2s3z"),
         ],
+        "critic-passes-2s3z-pairs": lambda: differences("critic-passes-2s3z", PASSES),
         "maps": lambda: [*side_by_side("maps"), *made_in("maps")],
         "ladder-traces": lambda: [*ladder_traces(), *made_in("ladder-traces")],
         "ladder-traces-pairs": ladder_traces_pairs,
