@@ -52,6 +52,7 @@ ALIVE = {
 }
 """Beside these every other setting does something."""
 OTHER = {
+    "critic_epochs": 7,
     "huber": 10.0,
     "num_envs": 8,
     "rollout_length": 8,
