@@ -14,13 +14,11 @@ from statistics import median
 import numpy as np
 
 from gpae.diagnostics.style import COLOURS, drawing, save_png
-from gpae.exact.teamwork import Law, Team, predicted_steps
-from readme import KINDS, ROOT, areas
+from readme import KINDS, ROOT, areas, exact_law, fitted_speed
 
 PICTURE = ROOT / "docs" / "images" / "critics.png"
 AGENTS = (2, 8, 32, 128)
 NEVER = 9_000
-LAWS = dict(zip(KINDS, ("state", "others", "others-expected"), strict=True))
 LOOKS = {
     "state": {"color": COLOURS[1], "marker": "s"},
     "others": {"color": COLOURS[0], "marker": "o"},
@@ -28,10 +26,6 @@ LOOKS = {
 }
 NAMES = {"state": "V(s): MAPPO", "others": "EQ^i as published: GPAE", "expected": "EQ^i, expected bootstrap"}
 LEARNT = {"state": ("mappo", ""), "others": ("gpae", ""), "expected": ("gpae", "expected-")}
-
-
-def law(kind, agents, batch, speed):
-    return predicted_steps(Law(Team(agents=agents, cues=1), LAWS[kind], 0.5), batch=batch, speed=speed)
 
 
 def exact(kind, agents, batch, also=""):
@@ -67,9 +61,7 @@ def dot(axes, x, steps, kind, never, **more):
 def main():
     from matplotlib.figure import Figure
 
-    speeds = np.geomspace(0.003, 3.0, 400)
-    first = median(exact("state", AGENTS[0], 64))
-    speed = min(speeds, key=lambda v: abs(np.log(law("state", AGENTS[0], 64, v) / first)))
+    speed = fitted_speed()
     with drawing():
         figure = Figure(figsize=(12, 4.4), dpi=150, layout="constrained")
         *sides, right = figure.subplots(1, 3, sharey=True, width_ratios=(3, 3, 5))
@@ -81,7 +73,7 @@ def main():
                         dot(axes, n * 1.06 ** (i - 1), steps, kind, NEVER, **named)
                     if (steps := exact(kind, n, batch, "-unshared")) is not None:
                         dot(axes, n * 1.06 ** (i - 1), steps, kind, NEVER, fillstyle="none")
-                predicted = [law(kind, n, batch, speed) for n in AGENTS]
+                predicted = [exact_law(kind, n, batch, speed) for n in AGENTS]
                 axes.plot(AGENTS, predicted, linestyle=":", color=LOOKS[kind]["color"])
             axes.set(xscale="log", yscale="log", xlabel="agents")
             axes.set_xticks(AGENTS, [str(n) for n in AGENTS])

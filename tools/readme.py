@@ -398,6 +398,14 @@ def algorithms():
     return markdown(["`--algorithm`", "", "source"], rows)
 
 
+def evaluated(study):
+    """The lines of a report's evaluations.csv; large ones are kept packed."""
+    plain = ROOT / "results" / study / "evaluations.csv"
+    packed = plain.with_name("evaluations.csv.gz")
+    with plain.open(newline="") if plain.exists() else gzip.open(packed, "rt", newline="") as file:
+        yield from csv.DictReader(file)
+
+
 def evaluations_by_env(study):
     envs = [block["env"] for block in load(f"{study}/report.json")["environments"]]
     return {(env, method): found for env in envs for method, found in evaluations(study, env).items()}
@@ -406,16 +414,15 @@ def evaluations_by_env(study):
 def evaluations(study, env=None):
     """Of every method: its evaluations, [(steps, seconds, win rates of the seeds)], and the absolute win rates."""
     found = {}
-    with (ROOT / "results" / study / "evaluations.csv").open() as file:
-        for row in csv.DictReader(file):
-            if env not in (None, row["environment"]):
-                continue
-            during, absolute = found.setdefault(row["method"], ({}, []))
-            if row["kind"] == "absolute":
-                absolute.append(float(row["win_rate"]))
-            else:
-                of_step = during.setdefault(int(row["steps"]), (float(row["seconds"]), []))
-                of_step[1].append(float(row["win_rate"]))
+    for row in evaluated(study):
+        if env not in (None, row["environment"]):
+            continue
+        during, absolute = found.setdefault(row["method"], ({}, []))
+        if row["kind"] == "absolute":
+            absolute.append(float(row["win_rate"]))
+        else:
+            of_step = during.setdefault(int(row["steps"]), (float(row["seconds"]), []))
+            of_step[1].append(float(row["win_rate"]))
     return {
         method: ([(steps, *x) for steps, x in sorted(during.items())], absolute)
         for method, (during, absolute) in found.items()
@@ -508,12 +515,11 @@ def areas(study, env=None, metric="sampled_return"):
     In this environment, where there are several; by another metric, if that is asked for.
     """
     curves = {}
-    with (ROOT / "results" / study / "evaluations.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["kind"] == "evaluation" and env in (None, row["environment"]):
-                setting = row["method"].removeprefix(row["algorithm"]).strip(" ()")
-                seeds = curves.setdefault((row["algorithm"], setting), {})
-                seeds.setdefault(row["seed"], []).append((int(row["steps"]), float(row[metric])))
+    for row in evaluated(study):
+        if row["kind"] == "evaluation" and env in (None, row["environment"]):
+            setting = row["method"].removeprefix(row["algorithm"]).strip(" ()")
+            seeds = curves.setdefault((row["algorithm"], setting), {})
+            seeds.setdefault(row["seed"], []).append((int(row["steps"]), float(row[metric])))
     return {
         key: (
             [mean(x for _, x in curve) for curve in seeds.values()],
@@ -521,6 +527,18 @@ def areas(study, env=None, metric="sampled_return"):
         )
         for key, seeds in curves.items()
     }
+
+
+def soon(when):
+    """The median of the steps of the seeds, of which some may never have got there, as it is shown."""
+    late, reached = median(when), sum(x < float("inf") for x in when)
+    found = {"median": late if late < float("inf") else None, "reached": reached, "n": len(when)}
+    return shown_reached(found, "{:,.0f}")
+
+
+def tested(drawn, beside):
+    """The exact permutation test of two lists, of a number for each seed."""
+    return permutation_test(*(np.array(x)[:, None] for x in (drawn, beside)))
 
 
 def chance(p):
@@ -540,10 +558,7 @@ def ladder_steps():
             cells = []
             for algorithm in ("gpae", "mappo"):
                 drawn, when = found[algorithm, setting]
-                late = median(when)
-                reached = sum(x < float("inf") for x in when)
-                found_at = {"median": late if late < float("inf") else None, "reached": reached, "n": len(when)}
-                cells += [f"{mean(drawn):.3f}", shown_reached(found_at, "{:,.0f}")]
+                cells += [f"{mean(drawn):.3f}", soon(when)]
             old = b if setting.startswith("window") else 1
             rows.append([f"`{setting}`", str(old), str(updates), str(steps), *cells])
     columns = ["", "window", "updates, times", "gradient steps, times"]
@@ -655,8 +670,7 @@ def exact_critics():
             continue
         rows[batch, agents] = [str(batch), str(agents), *cells]
         for kind in ("others", "expected"):
-            sides = (np.array(best[x][0])[:, None] for x in (kind, "state"))
-            tests[batch, agents, kind] = permutation_test(*sides)
+            tests[batch, agents, kind] = tested(best[kind][0], best["state"][0])
     corrected = holm({key: test.p for key, test in tests.items()})
     for key, row in rows.items():
         row += [f"{tests[*key, kind].difference:+.3f} ({chance(corrected[*key, kind])})" for kind in KINDS[1:]]
@@ -670,25 +684,33 @@ def exact_critics():
 KINDS = ("state", "others", "expected")
 
 
+def exact_law(kind, agents, batch, speed):
+    """Steps to the goal by the law, lambda .5, updates of `batch` steps that move a logit by `speed` without noise."""
+    estimator = "others-expected" if kind == "expected" else kind
+    return predicted_steps(Law(Team(agents=agents, cues=1), estimator, 0.5), batch=batch, speed=speed)
+
+
+def fitted_speed():
+    """The speed at which the law agrees with V(s), two agents and updates of 64 steps."""
+    measured = median(areas("exact-critics", "teamwork/2")["exact", "state-near-64"][1])
+    return min(np.geomspace(0.003, 3.0, 400), key=lambda v: abs(np.log(exact_law("state", 2, 64, v) / measured)))
+
+
 def exact_unshared():
     """Steps to the goal with exact values, updates of 64 steps: one network for all, one for each, and the law."""
-    laws, found = dict(zip(KINDS, ("state", "others", "others-expected"), strict=True)), {}
+    found = {}
     for agents, kind, also in itertools.product((2, 8, 32, 128), KINDS, ("", "-unshared")):
         here = areas("exact-critics", f"teamwork/{agents}")
         if ("exact", f"{kind}-near-64{also}") in here:
             found[agents, kind, also] = median(here["exact", f"{kind}-near-64{also}"][1])
-
-    def law(kind, agents, speed):
-        return predicted_steps(Law(Team(agents=agents, cues=1), laws[kind], 0.5), batch=64, speed=speed)
-
-    speed = min(np.geomspace(0.003, 3.0, 400), key=lambda v: abs(np.log(law("state", 2, v) / found[2, "state", ""])))
+    speed = fitted_speed()
     rows = []
     for agents in (2, 8, 32, 128):
         cells = []
         for kind in KINDS:
             here = [found.get((agents, kind, also)) for also in ("", "-unshared")]
             cells += [f"{steps:,.0f}" if steps else "not run" for steps in here]
-            cells.append(f"{law(kind, agents, speed):,.0f}")
+            cells.append(f"{exact_law(kind, agents, 64, speed):,.0f}")
         rows.append([str(agents), *cells])
     names = ("V(s)", "EQ^i, published", "EQ^i, expected")
     columns = [x for name in names for x in (f"{name}: one network", "one for each agent", "the law")]
@@ -731,15 +753,11 @@ def critic_passes():
                 cells += ["not run", ""]
                 continue
             drawn, when = here[method]
-            late = median(when)
-            found_at = {"median": late if late < float("inf") else None, "reached": 0, "n": len(when)}
-            found_at["reached"] = sum(x < float("inf") for x in when)
-            cells += [f"{mean(drawn):.3f}", shown_reached(found_at, "{:,.0f}")]
+            cells += [f"{mean(drawn):.3f}", soon(when)]
         rows[key] = [str(agents), {"fast": "3e-3", "slow": "3e-4"}[rate], str(passes), *cells]
         for kind, method in zip(KINDS[1:], methods[1:], strict=True):
             if method in here:
-                sides = (np.array(here[x][0])[:, None] for x in (method, methods[0]))
-                tests[*key, kind] = permutation_test(*sides)
+                tests[*key, kind] = tested(here[method][0], here[methods[0]][0])
     corrected = holm({key: test.p for key, test in tests.items()})
     for key, row in rows.items():
         for kind in KINDS[1:]:
@@ -756,8 +774,7 @@ def critic_passes_fresh():
     words = []
     for agents in (8, 32):
         here = areas("critic-passes", f"teamwork/{agents}")
-        sides = (np.array(here[x][0][3:])[:, None] for x in (("gpae", "expected-slow40"), ("mappo", "slow40")))
-        test = permutation_test(*sides)
+        test = tested(*(here[x][0][3:] for x in (("gpae", "expected-slow40"), ("mappo", "slow40"))))
         words.append(f"{test.difference:+.3f} with {agents} agents (exact p {chance(test.p)}, not corrected)")
     return [f"Without seeds 0 to 2 the expected bootstrap is ahead there by {' and '.join(words)}."]
 
@@ -782,7 +799,7 @@ def ladder_eta():
             continue
         shown[key, window] = f"{mean(drawn):.3f}"
         if key != reference:
-            tests[key, window] = permutation_test(*(np.array(x)[:, None] for x in (drawn, beside)))
+            tests[key, window] = tested(drawn, beside)
     corrected = holm({key: test.p for key, test in tests.items()})
     lines = []
     for key, (_, _, name) in rows.items():
@@ -825,13 +842,12 @@ def of_battles():
 def trials():
     """Of each method its trials, by the return that was drawn, mean over evaluations and seeds: high where soon."""
     found = {}
-    with (ROOT / "results" / "credit-ladder-tune" / "evaluations.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["kind"] == "evaluation":
-                name, setting = row["algorithm"], row["method"].removeprefix(row["algorithm"]).strip(" ()")
-                if setting.startswith("expected-"):
-                    name, setting = f"{name}, expected bootstrap", setting.removeprefix("expected-")
-                found.setdefault(name, {}).setdefault(setting, []).append(float(row["sampled_return"]))
+    for row in evaluated("credit-ladder-tune"):
+        if row["kind"] == "evaluation":
+            name, setting = row["algorithm"], row["method"].removeprefix(row["algorithm"]).strip(" ()")
+            if setting.startswith("expected-"):
+                name, setting = f"{name}, expected bootstrap", setting.removeprefix("expected-")
+            found.setdefault(name, {}).setdefault(setting, []).append(float(row["sampled_return"]))
     names = [f"lambda{x}-{speed}" for speed in ("slow", "fast") for x in ("0_0", "0_5", "0_95")]
     rows = []
     for algorithm, of_method in sorted(found.items()):
