@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 
 from gpae.errors import UserError, unknown_name
+from gpae.training.signals import interruptible
 
 # XLA's words about the machine and about compilations that take long, which no user can act upon and which would be
 # written into the live line. Errors are raised as well.
@@ -54,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     _degrade_text()
     try:
-        return _run(words)
+        with interruptible():
+            return _run(words)
     except UserError as error:
         print(f"gpae: {error}", file=sys.stderr)
         return 2

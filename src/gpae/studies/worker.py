@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpae.errors import UserError
 from gpae.runs.files import read_json, write_json
+from gpae.training.signals import interruptible
 
 if TYPE_CHECKING:
     from gpae.training.distributed import Place
@@ -164,7 +165,8 @@ def main() -> int:
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
-    return work(Path(sys.argv[1]))
+    with interruptible():
+        return work(Path(sys.argv[1]))
 
 
 if __name__ == "__main__":

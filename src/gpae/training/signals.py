@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
+
+_LATER = 0.05
+"""Seconds after which an interrupt that was lost is raised again."""
 
 
 @contextlib.contextmanager
@@ -42,25 +46,33 @@ def signals(*numbers: int, every: bool = False) -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Ctrl-C ends what is inside, at the latest where it ends.
+    """Ctrl-C ends what is inside, also where Python cannot raise it.
 
-    Where Python is in a library's callback as the signal arrives (JAX has one for garbage), KeyboardInterrupt is
-    printed and lost.
+    In a finaliser or a callback (JAX has one for garbage) KeyboardInterrupt is printed and lost. Here it is raised
+    again, a moment later, and at the latest where this ends.
     """
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # another's, or not to be heard
+    main = threading.main_thread()
+    if threading.current_thread() is not main:
         yield
         return
-    received: list[int] = []
+    before = sys.unraisablehook
+    late: list[threading.Timer] = []
 
-    def receive(number: int, _: Any) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
+    def again(lost: Any) -> None:
+        if lost.exc_type is not KeyboardInterrupt:
+            before(lost)
+            return
+        # From another thread and later, since in here it would be lost once more.
+        late.append(threading.Timer(_LATER, signal.pthread_kill, (main.ident, signal.SIGINT)))
+        late[-1].daemon = True
+        late[-1].start()
 
-    signal.signal(signal.SIGINT, receive)
+    sys.unraisablehook = again
     try:
-        yield
+        try:
+            yield
+        finally:
+            for timer in late:
+                timer.join()
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if received:
-        raise KeyboardInterrupt
+        sys.unraisablehook = before
