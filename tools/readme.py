@@ -228,33 +228,29 @@ def unfinished(folder):
 
 def method_or_settings():
     """Two methods, each with its own settings and with the other's: what of the difference is the method's?"""
-    found = evaluations("5m_vs_6m", "smax/5m_vs_6m")
-    rates = {
-        (method, of): 100 * np.array(found[f"{method} ({setting})"][1])
-        for method, of, setting in (
-            ("gpae", "gpae", "on-policy"),
-            ("mappo", "gpae", "swapped"),
-            ("gpae", "mappo", "swapped"),
-            ("mappo", "mappo", "on-policy"),
-        )
-    }
-    rows = [
-        [f"with the settings that won the trials of {of.upper()}", *(f"{rates[m, of].mean():.1f} %" for m in METHODS)]
-        for of in METHODS
-    ]
-    lines = markdown(["best parameters on new episodes, mean of five seeds", "GPAE", "MAPPO"], rows)
-    for what, one, other in (
-        ("GPAE instead of MAPPO", [("gpae", of) for of in METHODS], [("mappo", of) for of in METHODS]),
-        ("GPAE's settings instead of MAPPO's", [(m, "gpae") for m in METHODS], [(m, "mappo") for m in METHODS]),
-    ):
-        sides = (np.stack([rates[key] for key in keys], axis=1) for keys in (one, other))
-        tested = permutation_test(*sides)
-        assert tested.exact
-        lines += [
-            "",
-            f"{what}: {tested.difference:+.1f} points, p {'= ' if tested.p >= 0.001 else ''}{chance(tested.p)}.",
-        ]
-    return lines
+    found, drawn = evaluations("5m_vs_6m", "smax/5m_vs_6m"), areas("5m_vs_6m", "smax/5m_vs_6m", "win_rate")
+    lines = []
+    for measure in ("best parameters on new episodes", "greedy win rate while learning, mean of the evaluations"):
+        rates = {}
+        for method, of in itertools.product(METHODS, METHODS):
+            setting = "on-policy" if method == of else "swapped"
+            best, during = found[f"{method} ({setting})"][1], drawn[method, setting][0]
+            rates[method, of] = 100 * np.array(best if measure.startswith("best") else during)
+        rows = []
+        for of in METHODS:
+            cells = [f"{rates[m, of].mean():.1f} %" for m in METHODS]
+            rows.append([f"with the settings that won the trials of {of.upper()}", *cells])
+        lines += ["", *markdown([f"{measure}, mean of five seeds", "GPAE", "MAPPO"], rows)]
+        for what, one, other in (
+            ("GPAE instead of MAPPO", [("gpae", of) for of in METHODS], [("mappo", of) for of in METHODS]),
+            ("GPAE's settings instead of MAPPO's", [(m, "gpae") for m in METHODS], [(m, "mappo") for m in METHODS]),
+        ):
+            sides = (np.stack([rates[key] for key in keys], axis=1) for keys in (one, other))
+            tested = permutation_test(*sides)
+            assert tested.exact
+            p = ("= " if tested.p >= 0.001 else "") + chance(tested.p)
+            lines += ["", f"{what}: {tested.difference:+.1f} points, p {p}."]
+    return lines[1:]
 
 
 METHODS = ("gpae", "mappo")

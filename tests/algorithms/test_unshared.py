@@ -20,6 +20,10 @@ ONE_FOR_THE_TEAM = ("mappo", "dop", "qmix")
 """Their critics, or mixers, are not of one agent each."""
 
 
+def shape_and_dtype(x):
+    return x.shape, x.dtype
+
+
 def counted(params):
     return sum(x.size for x in jax.tree.leaves(params))
 
@@ -37,17 +41,29 @@ def test_every_algorithm_has_an_actor_for_each_agent_or_type(algorithm):
     """Nothing is run. An update takes and gives the same shapes."""
     embedded = {} if algorithm == "qmix" else {"embedding_size": 16}
     found = {}
-    for sharing in ("true", "type", "false"):
+    for sharing in ("true", "type", "critic", "false"):
+        if algorithm == "qmix" and sharing == "critic":
+            continue
         p = Programs(configure(algorithm, share_parameters=sharing, **SMALL, **embedded), Typed())
         before = jax.eval_shape(p.learner.init, jax.random.key(0))
         found[sharing] = before.params
-    after, _ = jax.eval_shape(p.learner.update, before)
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(lambda x: (x.shape, x.dtype), after)
+        if sharing in ("critic", "false"):
+            after, _ = jax.eval_shape(p.learner.update, before)
+            assert jax.tree.map(shape_and_dtype, before) == jax.tree.map(shape_and_dtype, after)
     shared, of_type, own = (found[sharing] for sharing in ("true", "type", "false"))
     assert (counted(of_type.actor), counted(own.actor)) == (2 * counted(shared.actor), 3 * counted(shared.actor))
     several = 1 if algorithm in ONE_FOR_THE_TEAM else 3
-    own, shared = ((x.critic["rewards"] if algorithm == "dae" else x.critic) for x in (own, shared))
-    assert counted(own) == several * counted(shared)
+    critics = {name: x.critic["rewards"] if algorithm == "dae" else x.critic for name, x in found.items()}
+    assert counted(critics["false"]) == several * counted(critics["true"])
+    if algorithm != "qmix":
+        assert counted(found["critic"].actor) == counted(own.actor)
+        assert jax.tree.map(shape_and_dtype, critics["critic"]) == jax.tree.map(shape_and_dtype, critics["true"])
+
+
+@pytest.mark.parametrize("algorithm", ["vdn", "qmix", "iql"])
+def test_what_has_no_critic_cannot_share_one(algorithm):
+    with pytest.raises(UserError, match=f"^--share-parameters critic: {algorithm} has no critic to share; try true"):
+        configure(algorithm, share_parameters="critic").validate()
 
 
 @pytest.mark.slow
@@ -81,5 +97,5 @@ def test_the_setting_may_be_a_truth_value_and_runs_from_before_it_share():
     before = as_dict(configure("gpae"))
     del before["share_parameters"]
     assert from_dict(before).algorithm.networks.share_parameters == "true"
-    with pytest.raises(UserError, match="must be one of true, type, false"):
+    with pytest.raises(UserError, match="must be one of true, type, critic, false"):
         configure("gpae", share_parameters="nobody")

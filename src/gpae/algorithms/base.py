@@ -174,8 +174,11 @@ class Algorithm(ABC):
 
     def unshared_critic(self, spec: EnvSpec, critic: Critic) -> Critic | UnsharedCritic:
         """`critic`, or as many of it as `share_parameters` says; a critic of the state alone is the team's and one."""
-        whose = owners(self.networks.share_parameters, spec.num_agents, spec.agent_types)
-        return critic if whose is None or critic.shown == "state" else UnsharedCritic(critic, whose)
+        sharing = self.networks.share_parameters
+        whose = owners(sharing, spec.num_agents, spec.agent_types)
+        if whose is None or sharing == "critic" or critic.shown == "state":
+            return critic
+        return UnsharedCritic(critic, whose)
 
     @abstractmethod
     def init(self, env: Environment, key: Array) -> Any:

@@ -101,6 +101,8 @@ class ValueBased(Algorithm):
                 f"--rollout-length is {rows}; {self.name} needs at least 2: the last row of a sequence only shows what"
                 " follows"
             )
+        if self.networks.share_parameters == "critic":
+            raise UserError(f"--share-parameters critic: {self.name} has no critic to share; try true, type or false")
 
     def actor(self, spec: EnvSpec) -> Actor | UnsharedActor:
         """The agents' network."""

@@ -6,8 +6,9 @@ from typing import ClassVar, Literal, TypeAlias
 
 from gpae.settings import Layers, Size, settings
 
-Sharing: TypeAlias = Literal["true", "type", "false"]
-"""Who shares a network: all agents, those of a type (`EnvSpec.agent_types`), or nobody."""
+Sharing: TypeAlias = Literal["true", "type", "critic", "false"]
+"""Who shares a network: all agents; those of a type (`EnvSpec.agent_types`); all agents a critic and nobody an actor; or
+nobody."""
 
 
 @settings
@@ -27,8 +28,9 @@ class NetworkSizes:
     actor_identity: bool = False
     """Show each agent its index."""
     share_parameters: Sharing = "true"
-    """Whether agents share one network: true; type, those of one type do; false, each has its own. So do critics with a
-    value per agent; what is the team's, such as V(s) or a mixer, stays one."""
+    """Whether agents share one network: true; type, those of one type do; false, each has its own, actor and critic;
+    critic, each has an actor of its own, and one critic is for all. What is the team's, such as V(s) or a mixer, stays
+    one."""
 
     normalise_observations: ClassVar[bool] = False
     """Whether inputs are normalised by running statistics."""

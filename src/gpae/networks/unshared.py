@@ -28,14 +28,14 @@ from gpae.networks.sizes import NetworkSizes, Sharing
 
 
 def owners(sharing: Sharing, num_agents: int, types: Sequence[str] | None) -> tuple[int, ...] | None:
-    """Which network is whose: a number in [0, G) for each of N agents; None where all share one.
+    """Which actor is whose: a number in [0, G) for each of N agents; None where all share one.
 
     Args:
       sharing: see `NetworkSizes.share_parameters`.
       num_agents: N.
       types: each agent's, N names; needed where those of a type share.
     """
-    if sharing == "false":
+    if sharing in ("critic", "false"):
         return tuple(range(num_agents))
     if sharing == "true" or (types is not None and len(set(types)) == 1):
         return None
