@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -58,6 +60,8 @@ class PooledCritic(nn.Module):
 class PooledGPAE(GPAE):
     """GPAE with a pooled critic of observations and actions."""
 
+    takes_continuous: ClassVar[bool] = False
+
     def critic(self, spec: EnvSpec) -> PooledCritic:
         """The network."""
         return PooledCritic(spec.num_agents, self.networks, expected=self.following == "expected")
@@ -67,6 +71,8 @@ class PooledGPAE(GPAE):
 @settings
 class PooledMAPPO(MAPPO):
     """MAPPO with a pooled critic of observations."""
+
+    takes_continuous: ClassVar[bool] = False
 
     def critic(self, spec: EnvSpec) -> PooledCritic:
         """The network."""

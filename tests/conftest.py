@@ -32,13 +32,28 @@ def strict():
         yield
 
 
-@pytest.fixture
-def exact_critics():
-    """The algorithm of studies/exact_critics.py, which is registered for the length of a test."""
+def _of_study(file, *names):
+    """The algorithms of a file in studies/, by name, which are registered for the length of a test."""
     from gpae.algorithms import ALGORITHMS
     from gpae.studies.worker import import_user_code
 
-    import_user_code([str(Path(__file__).parents[1] / "studies" / "exact_critics.py")])
-    ALGORITHMS["exact"] = sys.modules["gpae_user_exact_critics"].Exact  # a file is imported once
-    yield ALGORITHMS["exact"]
-    del ALGORITHMS["exact"]
+    import_user_code([str(Path(__file__).parents[1] / "studies" / f"{file}.py")])
+    module = sys.modules[f"gpae_user_{file}"]  # a file is imported once
+    found = {name: getattr(module, cls) for name, cls in names}
+    ALGORITHMS.update(found)
+    yield found
+    for name in found:
+        del ALGORITHMS[name]
+
+
+@pytest.fixture
+def exact_critics():
+    """The algorithm of studies/exact_critics.py."""
+    for found in _of_study("exact_critics", ("exact", "Exact")):
+        yield found["exact"]
+
+
+@pytest.fixture
+def pooled_critics():
+    """The algorithms of studies/pooled_critic.py, by name."""
+    yield from _of_study("pooled_critic", ("gpae-pooled", "PooledGPAE"), ("mappo-pooled", "PooledMAPPO"))

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, TypeAlias
 from gpae.settings import Layers, Size, settings
 
 Sharing: TypeAlias = Literal["true", "type", "critic", "false"]
-"""Who shares a network: all agents; those of a type (`EnvSpec.agent_types`); all agents a critic and nobody an actor; or
+"""Who shares a network: all agents; those of a type (`EnvSpec.agent_types`); all agents, but only the critic; or
 nobody."""
 
 
