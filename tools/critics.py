@@ -1,9 +1,10 @@
 """What an advantage per agent is worth with critics that make no error, and with learnt ones, in one figure.
 
-python tools/critics.py     # docs/images/critics.png from results/exact-critics, critic-passes and credit-ladder
+python tools/critics.py     # docs/images/critics.png from results/exact-critics, critic-passes, pooled-critics and
+                            # credit-ladder
 
 Dotted lines are the law of docs/credit-ladder.md; its one free number, how far an update without noise moves a logit,
-is fitted to V(s) with the fewest agents.
+is fitted to V(s) with the fewest agents, without error and on the right anew.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from readme import KINDS, ROOT, areas, exact_law, fitted_speed
 
 PICTURE = ROOT / "docs" / "images" / "critics.png"
 AGENTS = (2, 8, 32, 128)
+POOLED = (8, 32, 64, 128)
 NEVER = 9_000
 LOOKS = {
     "state": {"color": COLOURS[1], "marker": "s"},
@@ -51,6 +53,13 @@ def learnt():
         yield title, {kind: found[name, extra + setting][1] for kind, (name, extra) in LEARNT.items()}
 
 
+def pooled(kind, agents):
+    """Steps of each seed where learnt critics look at each agent alike and policies are slow; None: not run."""
+    study = "pooled-critics-64" if agents > POOLED[1] else "pooled-critics"
+    name, extra = LEARNT[kind]
+    return areas(study, f"teamwork/{agents}").get((f"{name}-pooled", f"{extra}slow"), (None, None))[1]
+
+
 def dot(axes, x, steps, kind, never, **more):
     """The median, and from the first to the third quartile; seeds that never got there stand at the top."""
     steps = sorted(min(s, never) for s in steps)
@@ -63,8 +72,8 @@ def main():
 
     speed = fitted_speed()
     with drawing():
-        figure = Figure(figsize=(12, 4.4), dpi=150, layout="constrained")
-        *sides, right = figure.subplots(1, 3, sharey=True, width_ratios=(3, 3, 5))
+        figure = Figure(figsize=(14.5, 4.4), dpi=150, layout="constrained")
+        *sides, right, last = figure.subplots(1, 4, sharey=True, width_ratios=(3, 3, 5, 3))
         for axes, batch in zip(sides, (64, 16), strict=True):
             for i, kind in enumerate(KINDS):
                 for n in AGENTS:
@@ -90,15 +99,25 @@ def main():
                 dot(right, place + 0.18 * (i - 1), found[kind], kind, NEVER)
         right.set_xticks(range(len(titles)), titles, fontsize=8)
         right.set_title("learnt critics, 32 agents, by updates and passes of the critic", loc="left", fontsize=9)
+        anew = fitted_speed(pooled("state", POOLED[0]), POOLED[0], 16)
+        for i, kind in enumerate(KINDS):
+            for n in POOLED:
+                if (steps := pooled(kind, n)) is not None:
+                    dot(last, n * 1.06 ** (i - 1), steps, kind, NEVER)
+            predicted = [exact_law(kind, n, 16, anew) for n in POOLED]
+            last.plot(POOLED, predicted, linestyle=":", color=LOOKS[kind]["color"])
+        last.set(xscale="log", xlabel="agents")
+        last.set_xticks(POOLED, [str(n) for n in POOLED])
+        last.set_title("learnt, each agent alike, slow, 16", loc="left", fontsize=9)
         goals = [100, 200, 500, 1000, 2000, 5000]
-        for axes in (*sides, right):
+        for axes in (*sides, right, last):
             axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
             axes.tick_params(axis="y", which="minor", left=False, labelleft=False)
             axes.grid(color="0.93", linewidth=0.8)
             axes.spines[["top", "right"]].set_visible(False)
         sides[0].set_yticks([*goals, NEVER], [*(f"{goal:,}" for goal in goals), "never"])
         save_png(figure, PICTURE)
-    print(f"{PICTURE.relative_to(ROOT)}: the law with a speed of {speed:.3f}")
+    print(f"{PICTURE.relative_to(ROOT)}: the law with a speed of {speed:.3f}, on the right {anew:.4f}")
 
 
 if __name__ == "__main__":

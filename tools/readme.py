@@ -686,10 +686,11 @@ def exact_law(kind, agents, batch, speed):
     return predicted_steps(Law(Team(agents=agents, cues=1), estimator, 0.5), batch=batch, speed=speed)
 
 
-def fitted_speed():
-    """The speed at which the law agrees with V(s), two agents and updates of 64 steps."""
-    measured = median(areas("exact-critics", "teamwork/2")["exact", "state-near-64"][1])
-    return min(np.geomspace(0.003, 3.0, 400), key=lambda v: abs(np.log(exact_law("state", 2, 64, v) / measured)))
+def fitted_speed(steps=None, agents=2, batch=64):
+    """The speed at which the law agrees with the steps of V(s); default: two agents, updates of 64, without error."""
+    steps = areas("exact-critics", "teamwork/2")["exact", "state-near-64"][1] if steps is None else steps
+    measured, speeds = median(steps), np.geomspace(0.003, 3.0, 400)
+    return min(speeds, key=lambda v: abs(np.log(exact_law("state", agents, batch, v) / measured)))
 
 
 def exact_unshared():
@@ -713,56 +714,82 @@ def exact_unshared():
     return markdown(["agents", *columns], rows)
 
 
-def passes_trials():
-    """Of GPAE, its expected bootstrap and MAPPO the trials of studies/critic-passes-tune.toml."""
+def passes_trials(study):
+    """Of GPAE, its expected bootstrap and MAPPO the trials of a study: lambda for each learning rate."""
     found = {}
-    for (name, setting), (drawn, _) in areas("critic-passes-tune").items():
+    for (name, setting), (drawn, _) in areas(study).items():
         *kind, rate, value = setting.split("-")
         found.setdefault(", ".join([name, *kind]), {})[rate, value] = mean(drawn)
     values = {"0": "0", "30": ".3", "50": ".5", "95": ".95"}
-    columns = [(rate, value) for rate in ("slow", "middle", "fast") for value in values]
+    tried = {key for cells in found.values() for key in cells}
+    columns = [key for key in itertools.product(("slow", "middle", "fast"), values) if key in tried]
     rows = []
     for name, cells in sorted(found.items()):
         best = {rate: max(x for (r, _), x in cells.items() if r == rate) for rate in ("slow", "middle", "fast")}
         shown = [f"{cells[key]:.3f}" if key in cells else "" for key in columns]
         bold = [f"**{x}**" if cells.get(key) == best[key[0]] else x for key, x in zip(columns, shown, strict=True)]
         rows.append([f"`{name}`", *bold])
-    rates = {"slow": "3e-4", "middle": "1e-3", "fast": "3e-3"}
-    return markdown(["", *(f"{rates[rate]}, lambda {values[value]}" for rate, value in columns)], rows)
+    return markdown(["", *(f"{RATES[rate]}, lambda {values[value]}" for rate, value in columns)], rows)
+
+
+RATES = {"slow": "3e-4", "middle": "1e-3", "fast": "3e-3"}
+
+
+def beside_mappo(titles, found):
+    """What is drawn while learning and the steps to 90 %, and exact tests against MAPPO in the same place.
+
+    Args:
+      titles: of the columns that say where.
+      found: where -> (returns, steps) of MAPPO, of GPAE and of its expected bootstrap; None: not run.
+    """
+    names = ("MAPPO", "GPAE", "GPAE, expected")
+    tests = {
+        (where, i): tested(of_methods[i][0], of_methods[0][0])
+        for where, of_methods in found.items()
+        for i in (1, 2)
+        if of_methods[0] and of_methods[i]
+    }
+    corrected = holm({key: test.p for key, test in tests.items()})
+    rows = []
+    for where, of_methods in found.items():
+        row = [str(x) for x in where]
+        for method in of_methods:
+            row += [f"{mean(method[0]):.3f}", soon(method[1])] if method else ["not run", ""]
+        for i in (1, 2):
+            test = tests.get((where, i))
+            row.append(f"{test.difference:+.3f} ({chance(corrected[where, i])})" if test else "")
+        rows.append(row)
+    columns = [*titles, *(x for name in names for x in (f"{name}: return", "steps to 90 %"))]
+    return markdown([*columns, *(f"{name} over MAPPO (p, Holm, of {len(tests)})" for name in ("GPAE", "expected"))], rows)
 
 
 def critic_passes():
-    """GPAE in both forms and MAPPO, by team, learning rate and passes of the critic, and what tests say of them."""
-    tests, rows = {}, {}
-    cells_of = [(agents, *x) for agents in (8, 32) for x in itertools.product(("fast", "slow"), (4, 40))]
-    for agents, rate, passes in [*cells_of, (64, "slow", 40)]:
-        key, names = (agents, rate, passes), (f"{rate}{passes}", f"{rate}{passes}", f"expected-{rate}{passes}")
-        if agents == 64:
-            names = ("state", "published", "expected")
-        here = areas("critic-passes-64" if agents == 64 else "critic-passes", f"teamwork/{agents}")
-        methods = list(zip(("mappo", "gpae", "gpae"), names, strict=True))
-        if methods[0] not in here or methods[2] not in here:
-            continue
-        cells = []
-        for method in methods:
-            if method not in here:
-                cells += ["not run", ""]
-                continue
-            drawn, when = here[method]
-            cells += [f"{mean(drawn):.3f}", soon(when)]
-        rows[key] = [str(agents), {"fast": "3e-3", "slow": "3e-4"}[rate], str(passes), *cells]
-        for kind, method in zip(KINDS[1:], methods[1:], strict=True):
-            if method in here:
-                tests[*key, kind] = tested(here[method][0], here[methods[0]][0])
-    corrected = holm({key: test.p for key, test in tests.items()})
-    for key, row in rows.items():
-        for kind in KINDS[1:]:
-            test = tests.get((*key, kind))
-            row.append(f"{test.difference:+.3f} ({chance(corrected[*key, kind])})" if test else "")
-    columns = ["agents", "learning rate", "passes of the critic"]
-    columns += [x for name in ("MAPPO", "GPAE", "GPAE, expected") for x in (f"{name}: return", "steps to 90 %")]
-    columns += [f"{name} over MAPPO (p, Holm, of {len(tests)})" for name in ("GPAE", "expected")]
-    return markdown(columns, list(rows.values()))
+    """GPAE in both forms and MAPPO, by team, learning rate and passes of the critic."""
+    found = {}
+    for agents, rate, passes in itertools.product((8, 32), ("fast", "slow"), (4, 40)):
+        here, setting = areas("critic-passes", f"teamwork/{agents}"), f"{rate}{passes}"
+        keys = (("mappo", setting), ("gpae", setting), ("gpae", f"expected-{setting}"))
+        found[agents, RATES[rate], passes] = [here.get(key) for key in keys]
+    here = areas("critic-passes-64", "teamwork/64")
+    keys = (("mappo", "state"), ("gpae", "published"), ("gpae", "expected"))
+    found[64, RATES["slow"], 40] = [here.get(key) for key in keys]
+    return beside_mappo(["agents", "learning rate", "passes of the critic"], found)
+
+
+def pooled_critics():
+    """The same by team, learning rate and kind of critic, with an actor for each agent."""
+    found = {}
+    for agents, rate, (kind, also) in itertools.product(
+        (8, 32, 64, 128), ("fast", "slow"), (("each agent alike", "-pooled"), ("usual", ""))
+    ):
+        here = areas("pooled-critics-64" if agents > 32 else "pooled-critics", f"teamwork/{agents}")
+        names = (rate, rate, f"expected-{rate}") if also else (f"usual-{rate}",) * 3
+        methods = [here.get((f"{name}{also}", x)) for name, x in zip(("mappo", "gpae", "gpae"), names, strict=True)]
+        if not also:
+            methods[1] = None  # what was run is its expected bootstrap
+        if any(methods):
+            found[agents, RATES[rate], kind] = methods
+    return beside_mappo(["agents", "learning rate", "critic"], found)
 
 
 def critic_passes_fresh():
@@ -1213,7 +1240,7 @@ DOCUMENTS = {
         "steps": steps_of_ladder,
         "exact-critics": lambda: [*exact_critics(), *made_in("exact-critics", imports="studies/exact_critics.py")],
         "exact-unshared": exact_unshared,
-        "critic-passes-trials": lambda: [*passes_trials(), *made_in("critic-passes-tune")],
+        "critic-passes-trials": lambda: [*passes_trials("critic-passes-tune"), *made_in("critic-passes-tune")],
         "critic-passes-fresh": critic_passes_fresh,
         "critic-passes": lambda: [*critic_passes(), *made_in("critic-passes"), *made_in("critic-passes-64")],
     },
