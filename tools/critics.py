@@ -19,7 +19,7 @@ from readme import KINDS, ROOT, areas, exact_law, fitted_speed
 
 PICTURE = ROOT / "docs" / "images" / "critics.png"
 AGENTS = (2, 8, 32, 128)
-POOLED = (8, 32, 64, 128)
+POOLED = (8, 32, 64)
 NEVER = 9_000
 LOOKS = {
     "state": {"color": COLOURS[1], "marker": "s"},

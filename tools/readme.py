@@ -760,7 +760,9 @@ def beside_mappo(titles, found):
             row.append(f"{test.difference:+.3f} ({chance(corrected[where, i])})" if test else "")
         rows.append(row)
     columns = [*titles, *(x for name in names for x in (f"{name}: return", "steps to 90 %"))]
-    return markdown([*columns, *(f"{name} over MAPPO (p, Holm, of {len(tests)})" for name in ("GPAE", "expected"))], rows)
+    return markdown(
+        [*columns, *(f"{name} over MAPPO (p, Holm, of {len(tests)})" for name in ("GPAE", "expected"))], rows
+    )
 
 
 def critic_passes():
@@ -776,11 +778,14 @@ def critic_passes():
     return beside_mappo(["agents", "learning rate", "passes of the critic"], found)
 
 
+POOL = {"imports": "studies/pooled_critic.py"}
+
+
 def pooled_critics():
     """The same by team, learning rate and kind of critic, with an actor for each agent."""
     found = {}
     for agents, rate, (kind, also) in itertools.product(
-        (8, 32, 64, 128), ("fast", "slow"), (("each agent alike", "-pooled"), ("usual", ""))
+        (8, 32, 64), ("fast", "slow"), (("each agent alike", "-pooled"), ("usual", ""))
     ):
         here = areas("pooled-critics-64" if agents > 32 else "pooled-critics", f"teamwork/{agents}")
         names = (rate, rate, f"expected-{rate}") if also else (f"usual-{rate}",) * 3
@@ -790,6 +795,22 @@ def pooled_critics():
         if any(methods):
             found[agents, RATES[rate], kind] = methods
     return beside_mappo(["agents", "learning rate", "critic"], found)
+
+
+def pooled_law():
+    """Of slow policies the median steps to the goal of MAPPO and the expected bootstrap, beside the law."""
+    keys = (("mappo-pooled", "slow"), ("gpae-pooled", "expected-slow"))
+    steps = {}
+    for agents in (8, 32, 64):
+        here = areas("pooled-critics-64" if agents > 32 else "pooled-critics", f"teamwork/{agents}")
+        steps[agents] = [median(here[key][1]) for key in keys]
+    speed, rows = fitted_speed([steps[8][0]], 8, 16), []
+    for agents, measured in steps.items():
+        law = [exact_law(kind, agents, 16, speed) for kind in ("state", "expected")]
+        cells = [cell for two in (law, measured) for cell in (*(f"{x:,.0f}" for x in two), f"{two[0] / two[1]:.2f}")]
+        rows.append([str(agents), *cells])
+    columns = [f"{x}: {y}" for x in ("the law", "measured") for y in ("MAPPO", "GPAE, expected", "so many times fewer")]
+    return markdown(["agents", *columns], rows)
 
 
 def critic_passes_fresh():
@@ -1242,6 +1263,16 @@ DOCUMENTS = {
         "exact-unshared": exact_unshared,
         "critic-passes-trials": lambda: [*passes_trials("critic-passes-tune"), *made_in("critic-passes-tune")],
         "critic-passes-fresh": critic_passes_fresh,
+        "pooled-critics-trials": lambda: [
+            *passes_trials("pooled-critics-tune"),
+            *made_in("pooled-critics-tune", **POOL),
+        ],
+        "pooled-critics-law": pooled_law,
+        "pooled-critics": lambda: [
+            *pooled_critics(),
+            *made_in("pooled-critics", **POOL),
+            *made_in("pooled-critics-64", **POOL),
+        ],
         "critic-passes": lambda: [*critic_passes(), *made_in("critic-passes"), *made_in("critic-passes-64")],
     },
     "docs/benchmarks.md": {"benchmarks": benchmarks, "gpu": gpu},
