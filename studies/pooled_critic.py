@@ -13,7 +13,7 @@ from gpae.algorithms.base import algorithm
 from gpae.algorithms.gpae import GPAE
 from gpae.algorithms.mappo import MAPPO
 from gpae.envs.protocol import EnvSpec
-from gpae.networks import CriticInput, CriticOutput, CriticSizes
+from gpae.networks import CriticInput, CriticOutput, CriticSizes, InputNormaliser, ValueScale
 from gpae.networks.layers import Carry, Core, Dense, Torso
 from gpae.settings import settings
 
@@ -32,6 +32,8 @@ class PooledCritic(nn.Module):
     def __call__(self, inputs: CriticInput, is_first: Array, carry: Carry) -> CriticOutput:
         """See `gpae.networks.Critic`."""
         sizes, hidden, seen = self.sizes, self.sizes.hidden_size, inputs.view.observations
+        if sizes.normalise_observations:
+            seen = InputNormaliser(name="observations")(seen)
         looks = Torso(sizes.embedding_size, layer_norm=sizes.layer_norm, name="agents")(seen)
         team = looks.mean(-2, keepdims=True)
         x, expected = jnp.broadcast_to(team, looks.shape), None
@@ -48,6 +50,9 @@ class PooledCritic(nn.Module):
         x, carries = Core(hidden, sizes.recurrent, sizes.layer_norm)(x, is_first, carry)
         x = Torso(hidden, sizes.head_layers, sizes.layer_norm)(x)
         values = Dense(1, kernel_init=nn.initializers.orthogonal(1.0))(x)[..., 0]
+        if sizes.normalise_values:
+            scale = ValueScale(name="values")
+            values, expected = scale(values), expected if expected is None else scale(expected)
         return CriticOutput(values=values, carries=carries, expected=expected)
 
     def initial_carry(self, num_envs: int) -> Carry:

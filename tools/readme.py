@@ -809,7 +809,7 @@ def pooled_law():
         law = [exact_law(kind, agents, 16, speed) for kind in ("state", "expected")]
         cells = [cell for two in (law, measured) for cell in (*(f"{x:,.0f}" for x in two), f"{two[0] / two[1]:.2f}")]
         rows.append([str(agents), *cells])
-    columns = [f"{x}: {y}" for x in ("the law", "measured") for y in ("MAPPO", "GPAE, expected", "so many times fewer")]
+    columns = [f"{x}: {y}" for x in ("the law", "measured") for y in ("MAPPO", "GPAE, expected", "MAPPO by GPAE")]
     return markdown(["agents", *columns], rows)
 
 

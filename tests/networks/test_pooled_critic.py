@@ -76,12 +76,17 @@ def test_that_of_a_value_sees_no_action(pooled_critics):
 
 @pytest.mark.parametrize("name", ["gpae-pooled", "mappo-pooled"])
 @pytest.mark.parametrize("recurrent", [False, True])
-def test_they_learn_as_any_algorithm_of_ones_own(pooled_critics, name, recurrent):
+@pytest.mark.parametrize("normalised", [False, True])
+def test_they_learn_as_any_algorithm_of_ones_own(pooled_critics, name, recurrent, normalised):
     """Nothing is run. An update takes and gives the same shapes."""
-    sizes = {"hidden_size": 8, "embedding_size": 8, "recurrent": recurrent, "share_parameters": "critic"}
+    sizes = {"hidden_size": 8, "embedding_size": 8, "recurrent": recurrent}
+    sizes |= {"normalise_observations": normalised, "normalise_values": normalised}
+    sizes["share_parameters"] = "true" if normalised else "critic"  # statistics are a team's
     more = {"bootstrap": "expected"} if name == "gpae-pooled" else {}
     config = configure(pooled_critics[name](), num_envs=4, rollout_length=8, chunk_length=8, **sizes)
     p = Programs(config.replace(**more), make("teamwork/4"))
     before = jax.eval_shape(p.learner.init, jax.random.key(0))
+    kept = {str(key) for path, _ in jax.tree_util.tree_leaves_with_path(before) for key in path}
+    assert {"['observations']", "['values']"} <= kept if normalised else not {"['values']"} & kept
     after, _ = jax.eval_shape(p.learner.update, before)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(lambda x: (x.shape, x.dtype), after)
