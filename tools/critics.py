@@ -15,7 +15,8 @@ from statistics import median
 import numpy as np
 
 from gpae.diagnostics.style import COLOURS, drawing, save_png
-from readme import KINDS, ROOT, areas, exact_law, fitted_speed
+from tables.critics import KINDS, exact_law, fitted_speed
+from tables.results import ROOT, areas
 
 PICTURE = ROOT / "docs" / "images" / "critics.png"
 AGENTS = (2, 8, 32, 128)

@@ -1,0 +1,207 @@
+"""Battles, the paper's map among them, and its other half, MABrax."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+from statistics import mean
+
+import numpy as np
+
+from gpae.report.permutation import holm, permutation_test
+from tables.cells import chance, markdown, tested
+from tables.results import ROOT, areas, evaluations, load, made_with
+
+METHODS = ("gpae", "mappo")
+
+RETURNS = ("return", "sampled_return")
+
+AGAIN = {"quick-with-jaxmarls-smax": "JaxMARL's SMAX", "quick-other-machine": "the same, another machine"}
+
+PAIRS = (
+    ("gpae (on-policy)", "mappo (on-policy)"),
+    ("gpae (off-policy)", "mappo (off-policy)"),
+    ("gpae (off-policy)", "gpae (on-policy)"),
+    ("mappo (off-policy)", "mappo (on-policy)"),
+    ("gpae (on-policy)", "coma (on-policy)"),
+    ("gpae (on-policy)", "dae (on-policy)"),
+)
+
+SUSPECTS = [
+    ("gpae (on-policy)", "mappo (on-policy)"),
+    ("gpae (window)", "gpae (on-policy)"),
+    ("mappo (window)", "mappo (on-policy)"),
+    ("gpae (window)", "mappo (window)"),
+    ("gpae (window-geppo)", "gpae (window)"),
+    ("mappo (window-geppo)", "mappo (window)"),
+    ("gpae (window-half-epochs)", "gpae (window)"),
+    ("mappo (window-half-epochs)", "mappo (window)"),
+    ("gpae (window-corrected)", "gpae (window)"),
+    ("gpae (window-own-others)", "gpae (window)"),
+]
+
+SWAPPED = [
+    ("gpae (on-policy)", "mappo (on-policy)"),
+    ("mappo (swapped)", "mappo (on-policy)"),
+    ("gpae (on-policy)", "mappo (swapped)"),
+    ("gpae (on-policy)", "gpae (swapped)"),
+    ("gpae (swapped)", "mappo (on-policy)"),
+    ("gpae (window)", "mappo (window)"),
+    ("gpae (window)", "gpae (swapped)"),
+    ("mappo (window)", "mappo (on-policy)"),
+]
+
+PASSES = [
+    ("mappo (passes16)", "mappo (passes4)"),
+    ("gpae (passes16)", "gpae (passes4)"),
+    ("gpae (passes4)", "mappo (passes4)"),
+    ("gpae (passes16)", "mappo (passes16)"),
+]
+
+
+def unfinished(folder):
+    """How far the trainings of a folder came: their last evaluations, and the metrics of their last update."""
+    lines = []
+    for path in sorted((ROOT / "results" / folder).iterdir()):
+        config = json.loads((path / "config.json").read_text())
+        with gzip.open(path / "evaluations.json.gz", "rt") as file:
+            ((_, methods),) = next(iter(json.load(file).values())).items()
+        ((_, seeds),) = methods.items()
+        last = [[e for name, e in kept.items() if name.startswith("step_")][-1] for kept in seeds.values()]
+        cells = [
+            f"`{path.name}`",
+            str(len(last)),
+            f"{max(e['step_count'] for e in last):,} of {config['total_steps']:,}",
+        ]
+        for key in ("win_rate", "sampled_win_rate"):
+            rates = [mean(e[key]) for e in last]
+            cells.append(f"{mean(rates):.1%} ({min(rates):.1%} to {max(rates):.1%})")
+        with gzip.open(path / "metrics.jsonl.gz", "rt") as file:
+            rows = [json.loads(line) for line in file]
+        rows = [row for row in rows if row["update"] == rows[-1]["update"]]
+        cells += [f"{mean(row['entropy'] for row in rows):.3f}", f"{mean(row['approx_kl'] for row in rows):.0e}"]
+        lines.append(cells)
+    columns = ("method", "seeds", "steps", "greedy win rate, least and most of the seeds", "sampled", "entropy", "KL")
+    return markdown(list(columns), lines)
+
+
+def method_or_settings():
+    """Two methods, each with its own settings and with the other's: what of the difference is the method's?"""
+    found, drawn = evaluations("5m_vs_6m", "smax/5m_vs_6m"), areas("5m_vs_6m", "smax/5m_vs_6m", "win_rate")
+    lines = []
+    for measure in ("best parameters on new episodes", "greedy win rate while learning, mean of the evaluations"):
+        rates = {}
+        for method, of in itertools.product(METHODS, METHODS):
+            setting = "on-policy" if method == of else "swapped"
+            best, during = found[f"{method} ({setting})"][1], drawn[method, setting][0]
+            rates[method, of] = 100 * np.array(best if measure.startswith("best") else during)
+        rows = []
+        for of in METHODS:
+            cells = [f"{rates[m, of].mean():.1f} %" for m in METHODS]
+            rows.append([f"with the settings that won the trials of {of.upper()}", *cells])
+        lines += ["", *markdown([f"{measure}, mean of five seeds", "GPAE", "MAPPO"], rows)]
+        for what, one, other in (
+            ("GPAE instead of MAPPO", [("gpae", of) for of in METHODS], [("mappo", of) for of in METHODS]),
+            ("GPAE's settings instead of MAPPO's", [(m, "gpae") for m in METHODS], [(m, "mappo") for m in METHODS]),
+        ):
+            sides = (np.stack([rates[key] for key in keys], axis=1) for keys in (one, other))
+            tested = permutation_test(*sides)
+            assert tested.exact
+            p = ("= " if tested.p >= 0.001 else "") + chance(tested.p)
+            lines += ["", f"{what}: {tested.difference:+.1f} points, p {p}."]
+    return lines[1:]
+
+
+def twins():
+    """Trials of GPAE and MAPPO that were drawn alike, side by side: the same settings, the same seed."""
+    rows = []
+    of = {m["method"]: m for m in load("tune-5m_vs_6m-gpu/tuning.json")["methods"]}
+    for setting in ("on-policy", "window"):
+        gpae, mappo = of[f"gpae ({setting})"]["trials"], of[f"mappo ({setting})"]["trials"]
+        for one, other in zip(gpae, mappo, strict=True):
+            assert other["settings"].items() <= one["settings"].items()
+        ahead = [one["score"] - other["score"] for one, other in zip(gpae, mappo, strict=True)]
+        # Exact: every way to exchange the two of a pair.
+        sums = [0.0]
+        for x in ahead:
+            sums = [y + sign * abs(x) for y in sums for sign in (-1, 1)]
+        p = sum(abs(y) >= abs(sum(ahead)) - 1e-12 for y in sums) / len(sums)
+        best = [max(trial["score"] for trial in trials) for trials in (gpae, mappo)]
+        rows.append(
+            [
+                setting,
+                str(len(ahead)),
+                *(f"{x:.3f}" for x in best),
+                f"{mean(ahead):+.4f}",
+                f"{sum(x > 0 for x in ahead)} of {len(ahead)}",
+                f"{p:.2f}",
+            ]
+        )
+    columns = ["", "trials of each", "best of GPAE", "best of MAPPO", "GPAE over MAPPO, mean", "GPAE ahead in", "p"]
+    return markdown(columns, rows)
+
+
+def of_battles():
+    """By the number of marines: win rates while learning and at the end, and GPAE and IPPO tested against MAPPO."""
+    report, rows, tests = load("battles/report.json"), [], {}
+    for env in (e["env"] for e in report["environments"]):
+        drawn = {name: x[0] for (name, _), x in areas("battles", env, "win_rate").items()}
+        last = {method: mean(during[-1][2]) for method, (during, _) in evaluations("battles", env).items()}
+        row = [f"{env.split(':')[1].split('m')[0]} against as many"]
+        for name in ("gpae", "mappo", "ippo"):
+            row.append(f"{mean(drawn[name]):.0%}, {last[name]:.0%}" if name in drawn else "not run")
+        for name in ("gpae", "ippo"):
+            if name in drawn and "mappo" in drawn:
+                sides = (np.array(drawn[x])[:, None] for x in (name, "mappo"))
+                tests[env, name] = permutation_test(*sides)
+        rows.append((env, row))
+    corrected = holm({key: test.p for key, test in tests.items()})
+    for env, row in rows:
+        for name in ("gpae", "ippo"):
+            if (env, name) in tests:
+                test = tests[env, name]
+                row.append(f"{100 * test.difference:+.1f} (p {chance(test.p)}, {chance(corrected[env, name])})")
+            else:
+                row.append("")
+    columns = ["marines", "GPAE", "MAPPO", "IPPO", "GPAE over MAPPO while learning, points", "IPPO over MAPPO"]
+    return markdown(columns, [row for _, row in rows])
+
+
+def of_more_battles():
+    """GPAE over MAPPO with 27 marines, on the ten seeds that the question was not found on."""
+    drawn = {name: x[0] for (name, _), x in areas("battles-27", metric="win_rate").items()}
+    test = tested(drawn["gpae"], drawn["mappo"])
+    return [
+        f"Greedy win rate, mean of the evaluations, ten other seeds: GPAE {mean(drawn['gpae']):.1%}, MAPPO "
+        f"{mean(drawn['mappo']):.1%}; {100 * test.difference:+.1f} points, exact p = {chance(test.p)}."
+    ]
+
+
+def mabrax():
+    """The smoke run, as far as it went, and what is published for its body."""
+    config, versions = load("mabrax-smoke/config.json"), load("mabrax-smoke/versions.json")
+    suite, task = config["env"].split("/")
+    (found,) = load("mabrax-smoke/evaluations.json")[suite][task].values()
+    of_seed = dict(found[f"seed_{config['seed']}"])
+    best = of_seed.pop("absolute_metrics", None)
+    shown = [(f"{x['step_count']:,}", x) for x in of_seed.values()]
+    rows = [
+        [steps, *(f"{mean(x[kind]):,.0f} ({min(x[kind]):,.0f} to {max(x[kind]):,.0f})" for kind in RETURNS)]
+        for steps, x in [*shown, *([("best parameters", best)] if best else [])]
+    ]
+    there = json.loads((ROOT / "src/gpae/report/published.json").read_text())["entries"]
+    published = [f"{x['method']} {x['return']:,}" for x in there if x["env"] == config["env"]]
+    episodes = config["evaluation_episodes"]
+    done = json.loads((ROOT / "results/mabrax-smoke/metrics.jsonl").read_text().splitlines()[-1])["env_steps"]
+    return [
+        *markdown(["environment steps", "greedy return", "sampled return"], rows),
+        "",
+        f"Means of {episodes} episodes (of the best parameters {10 * episodes}), and their range; one seed;"
+        f" {done:,} steps of {config['total_steps']:,} asked for, in whole updates. Published after"
+        f" 10 M steps, on another MABrax: {', '.join(published)}.",
+        "",
+        f"`{(ROOT / 'results/mabrax-smoke/command').read_text().strip()}`; "
+        + made_with(versions, f"brax {versions['brax']}, one CPU core")
+        + ".",
+    ]
