@@ -45,6 +45,8 @@ from reference.trainings import TINY
         ("evaluate nowhere --seed -1", "--seed is -1"),
         ("play nowhere --episode -1", "--episode is -1"),
         ("inspect critic nowhere --shuffles 0", "--shuffles is 0"),
+        ("inspect gradient nowhere --updates 7", "--updates is 7"),
+        ("inspect gradient nowhere", "nowhere is not a gpae run directory"),
         ("evaluate nowhere", "nowhere is not a gpae run directory"),
         ("play nowhere", "nowhere is not a gpae run directory"),
         ("inspect credit nowhere", "nowhere is not a gpae run directory"),
@@ -101,7 +103,10 @@ def test_help_names_every_command_and_every_command_explains_itself(capsys):
     assert main([]) == 0
     overview = capsys.readouterr().out
     assert all(f"\n  {name} " in overview for name in COMMANDS)
-    for words in (*([name] for name in COMMANDS), *(["inspect", kind] for kind in ("credit", "critic", "gap"))):
+    for words in (
+        *([name] for name in COMMANDS),
+        *(["inspect", kind] for kind in ("credit", "critic", "gradient", "gap")),
+    ):
         with contextlib.suppress(SystemExit):
             main([*words, "--help"])
         assert len(capsys.readouterr().out.splitlines()) > 3
@@ -158,6 +163,11 @@ def test_a_run_from_the_shell_stopped_resumed_and_evaluated(tmp_path):
     assert used.returncode == 0, used.stderr
     assert "multiplies the error by" in used.stdout
     assert json.loads((tmp_path / "critic.json").read_text())["ratio"] > 0
+    noisy = gpae("inspect", "gradient", "runs/run", "--updates", "8", "--json", "gradient.json")
+    assert noisy.returncode == 0, noisy.stderr
+    assert "more signal than noise" in noisy.stdout
+    (kinds,) = json.loads((tmp_path / "gradient.json").read_text())["kinds"].values()
+    assert len(kinds) == 3
     ungapped = gpae("inspect", "gap", "runs/run")
     assert ungapped.returncode == 2
     assert "--stop-agent" in ungapped.stderr

@@ -60,6 +60,26 @@ PASSES = [
 ]
 
 
+def of_pooled_battles():
+    """By map: GPAE in both forms and MAPPO with critics that look at each agent alike, tested against MAPPO."""
+    names = (("mappo-pooled", "published"), ("gpae-pooled", "published"), ("gpae-pooled", "expected"))
+    rows, tests = {}, {}
+    for env in (block["env"] for block in load("pooled-battles/report.json")["environments"]):
+        drawn = areas("pooled-battles", env, "win_rate")
+        last = {
+            method: mean(during[-1][2]) for method, (during, _) in evaluations("pooled-battles", env).items() if during
+        }
+        rows[env] = [f"`{env}`"]
+        for name, setting in names:
+            rows[env].append(f"{mean(drawn[name, setting][0]):.1%}, {last[f'{name} ({setting})']:.0%}")
+        for key in names[1:]:
+            tests[env, key] = tested(drawn[key][0], drawn[names[0]][0])
+    for (env, key), p in holm({key: test.p for key, test in tests.items()}).items():
+        rows[env].append(f"{100 * tests[env, key].difference:+.1f} (p {chance(tests[env, key].p)}, {chance(p)})")
+    columns = ["", "MAPPO", "GPAE", "GPAE, expected", "GPAE over MAPPO while learning, points", "expected over MAPPO"]
+    return markdown(columns, list(rows.values()))
+
+
 def unfinished(folder):
     """How far the trainings of a folder came: their last evaluations, and the metrics of their last update."""
     lines = []

@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "play": ("gpae.cli.evaluate:Play", "draw one greedy episode: gpae play RUN -o replay.gif"),
     "inspect": (
         "gpae.cli.inspect",
-        "see credit: gpae inspect credit RUN, gpae inspect critic RUN, gpae inspect gap RUN",
+        "see credit: gpae inspect credit RUN; or: critic, gradient, gap",
     ),
     "export": ("gpae.cli.export:Export", "write a run's policy as one file: gpae export RUN -o policy.onnx"),
     "share": ("gpae.cli.share:Share", "keep what a run has learnt as a small folder with a card: gpae share RUN"),

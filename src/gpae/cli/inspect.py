@@ -1,4 +1,4 @@
-"""`gpae inspect`: who deserves the credit, whether the critic listens to the others, and whom the advantages blame."""
+"""`gpae inspect`: who deserves the credit, whether the critic listens to the others, what is noise, who is blamed."""
 
 from __future__ import annotations
 
@@ -85,6 +85,57 @@ class Critic(OfRun):
 
 
 @dataclass
+class Gradient(OfRun):
+    """Says from how many steps the policy's gradient is more signal than noise, by kind of advantages."""
+
+    updates: int = 64
+    """Rollouts to take gradients of."""
+    draws: int = 8
+    """Draws of the others' actions, over which V(s) is the mean of EQ."""
+    seeds: int = 1
+    """How many of the run's seeds to look at, from the first."""
+    seed: int = 1_000_000
+    """Seed of the experience; none that training uses."""
+    json: Path | None = None
+    """Write the figures there too."""
+
+    def run(self) -> int:
+        """Plays, differentiates, writes, prints."""
+        in_range("--updates", self.updates, 8, 10**5)
+        in_range("--draws", self.draws, 1, 10**4)
+        in_range("--seed", self.seed, 0)
+        from gpae.cli.show import patience, table
+        from gpae.diagnostics.gradient_noise import of_experiment
+        from gpae.runs.files import writable_file, write_json
+        from gpae.runs.versions import versions
+
+        if self.json:
+            writable_file(self.json)
+        experiment = self.experiment()
+        in_range("--seeds", self.seeds, 1, experiment.seeds.count)
+        params, found = self.params(experiment), {}
+        for place, seed in enumerate([*experiment.seeds][: self.seeds]):
+            with patience(f"compiling, playing and differentiating, seed {seed}"):
+                found[f"seed_{seed}"] = of_experiment(
+                    experiment, params, number=self.seed, place=place, updates=self.updates, draws=self.draws
+                )
+        if self.json:
+            about = {"run": self.run_directory.name, "updates": self.updates, "draws": self.draws, "seed": self.seed}
+            kinds = {seed: {name: x.finite() for name, x in of.items()} for seed, of in found.items()}
+            write_json(self.json, about | {"kinds": kinds, "versions": versions()})
+        rows = []
+        for seed, kinds_of_seed in found.items():
+            for place, (name, x) in enumerate(kinds_of_seed.items()):
+                steps = "{:,.0f} [{:,.0f}, {:,.0f}]".format(x.steps, *x.interval)
+                beside = ["{:.2f} [{:.2f}, {:.2f}]".format(x.times, *x.times_interval), f"{x.direction:.2f}"]
+                rows.append([seed.removeprefix("seed_"), name, steps, *(beside if place else ["", ""])])
+        table(("seed", "advantages", "steps", "times the first's", "cosine with the first's"), rows)
+        size = experiment.algorithm.experience.envs * experiment.algorithm.experience.rollout_length
+        print(f"From so many steps the gradient is more signal than noise (95 % intervals); a rollout has {size:,}.")
+        return 0
+
+
+@dataclass
 class Gap(Command):
     """Plots the advantage gap over training, of runs with --stop-agent."""
 
@@ -103,15 +154,15 @@ class Gap(Command):
         return 0
 
 
-KINDS: dict[str, type[Command]] = {"credit": Credit, "critic": Critic, "gap": Gap}
+KINDS: dict[str, type[Command]] = {"credit": Credit, "critic": Critic, "gradient": Gradient, "gap": Gap}
 
 
 def main(words: Sequence[str], imports: Sequence[str] = ()) -> int:
-    """Runs one of the three; the exit code."""
+    """Runs one of them; the exit code."""
     kind, *rest = words or ["--help"]
     if kind in ("-h", "--help"):
         lines = [f"  {name:12}{(command.__doc__ or '').strip()}" for name, command in KINDS.items()]
-        print("\n".join(["usage: gpae inspect {credit,critic,gap} ...", "", *lines]))
+        print("\n".join(["usage: gpae inspect {credit,critic,gradient,gap} ...", "", *lines]))
         return 0
     if kind not in KINDS:
         raise unknown_name("thing to inspect", kind, KINDS)

@@ -40,7 +40,7 @@ class Seeds:
         """A key per seed for a purpose and a number in [0, 2^32) of it.
 
         Purposes: 0 training, 1 evaluations during it, 2 the absolute one, 3 those afterwards, 4 replays, 5 credit,
-        6 the critic.
+        6 the critic, 7 the gradient.
         """
         keys = [jax.random.fold_in(jax.random.fold_in(jax.random.key(s), purpose), number) for s in self]
         return keys[0] if self.count == 1 else jnp.stack(keys)

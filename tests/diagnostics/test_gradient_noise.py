@@ -1,0 +1,130 @@
+"""The noise of the policy's gradient: by hand, by its formulas, and where the law says what it is."""
+
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from gpae.diagnostics.gradient_noise import EXPECTED, OWN, PUBLISHED, STATE, gradient_noise, signal_and_noise
+from gpae.envs.probes import Team
+from gpae.envs.teamwork import Teamwork
+from gpae.errors import UserError
+from gpae.exact.teamwork import Law
+from gpae.exact.teamwork import Team as ExactTeam
+from gpae.training.config import configure
+
+sys.path.append(str(Path(__file__).parents[2] / "studies"))
+
+SETTINGS = {"num_envs": 8, "rollout_length": 4, "hidden_size": 8, "embedding_size": 8}
+
+
+def measured(env, name="gpae", updates=8, **changes):
+    """What is found of an untrained run."""
+    algorithm = configure(name, **SETTINGS | changes).algorithm
+    params = jax.jit(lambda key: algorithm.init(env, key).params)(jax.random.key(0))
+    return gradient_noise(env, algorithm, params, jax.random.key(1), updates=updates, draws=4)
+
+
+def test_signal_and_noise_by_hand():
+    """Gradients (3, 1), (1, -1), (2, 0): |G|^2 is (2 + 6 + 2) / 3, the mean square 16 / 3, the noise 2."""
+    gradients = np.array([[3.0, 1.0], [1.0, -1.0], [2.0, 0.0]])
+    found = signal_and_noise({"it": gradients, "opposite": -2 * gradients}, steps=10.0)
+    assert found["it"].steps == pytest.approx(10 * 2 / (10 / 3))
+    assert found["opposite"].steps == pytest.approx(found["it"].steps)
+    assert found["opposite"].times == pytest.approx(1)
+    assert found["opposite"].direction == pytest.approx(-1)
+
+
+def test_gradients_without_a_signal_have_no_scale():
+    found = signal_and_noise({"it": np.array([[1.0], [-1.0], [1.0], [-1.0]]), "same": np.ones((4, 1))}, steps=1.0)
+    assert found["it"].steps == np.inf
+    assert found["it"].interval == (0, np.inf)
+    assert np.isnan(found["same"].direction)
+    assert found["same"].steps == 0
+    assert found["it"].finite()["steps"] is None
+
+
+def test_the_interval_is_the_jackknifes_and_covers_what_is_true():
+    rng, scales, covered = np.random.default_rng(0), [], 0
+    mean, spread = np.full(20, 0.5), np.linspace(1, 2, 20)
+    true = 7 * np.sum(spread**2) / np.sum(mean**2)
+    for _ in range(200):
+        (found,) = signal_and_noise({"it": mean + spread * rng.standard_normal((64, 20))}, steps=7.0).values()
+        scales.append(found.steps)
+        covered += found.interval[0] < true < found.interval[1]
+    assert np.median(scales) == pytest.approx(true, rel=0.1)
+    assert 180 <= covered <= 199
+    # By its definition: the scale without each rollout in turn.
+    gradients = mean + spread * rng.standard_normal((6, 20))
+    without = [
+        np.log(signal_and_noise({"it": np.delete(gradients, b, axis=0)}, steps=7.0)["it"].steps) for b in range(6)
+    ]
+    found = signal_and_noise({"it": gradients}, steps=7.0)["it"]
+    error = np.sqrt(5 / 6 * np.sum((without - np.mean(without)) ** 2))
+    np.testing.assert_allclose(np.log(found.interval), np.log(found.steps) + np.array([-1.96, 1.96]) * error)
+
+
+@pytest.mark.parametrize(("agents", "length"), [pytest.param(8, 1, marks=pytest.mark.slow), (8, 4)])
+def test_with_exact_values_it_is_as_large_as_the_law_says(agents, length):
+    """Even play of A = 4 actions, one actor for each agent, p = 1 / A, c what one agent's achievement is worth.
+
+    A logit's gradient is (e_a - pi) A^i, and |e_a - pi|^2 = 1 - p whatever is done: its mean square is that times the
+    variance of A^i, its mean c p (e_right - pi). The steps of an episode have no covariance.
+    """
+    import exact_critics  # noqa: F401  # registers the algorithm
+
+    env, lambda_ = Teamwork(agents, length, cues=1), 0.5
+    steps = {
+        values: measured(
+            env, "exact", 400, values=values, share_parameters="critic", recurrent=False, num_envs=16,
+            rollout_length=length, gamma=0.99, normalise_advantages=False, **{"lambda": lambda_},
+        )[OWN].steps
+        for values in ("state", "others", "expected")
+    }  # fmt: skip
+    of_law = {}
+    for values in steps:
+        estimator = "others-expected" if values == "expected" else values
+        team = ExactTeam(agents=agents, length=length, cues=1)
+        laws = [Law(team, estimator, lambda_, rows=rows) for rows in range(1, length + 1)]
+        of_law[values] = sum(law.advantage_variance(0.25) - (law.scale * 0.25) ** 2 for law in laws)
+    assert of_law["state"] > 3 * of_law["expected"]
+    for values in ("others", "expected"):
+        assert steps[values] / steps["state"] == pytest.approx(of_law[values] / of_law["state"], rel=0.2)
+
+
+def test_without_a_future_it_does_not_matter_what_follows_a_step():
+    found = measured(Teamwork(3, 4, cues=1), updates=64, num_envs=32, gamma=0.0, bootstrap="expected")
+    assert list(found) == [STATE, PUBLISHED, EXPECTED, OWN]
+    assert found[PUBLISHED].steps == pytest.approx(found[EXPECTED].steps)
+    assert found[PUBLISHED].steps == pytest.approx(found[OWN].steps)
+    assert found[PUBLISHED].steps != pytest.approx(found[STATE].steps, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        pytest.param("gpae", {"window": 2, "chunk_length": 8}, marks=pytest.mark.slow),
+        ("gpae", {"chunk_length": 2, "bootstrap": "resampled", "normalise_observations": True}),
+        pytest.param("gpae", {"share_parameters": "false"}, marks=pytest.mark.slow),
+        pytest.param("coma", {}, marks=pytest.mark.slow),
+        pytest.param("mappo", {"window": 2}, marks=pytest.mark.slow),
+        pytest.param("coma-q", {}, marks=pytest.mark.slow),
+        pytest.param("dae", {}, marks=pytest.mark.slow),
+        pytest.param("dop", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_whoever_has_a_policy_has_a_gradient(name, changes):
+    found = measured(Team(), name, **changes)
+    kinds = [STATE, PUBLISHED, EXPECTED] if name in ("gpae", "coma") else [OWN]
+    assert list(found) == kinds + ([OWN] if "bootstrap" in changes else [])
+    for x in found.values():
+        assert x.steps > 0
+        assert x.interval[0] <= x.steps <= x.interval[1]
+
+
+@pytest.mark.parametrize("name", ["vdn", "qmix", "iql"])
+def test_who_has_no_policy_is_refused(name):
+    with pytest.raises(UserError, match=f"{name} learns values of actions"):
+        gradient_noise(Team(), configure(name).algorithm, None, jax.random.key(0))
