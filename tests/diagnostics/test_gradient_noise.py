@@ -128,3 +128,16 @@ def test_whoever_has_a_policy_has_a_gradient(name, changes):
 def test_who_has_no_policy_is_refused(name):
     with pytest.raises(UserError, match=f"{name} learns values of actions"):
         gradient_noise(Team(), configure(name).algorithm, None, jax.random.key(0))
+
+
+@pytest.mark.slow
+def test_the_study_of_it_pauses_at_its_stages(tmp_path):
+    import gradient_noise as study
+
+    tiny = SETTINGS | {"steps": 256, "stages": (64, 192), "updates": 8, "held": 2}
+    found = study.found("probe/team", "gpae-pooled", tiny, 2, tmp_path)
+    assert [of["steps"] for of in found.values()] == [64, 64, 192]
+    for of in found.values():
+        assert list(of["kinds"]) == ["seed_0", "seed_1"]
+    for env, settings in study.PLACES.items():
+        assert study.configured(env, "gpae", settings, 1).total_steps == settings["steps"]
