@@ -31,8 +31,11 @@ def test_signal_and_noise_by_hand():
     """Gradients (3, 1), (1, -1), (2, 0): |G|^2 is (2 + 6 + 2) / 3, the mean square 16 / 3, the noise 2."""
     gradients = np.array([[3.0, 1.0], [1.0, -1.0], [2.0, 0.0]])
     found = signal_and_noise({"it": gradients, "opposite": -2 * gradients}, steps=10.0)
+    assert np.isnan(found["opposite"].times)  # three rollouts are too few
     assert found["it"].steps == pytest.approx(10 * 2 / (10 / 3))
     assert found["opposite"].steps == pytest.approx(found["it"].steps)
+    many = np.tile(gradients, (20, 1))
+    found = signal_and_noise({"it": many, "opposite": -2 * many}, steps=10.0)
     assert found["opposite"].times == pytest.approx(1)
     assert found["opposite"].direction == pytest.approx(-1)
 
@@ -40,30 +43,41 @@ def test_signal_and_noise_by_hand():
 def test_gradients_without_a_signal_have_no_scale():
     found = signal_and_noise({"it": np.array([[1.0], [-1.0], [1.0], [-1.0]]), "same": np.ones((4, 1))}, steps=1.0)
     assert found["it"].steps == np.inf
-    assert found["it"].interval == (0, np.inf)
-    assert np.isnan(found["same"].direction)
+    assert 0 < found["it"].interval[0] <= found["it"].interval[1] == np.inf
     assert found["same"].steps == 0
+    assert np.isnan([found["same"].times, found["same"].direction]).all()
     assert found["it"].finite()["steps"] is None
 
 
-def test_the_interval_is_the_jackknifes_and_covers_what_is_true():
+@pytest.mark.parametrize("mean", [0.5, 0.1, 0.0])
+def test_the_interval_covers_what_is_true_where_there_is_little_signal_too(mean):
     rng, scales, covered = np.random.default_rng(0), [], 0
-    mean, spread = np.full(20, 0.5), np.linspace(1, 2, 20)
-    true = 7 * np.sum(spread**2) / np.sum(mean**2)
+    mean, spread = np.full(20, mean), np.linspace(1, 2, 20)
+    with np.errstate(divide="ignore"):
+        true = 7 * np.sum(spread**2) / np.sum(mean**2)
     for _ in range(200):
         (found,) = signal_and_noise({"it": mean + spread * rng.standard_normal((64, 20))}, steps=7.0).values()
         scales.append(found.steps)
-        covered += found.interval[0] < true < found.interval[1]
-    assert np.median(scales) == pytest.approx(true, rel=0.1)
-    assert 180 <= covered <= 199
-    # By its definition: the scale without each rollout in turn.
-    gradients = mean + spread * rng.standard_normal((6, 20))
-    without = [
-        np.log(signal_and_noise({"it": np.delete(gradients, b, axis=0)}, steps=7.0)["it"].steps) for b in range(6)
-    ]
-    found = signal_and_noise({"it": gradients}, steps=7.0)["it"]
-    error = np.sqrt(5 / 6 * np.sum((without - np.mean(without)) ** 2))
-    np.testing.assert_allclose(np.log(found.interval), np.log(found.steps) + np.array([-1.96, 1.96]) * error)
+        covered += found.interval[0] <= true <= found.interval[1]
+    assert covered >= 180
+    assert np.median(scales) == pytest.approx(true, rel=0.15) if true < 1000 else np.median(scales) > 1000
+
+
+def test_the_interval_is_the_jackknifes():
+    gradients = 0.5 + np.random.default_rng(0).standard_normal((6, 20))
+    kinds = {"it": gradients, "other": gradients + 0.1 * np.random.default_rng(1).standard_normal((6, 20))}
+    of = signal_and_noise(kinds, steps=7.0)
+    without = [signal_and_noise({k: np.delete(g, b, axis=0) for k, g in kinds.items()}, steps=7.0) for b in range(6)]
+
+    def error(values):
+        return 1.96 * np.sqrt(5 / 6 * np.sum((np.array(values) - np.mean(values)) ** 2))
+
+    low, high = (1 / of["it"].steps + sign * error([1 / w["it"].steps for w in without]) for sign in (1, -1))
+    np.testing.assert_allclose(of["it"].interval, [1 / low, 1 / high])
+    ratio = error([np.log(w["other"].steps / w["it"].steps) for w in without])
+    expected = of["other"].steps / of["it"].steps
+    assert of["other"].times == pytest.approx(expected)
+    np.testing.assert_allclose(of["other"].times_interval, expected * np.exp([-ratio, ratio]))
 
 
 @pytest.mark.parametrize(("agents", "length"), [pytest.param(8, 1, marks=pytest.mark.slow), (8, 4)])

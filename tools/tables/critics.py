@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from statistics import mean, median
+from statistics import geometric_mean, mean, median
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from gpae.exact.teamwork import Law, Team, predicted_steps
 from gpae.report.permutation import holm
 from tables.cells import chance, markdown, soon, tested
 from tables.ladder import LAMBDAS
-from tables.results import areas
+from tables.results import areas, load
 
 KINDS = ("state", "others", "expected")
 
@@ -184,3 +184,47 @@ def critic_passes_fresh():
         test = tested(*(here[x][0][3:] for x in (("gpae", "expected-slow40"), ("mappo", "slow40"))))
         words.append(f"{test.difference:+.3f} with {agents} agents (exact p {chance(test.p)}, not corrected)")
     return [f"Without seeds 0 to 2 the expected bootstrap is ahead there by {' and '.join(words)}."]
+
+
+def noise_of_law(agents, p):
+    """Trace of the covariance of an agent's gradient in its logits with exact values, summed over an episode's steps.
+
+    Of V(s), EQ^i as published, and with the expected bootstrap; lambda .5, 4 actions, wrong ones equally likely. With
+    W = |e_a - pi|^2 of the action taken it is E W A^2 - |E (e_a - pi) A|^2, and A is x^i and what does not depend on a.
+    """
+    team, found = Team(agents=agents, cues=1), []
+    policy = np.array([p, *[(1 - p) / 3] * 3])
+    directions, x = np.eye(4) - policy, np.array([1 - p, -p, -p, -p])
+    size = policy @ np.sum(directions**2, axis=1)
+    own = policy @ (np.sum(directions**2, axis=1) * x**2) - np.sum((policy * x @ directions) ** 2)
+    for estimator in ("state", "others", "others-expected"):
+        laws = [Law(team, estimator, 0.5, rows=rows) for rows in range(1, team.length + 1)]
+        rest = (law.advantage_variance(p) - law.scale**2 * p * (1 - p) for law in laws)
+        found.append(sum(law.scale**2 * own + size * x for law, x in zip(laws, rest, strict=True)))
+    return found
+
+
+def gradient_noise():
+    """By place, critic and stage: from how many steps V(s) has more signal than noise, and how many times these EQ."""
+    kinds = ("V(s) before and after", "EQ before and after", "EQ before, V(s) after")
+    rows = []
+    for env, algorithms in load("gradient_noise.json").items():
+        for (algorithm, stages), stage in itertools.product(algorithms.items(), ("first", "held still", "last")):
+            numbers = [name for name in stages if name.isdigit()]
+            of = stages[{"first": numbers[0], "last": numbers[-1]}.get(stage, stage)]
+            critic = "each agent alike" if algorithm.endswith("-pooled") else "usual"
+            when = f"{of['steps']:,} ({of['sampled']:.2f})"
+            if stage == "held still":
+                when = f"the same policy, {of['updates']} updates of the critic later"
+            seeds, row = list(of["kinds"].values()), [f"`{env}`", critic, when]
+            for kind, what in ((kinds[0], "steps"), (kinds[1], "times"), (kinds[2], "times")):
+                found, form = [seed[kind][what] for seed in seeds], "{:,.0f}" if what == "steps" else "{:.2f}"
+                known = all(x is not None for x in found)
+                mid = form.format(geometric_mean(found)) if known else "no signal found"
+                row.append(f"{mid} ({form.format(min(found))} to {form.format(max(found))})" if known else mid)
+            rows.append(row)
+            if env.startswith("teamwork/") and stage != "held still" and critic != "usual":
+                state, *others = noise_of_law(int(env.removeprefix("teamwork/")), of["sampled"])
+                rows.append([f"`{env}`", "without error: the law", when, "", *(f"{x / state:.2f}" for x in others)])
+    columns = ["", "critic", "after steps (sampled score)", "V(s): steps", *(f"{kind}: times" for kind in kinds[1:])]
+    return markdown(columns, rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -127,7 +128,9 @@ class Gradient(OfRun):
         for seed, kinds_of_seed in found.items():
             for place, (name, x) in enumerate(kinds_of_seed.items()):
                 steps = "{:,.0f} [{:,.0f}, {:,.0f}]".format(x.steps, *x.interval)
-                beside = ["{:.2f} [{:.2f}, {:.2f}]".format(x.times, *x.times_interval), f"{x.direction:.2f}"]
+                beside = ["not known", "not known"]
+                if isfinite(x.times):
+                    beside = ["{:.2f} [{:.2f}, {:.2f}]".format(x.times, *x.times_interval), f"{x.direction:.2f}"]
                 rows.append([seed.removeprefix("seed_"), name, steps, *(beside if place else ["", ""])])
         table(("seed", "advantages", "steps", "times the first's", "cosine with the first's"), rows)
         size = experiment.algorithm.experience.envs * experiment.algorithm.experience.rollout_length

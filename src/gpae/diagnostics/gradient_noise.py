@@ -43,13 +43,13 @@ class Noise:
     steps: float
     """Environment steps from which signal is as large as noise; infinite where no signal was found."""
     interval: tuple[float, float]
-    """Of `steps`, 95 %."""
+    """Of `steps`, 95 %; up to infinity where what was found may be chance."""
     times: float
-    """These steps over those of the first kind of advantages."""
+    """These steps over those of the first kind of advantages; NaN where the signal of one of them may be chance."""
     times_interval: tuple[float, float]
     """Of `times`, 95 %."""
     direction: float
-    """Cosine of the angle between the gradient and the first kind's, both without noise; NaN: one has no signal."""
+    """Cosine of the angle between the gradient and the first kind's, both without noise; NaN as `times`."""
 
     def finite(self) -> dict[str, Any]:
         """As JSON, which knows no infinity and no NaN: they are null."""
@@ -188,19 +188,32 @@ def signal_and_noise(gradients: Mapping[str, NDArray[np.floating]], steps: float
     first = next(iter(gradients))
     products = {(a, b): _products(gradients[a], gradients[b]) for a in gradients for b in dict.fromkeys((a, first))}
 
-    def noise_scale(signal: Floats, power: Floats) -> Floats:
+    def per_step(signal: Floats, power: Floats) -> Floats:
+        """Signal over noise of a step's gradient, squared; not above 0 where no signal is found."""
         with np.errstate(divide="ignore"):
-            return np.where(signal > 0, steps * (power - signal) / signal, np.inf)
+            return signal / (steps * (power - signal))
 
-    scales = {name: noise_scale(*products[name, name]) for name in gradients}
+    signals = {name: per_step(*products[name, name]) for name in gradients}
+    errors = {name: 1.96 * _jackknife(x) for name, x in signals.items()}
+    certain = {name for name in gradients if not signals[name][0] <= errors[name]}
     found = {}
-    for name in gradients:
-        signals = [products[pair][0][0] for pair in ((name, first), (name, name), (first, first))]
-        direction = signals[0] / np.sqrt(signals[1] * signals[2]) if min(signals[1:]) > 0 else np.nan
+    for name, x in signals.items():
+        ends = tuple(float(1 / end) if end > 0 else np.inf for end in (x[0] + errors[name], x[0] - errors[name]))
+        times, times_interval, direction = np.nan, (0.0, np.inf), np.nan
+        if {name, first} <= certain:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                logarithm = np.log(np.maximum(signals[first], 0)) - np.log(np.maximum(x, 0))
+            times = float(np.exp(logarithm[0]))
+            error = 1.96 * _jackknife(logarithm)
+            times_interval = (float(times * np.exp(-error)), float(times * np.exp(error)))
+            between, own, theirs = (products[pair][0][0] for pair in ((name, first), (name, name), (first, first)))
+            direction = float(between / np.sqrt(own * theirs))
         found[name] = Noise(
-            *_with_interval(scales[name]),
-            *_with_interval(_quotient(scales[name], scales[first])),
-            direction=float(direction),
+            steps=float(1 / x[0]) if x[0] > 0 else np.inf,
+            interval=(ends[0], ends[1]),
+            times=times,
+            times_interval=times_interval,
+            direction=direction,
         )
     return found
 
@@ -216,20 +229,13 @@ def _products(left: NDArray[np.floating], right: NDArray[np.floating]) -> tuple[
         return (total - equal) / (count * (count - 1)), equal / count
 
 
-def _quotient(x: Floats, y: Floats) -> Floats:
-    """X / y, and not known where both are infinite."""
-    with np.errstate(invalid="ignore"):
-        return x / y
-
-
-def _with_interval(values: Floats) -> tuple[float, tuple[float, float]]:
-    """The first, of all rollouts, and the jackknife's 95 % from the others, on the scale of logarithms."""
-    value, without = float(values[0]), values[1:]
-    if not np.isfinite(value) or value <= 0 or not np.isfinite(without).all():
-        return value, (0.0, np.inf)
-    logs = np.log(without)
-    error = 1.96 * np.sqrt((len(logs) - 1) * np.mean((logs - logs.mean()) ** 2))
-    return value, (float(value * np.exp(-error)), float(value * np.exp(error)))
+def _jackknife(values: Floats) -> float:
+    """The standard error of the first, of all rollouts, from the others, each without one of them."""
+    without = values[1:]
+    if np.isinf(values).all():  # no noise at all
+        return 0.0
+    error = np.sqrt((len(without) - 1) * np.mean((without - without.mean()) ** 2))
+    return float(error) if np.isfinite(without).all() else np.inf
 
 
 def of_experiment(
