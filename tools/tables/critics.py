@@ -11,7 +11,7 @@ from gpae.exact.teamwork import Law, Team, predicted_steps
 from gpae.report.permutation import holm
 from tables.cells import chance, markdown, soon, tested
 from tables.ladder import LAMBDAS
-from tables.results import areas, load
+from tables.results import areas, load, made_with
 
 KINDS = ("state", "others", "expected")
 
@@ -227,4 +227,31 @@ def gradient_noise():
                 state, *others = noise_of_law(int(env.removeprefix("teamwork/")), of["sampled"])
                 rows.append([f"`{env}`", "without error: the law", when, "", *(f"{x / state:.2f}" for x in others)])
     columns = ["", "critic", "after steps (sampled score)", "V(s): steps", *(f"{kind}: times" for kind in kinds[1:])]
-    return markdown(columns, rows)
+    versions = next(iter(next(iter(load("gradient_noise.json").values())).values()))
+    versions = next(stage["versions"] for stage in versions.values() if "versions" in stage)
+    made = made_with(versions, "one CPU core, others beside")
+    return [
+        *markdown(columns, rows),
+        "",
+        f"`python studies/gradient_noise.py --out results/gradient_noise.json`; {made}.",
+    ]
+
+
+def noise_of_kept():
+    """From how many steps there is signal with the policies that 5m_vs_6m's trainings ended with."""
+    rows = []
+    for name in ("gpae", "mappo"):
+        found = load(f"gradient-5m_vs_6m-{name}.json")
+        (kinds,) = found["kinds"].values()
+        for kind, x in kinds.items():
+            low, high = (None if end is None else f"{end:,.0f}" for end in x["interval"])
+            steps = "no signal found" if x["steps"] is None else f"{x['steps']:,.0f}"
+            rows.append([f"`5m_vs_6m-{name}`", kind, steps, f"more than {low}" if high is None else f"{low} to {high}"])
+    made = made_with(found["versions"], "one CPU core, others beside")
+    command = f"gpae inspect gradient results/policies/5m_vs_6m-gpae --updates {found['updates']}"
+    columns = ["policy", "advantages", "steps for as much signal as noise", "95 %"]
+    return [
+        *markdown(columns, rows),
+        "",
+        f"`{command} --json results/gradient-5m_vs_6m-gpae.json`, and `mappo`; {made}.",
+    ]

@@ -60,6 +60,18 @@ PASSES = [
 ]
 
 
+def of_maps():
+    """GPAE over MAPPO on each of the paper's other maps, and on all of them."""
+    report = load("maps/report.json")
+    rows, tests = [], [(e["env"], e["improvement"]) for e in report["environments"]]
+    corrected = holm({env: e["p"] for env, (e,) in tests})
+    for env, (e,) in tests:
+        rows.append([f"`{env}`", f"{100 * e['difference']:+.1f}", chance(e["p"]), chance(corrected[env])])
+    (e,) = report["aggregate"]["improvement"]
+    rows.append(["all four", f"{100 * e['difference']:+.1f}", chance(e["p"]), ""])
+    return markdown(["best parameters, greedy", "GPAE over MAPPO, points", "p", f"Holm, of {len(tests)}"], rows)
+
+
 def of_pooled_battles():
     """By map: GPAE in both forms and MAPPO with critics that look at each agent alike, tested against MAPPO."""
     names = (("mappo-pooled", "published"), ("gpae-pooled", "published"), ("gpae-pooled", "expected"))
