@@ -221,7 +221,8 @@ def gradient_noise():
                 found, form = [seed[kind][what] for seed in seeds], "{:,.0f}" if what == "steps" else "{:.2f}"
                 known = all(x is not None for x in found)
                 mid = form.format(geometric_mean(found)) if known else "no signal found"
-                row.append(f"{mid} ({form.format(min(found))} to {form.format(max(found))})" if known else mid)
+                spread = f" ({form.format(min(found))} to {form.format(max(found))})"
+                row.append(mid + spread if known and len(found) > 1 else mid)
             rows.append(row)
             if env.startswith("teamwork/") and stage != "held still" and critic != "usual":
                 state, *others = noise_of_law(int(env.removeprefix("teamwork/")), of["sampled"])
