@@ -10,6 +10,7 @@ from gpae.cli import main
 from gpae.cli.parse import gathered
 from gpae.cli.train import request
 from gpae.errors import UserError
+from gpae.exact.teamwork import error_growth
 from gpae.settings import TRACED, Size, between, flag, settings, settings_of, values_of
 from gpae.training.config import ExperimentConfig, RunOptions, as_dict
 from gpae.training.presets import names, preset
@@ -112,6 +113,27 @@ def test_a_flag_that_does_nothing_beside_the_others_is_said_with_the_reason(word
     remarks = request(words.split())[2]
     assert sorted(remark.split()[0] for remark in remarks) == flags
     assert all("does nothing here: " in remark and len(remark.split(": ", 1)[1]) > 10 for remark in remarks)
+
+
+@pytest.mark.parametrize(
+    ("words", "risky"),
+    [
+        ("--bootstrap expected", True),
+        ("--bootstrap expected --lambda 0.8 --gamma 0.9", True),
+        ("--bootstrap expected --lambda 0.7", False),
+        ("--bootstrap expected --lambda 0.95 --gamma 0.7", False),
+        ("--algorithm coma --bootstrap expected", True),
+        ("--lambda 0.95", False),
+    ],
+)
+def test_an_expected_bootstrap_that_looks_far_is_said_to_be_risky(words, risky):
+    """Where the law has errors grow, in the limit of long episodes."""
+    said = request(words.split())
+    assert [remark.split(":")[0] for remark in said[2]] == ["--bootstrap expected may harm here"] * risky
+    of = said[0].algorithm
+    assert risky == (
+        of.bootstrap == "expected" and error_growth("others-expected", 999, gamma=of.gamma, lambda_=of.lambda_) > 1
+    )
 
 
 def test_idle_flags_are_said_on_stderr_before_anything_else(capsys, tmp_path):

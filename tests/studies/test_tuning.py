@@ -172,7 +172,7 @@ def test_shipped_tunings_give_every_method_as_much(map_, tmp_path):
     assert tuning.path.name == f"tune-{map_}"
     labels = ["gpae (on-policy)", "mappo (on-policy)", "ippo (on-policy)", "gpae (window)", "mappo (window)"]
     assert [method.label for method in tuning.methods] == labels
-    assert not any(method.idle for method in tuning.methods)
+    assert not any(method.remarks for method in tuning.methods)
     common, *others = (set(method.space) for method in tuning.methods)
     assert [space - common for space in others] == [set(), set(), {"window", "eta"}, {"window"}]
     assert all(common <= space for space in others)

@@ -46,6 +46,11 @@ def percent(interval):
     return f"{value} [{low}, {high}]"
 
 
+def equal(p):
+    """A p-value after the letter."""
+    return f"= {chance(p)}" if p >= 0.001 else chance(p)
+
+
 def in_time(during, limit):
     """The mean win rate of the last evaluation within so many seconds."""
     rates = [found for _, seconds, found in during if seconds <= limit]

@@ -161,6 +161,10 @@ class Algorithm(ABC):
         """Settings that do nothing beside the others' present values, each with the reason."""
         return {}
 
+    def risky(self) -> dict[str, str]:
+        """Settings that may harm beside the others' present values, each with the reason."""
+        return {}
+
     # -- learning --------------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -42,6 +42,13 @@ class GPAE(PerAgent):
             found["normalise_actions"] = "--no-layer-norm: there is no LayerNorm anywhere"
         return found
 
+    def risky(self) -> dict[str, str]:
+        """See `Algorithm.risky`; `gpae.exact.teamwork.error_growth` of long episodes is above 1 there."""
+        if self.bootstrap != "expected" or (self.gamma * self.lambda_) ** 2 <= 0.5:
+            return {}
+        why = "gamma x lambda is above .7, where the errors of a critic that fits its targets closely grow without end"
+        return {"bootstrap": why}
+
 
 @algorithm("gpae-state", source="this project")
 @settings

@@ -16,7 +16,7 @@ from gpae.diagnostics.pictures import train
 from gpae.errors import UserError
 from gpae.runs.directory import read_config
 from gpae.settings import flag, is_settings, replaced, settings, settings_of
-from gpae.training.config import ExperimentConfig, RunOptions, from_dict, idle, refusal
+from gpae.training.config import ExperimentConfig, RunOptions, from_dict, refusal, remarks
 from gpae.training.distributed import Place, leave, place
 from gpae.training.presets import NONE, names, preset
 from gpae.training.stopped import HostLost, Stopped
@@ -117,7 +117,7 @@ def main(words: Sequence[str], imports: Sequence[str] = ()) -> int:
 
 
 def request(words: Sequence[str]) -> tuple[ExperimentConfig, RunOptions, list[str]]:
-    """What the words of `gpae train` ask for, checked, and remarks on flags that do nothing beside the others.
+    """What the words of `gpae train` ask for, checked, and remarks on flags that do nothing beside the others, or harm.
 
     Raises:
       UserError: a flag that the algorithm does not have, a value that does not fit, a flag that --resume forbids.
@@ -129,7 +129,7 @@ def request(words: Sequence[str]) -> tuple[ExperimentConfig, RunOptions, list[st
     start = _start(words)
     _refuse_foreign(given, start)
     config, options = _parsed(words, start)
-    return config, options, idle(config, [name for name in settings_of(config) if flag(name) in given])
+    return config, options, remarks(config, [name for name in settings_of(config) if flag(name) in given])
 
 
 def _spelt(word: str) -> str:

@@ -38,7 +38,7 @@ class Tune(Command):
             rows.append([method.name, ", ".join(method.keys.values()), f"{len(done)}", f"{left}", f"{steps:,}"])
         table(["method", "searched", "trials done", "to do", "steps at most"], rows)
         for method in tuning.methods:
-            for sentence in method.idle:
+            for sentence in method.remarks:
                 print(printable(f"{method.name}: {sentence}"))
         print(f"{tuning.name}: {total:,} steps to do at most, {tuning.at_once} trials in one program")
         if self.dry_run:

@@ -31,7 +31,7 @@ def show_plan(study: Study, estimate: Estimate, slots: int, console: Console) ->
         table.add_row(run.name, str(run.config.seeds), f"{run.config.num_steps:,}", run.state, time_)
     console.print(table)
     for run in study.runs:
-        for sentence in run.idle:
+        for sentence in run.remarks:
             console.print(Text(f"{run.name}: {sentence}"))
     open_runs = [run for run in study.runs if run.state != "finished"]
     todo, steps = len(open_runs), sum(max(0, run.steps - run.progress[0]) for run in open_runs)

@@ -41,7 +41,7 @@ from gpae.runs.files import read_text
 from gpae.settings import checked, flag, settings_of
 from gpae.studies.place import locate
 from gpae.studies.study import DEFAULT, Study, StudyRun
-from gpae.training.config import ExperimentConfig, as_dict, from_dict, idle, known_to
+from gpae.training.config import ExperimentConfig, as_dict, from_dict, known_to, remarks
 from gpae.training.experiment import Experiment
 from gpae.training.presets import FAMILIES, layers, names, preset
 
@@ -198,7 +198,7 @@ class Reader:
         place = ("settings", setting) if setting != DEFAULT else ("name",)
         config = self.made(start, overrides, origin, place)
         self.fits(config, origin, place)
-        return config, tuple(idle(config, origin))
+        return config, tuple(remarks(config, origin))
 
     def gathered(
         self, data: Mapping[str, Any], values: Mapping[str, Any], setting: str, env: str, algorithm: str

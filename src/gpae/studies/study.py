@@ -27,7 +27,7 @@ class StudyRun:
     setting: str
     config: ExperimentConfig
     path: Path
-    idle: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     """Settings of the file that do nothing here, a sentence each."""
 
     @property

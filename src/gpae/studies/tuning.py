@@ -39,7 +39,7 @@ from gpae.settings import settings_of, values_of
 from gpae.studies.file import OWNED, TOP, Reader, name_of
 from gpae.studies.space import Choices, Domain, combinations, read_domain
 from gpae.studies.study import DEFAULT
-from gpae.training.config import ExperimentConfig, as_dict, idle, known_to
+from gpae.training.config import ExperimentConfig, as_dict, known_to, remarks
 from gpae.training.experiment import Experiment
 
 Sampler = Literal["tpe", "random"]
@@ -87,7 +87,7 @@ class Method:
     start: ExperimentConfig
     """The preset that its settings change from."""
     score: Score
-    idle: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     """What is searched in vain, since it does nothing beside the other settings, a sentence each."""
 
     @property
@@ -203,7 +203,7 @@ class _TuningReader(Reader):
             raise self.wrong(place, f"nothing is searched for {one} in {env}: give a setting choices or a range")
         origin = {name: origin[name] for name in space} | origin  # what is searched is blamed first
         configs = [self.made(start, found | picked, origin, place) for picked in combinations(space)]
-        vain = set.intersection(*(set(idle(config, space)) for config in configs))
+        vain = set.intersection(*(set(remarks(config, space)) for config in configs))
         self.fits(configs[0], origin, place)
         score = self.score(data, configs[0])
         name = name_of(env, one, setting)
@@ -214,7 +214,7 @@ class _TuningReader(Reader):
             space=space,
             start=start,
             score=score,
-            idle=tuple(sorted(vain)),
+            remarks=tuple(sorted(vain)),
         )
 
     def value(self, key: tuple[str, ...], name: str, value: Any, start: ExperimentConfig) -> tuple[str, Any]:

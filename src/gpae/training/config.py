@@ -106,10 +106,12 @@ class ExperimentConfig:
         return self
 
 
-def idle(config: ExperimentConfig, names: Iterable[str]) -> list[str]:
-    """Of the settings `names` (as Python has them), those that do nothing beside the others: a sentence each."""
-    why = config.algorithm.idle()
-    return [f"{flag(name)} does nothing here: {why[name]}" for name in names if name in why]
+def remarks(config: ExperimentConfig, names: Iterable[str]) -> list[str]:
+    """Of the settings `names` (as Python has them) those that do nothing beside the others, or may harm: sentences."""
+    idle, risky, values = config.algorithm.idle(), config.algorithm.risky(), values_of(config)
+    asked = list(names)
+    vain = [f"{flag(name)} does nothing here: {idle[name]}" for name in asked if name in idle]
+    return vain + [f"{flag(name)} {values[name]} may harm here: {risky[name]}" for name in asked if name in risky]
 
 
 def configure(algorithm: str | Algorithm = "gpae", **settings: Any) -> ExperimentConfig:
@@ -122,11 +124,11 @@ def configure(algorithm: str | Algorithm = "gpae", **settings: Any) -> Experimen
     Raises:
       UserError: an unknown algorithm, a setting that it does not have, or a value of another type or out of range.
 
-    Warns of settings that do nothing beside the others' values, such as eta on-policy.
+    Warns of settings that do nothing beside the others' values, such as eta on-policy, or may harm.
     """
     start = algorithm_called(algorithm)() if isinstance(algorithm, str) else algorithm
     config = ExperimentConfig(algorithm=start).replace(**settings)
-    for sentence in idle(config, settings):
+    for sentence in remarks(config, settings):
         warnings.warn(sentence, stacklevel=2)
     return config
 
