@@ -1,13 +1,22 @@
 """The noise of the policy's gradient: by hand, by its formulas, and where the law says what it is."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from gpae.diagnostics.gradient_noise import EXPECTED, OWN, PUBLISHED, STATE, gradient_noise, signal_and_noise
+from gpae.diagnostics.gradient_noise import (
+    EXPECTED,
+    OWN,
+    PUBLISHED,
+    STATE,
+    _kinds,
+    gradient_noise,
+    signal_and_noise,
+)
 from gpae.envs.probes import Team
 from gpae.envs.teamwork import Teamwork
 from gpae.errors import UserError
@@ -114,6 +123,37 @@ def test_without_a_future_it_does_not_matter_what_follows_a_step():
     assert found[PUBLISHED].steps == pytest.approx(found[EXPECTED].steps)
     assert found[PUBLISHED].steps == pytest.approx(found[OWN].steps)
     assert found[PUBLISHED].steps != pytest.approx(found[STATE].steps, rel=1e-3)
+
+
+def test_v_is_the_mean_of_eq_over_what_the_others_may_do():
+    """Beside the resampled bootstrap, which draws it once: the mean of many evaluations with it."""
+    env, learner = Teamwork(3, 4, cues=1), configure("gpae", **SETTINGS | {"num_envs": 4}).algorithm
+    draws, keys = 400, jax.random.split(jax.random.key(3), 3)
+
+    @jax.jit
+    def found(key):
+        state = learner.init(env, key)
+        _, segment, last = learner.collect(env, state, keys[0])
+        args = (env.spec, state.params, segment, last)
+        evaluation = learner.reevaluate(*args, keys[1])
+        kinds = _kinds(env.spec, learner, *args[1:], evaluation, (keys[1], keys[2]), draws)
+        resampled = replace(learner, bootstrap="resampled")
+        once = jax.lax.map(
+            lambda key: resampled.reevaluate(*args, key).critic.next_values, jax.random.split(key, draws)
+        )
+        return {name: seen.critic for name, seen in kinds.items()}, evaluation.critic, once
+
+    kinds, own, once = jax.tree.map(np.asarray, found(jax.random.key(4)))
+    assert set(kinds) == {STATE, PUBLISHED, EXPECTED}
+    error = once.std(0) * np.sqrt(2 / draws)
+    assert np.median(error / np.abs(once.mean(0) - own.next_values)) < 0.2  # so that it can be told from EQ
+    for kind in (EXPECTED, STATE):
+        np.testing.assert_array_less(np.abs(kinds[kind].next_values - once.mean(0)), 5 * error + 1e-6)
+    # The row that follows a step is the next row, an episode's last one too.
+    np.testing.assert_array_equal(kinds[STATE].values[1:], kinds[STATE].next_values[:-1])
+    for kind, values in ((PUBLISHED, own.values), (EXPECTED, own.values)):
+        np.testing.assert_array_equal(kinds[kind].values, values)
+    np.testing.assert_array_equal(kinds[PUBLISHED].next_values, own.next_values)
 
 
 @pytest.mark.parametrize(

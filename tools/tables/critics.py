@@ -228,13 +228,13 @@ def gradient_noise():
                 state, *others = noise_of_law(int(env.removeprefix("teamwork/")), of["sampled"])
                 rows.append([f"`{env}`", "without error: the law", when, "", *(f"{x / state:.2f}" for x in others)])
     columns = ["", "critic", "after steps (sampled score)", "V(s): steps", *(f"{kind}: times" for kind in kinds[1:])]
-    versions = next(iter(next(iter(load("gradient_noise.json").values())).values()))
-    versions = next(stage["versions"] for stage in versions.values() if "versions" in stage)
-    made = made_with(versions, "one CPU core, others beside")
+    stages = [stage for algorithms in load("gradient_noise.json").values() for stage in algorithms["gpae"].values()]
+    made = made_with(next(stage["versions"] for stage in stages if "versions" in stage), "one CPU core, others beside")
     return [
         *markdown(columns, rows),
         "",
-        f"`python studies/gradient_noise.py --out results/gradient_noise.json`; {made}.",
+        "`python studies/gradient_noise.py --out results/gradient_noise.json`, with `--seeds 1` where one is shown; "
+        + f"{made}.",
     ]
 
 

@@ -149,7 +149,9 @@ def _kinds(
 ) -> dict[str, Evaluation]:
     """The experience as each kind of advantages values it; and, where it is none of these, the algorithm's own."""
     rows, policy = segment.trajectory, last.acting.policy  # type: ignore[union-attr]
-    sampled = replace(learner, bootstrap="sampled").reevaluate(spec, params, segment, last, keys[0]).critic
+    sampled = evaluation.critic
+    if learner.following != "sampled":
+        sampled = replace(learner, bootstrap="sampled").reevaluate(spec, params, segment, last, keys[0]).critic
 
     def joined(x: Any, after: Any) -> Any:
         return jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), x, after)
