@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpae.algorithms import blocks, replay
+from gpae.algorithms import blocks, losses, replay
 from gpae.algorithms.actor_critic import ActorCritic
 from gpae.algorithms.base import algorithm_called
 from gpae.algorithms.batch import critic_input
@@ -429,6 +429,27 @@ def test_the_expected_value_is_trained_with_the_others_ratios_as_weights():
     ratios = np.asarray(replay.to_chunks(jnp.asarray(np.exp(others(found.evaluation.log_ratios))), 4))
     np.testing.assert_allclose(weights[valued].mean(), 1.0, rtol=1e-5)
     np.testing.assert_allclose(weights[valued], ratios[valued] / ratios[valued].mean(), rtol=1e-4)
+
+
+def test_the_expected_value_is_held_back_as_eq_is():
+    """By `clip_values`, from where the update found it: else it runs ahead of EQ, and targets have the difference."""
+    p, params, _, batch, carries = experienced(DEATH, 2, bootstrap="expected", clip=0.01, **WINDOW)
+    rows, old = batch.trajectory, batch.evaluation.critic.expected
+
+    def seen(critic):
+        found = p.learner.criticise(critic, batch.inputs, rows.is_first, carries.critic)
+        return found.expected, p.learner.critic_loss(critic, batch, carries.critic)[1]["expected_loss"]
+
+    valued = np.asarray(batch.value_mask)
+    expected, _ = seen(params.critic)
+    np.testing.assert_allclose(np.asarray(expected)[valued], np.asarray(old)[valued], atol=1e-5)
+    moved = jax.tree.map(lambda x: x + 0.1, params.critic)
+    expected, loss = seen(moved)
+    targets = batch.targets.critic_targets
+    held, free = (losses.value_error(expected, old, targets, clip, None) for clip in (0.01, None))
+    mean = [(np.asarray(batch.extras["expected_weights"] * x)[valued]).mean() for x in (held, free)]
+    np.testing.assert_allclose(loss, mean[0], rtol=1e-4)
+    assert mean[0] > 1.01 * mean[1]
 
 
 def test_the_corrected_target_is_that_of_the_library():

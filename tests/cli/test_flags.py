@@ -131,9 +131,8 @@ def test_an_expected_bootstrap_that_looks_far_is_said_to_be_risky(words, risky):
     said = request(words.split())
     assert [remark.split(":")[0] for remark in said[2]] == ["--bootstrap expected may harm here"] * risky
     of = said[0].algorithm
-    assert risky == (
-        of.bootstrap == "expected" and error_growth("others-expected", 999, gamma=of.gamma, lambda_=of.lambda_) > 1
-    )
+    growth = error_growth("others-expected", 999, gamma=of.gamma, lambda_=of.lambda_)
+    assert risky == (of.bootstrap == "expected" and growth > 1)
 
 
 def test_idle_flags_are_said_on_stderr_before_anything_else(capsys, tmp_path):

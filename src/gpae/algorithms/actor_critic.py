@@ -222,10 +222,11 @@ class ActorCritic(PPO):
         after = shift_and_scale(critic, "values")
         assert after is not None
         old = batch.evaluation.critic
-        moved = after[0] + after[1] * (old.values - before[0]) / before[1]
+        old_ones = {"values": old.values, "expected": old.expected}
+        moved = jax.tree.map(lambda x: after[0] + after[1] * (x - before[0]) / before[1], old_ones)
         batch = replace(
             batch,
-            evaluation=replace(batch.evaluation, critic=replace(old, values=moved)),
+            evaluation=replace(batch.evaluation, critic=replace(old, **moved)),
             value_scale=jnp.broadcast_to(after[1], targets.shape),
         )
         return replace(state, params=replace(state.params, critic=critic)), batch

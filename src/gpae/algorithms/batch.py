@@ -68,6 +68,8 @@ class CriticEvaluation:
     """The value of what follows each row, [W, E, N]."""
     carries: Any
     """The critic's carry after each of W rows, [W, E, ...]."""
+    expected: Array | None = None
+    """V, the mean of `values` over the others' policies, [W, E, N], where it is learnt apart."""
     extras: Any = None
     """What else the algorithm wants to remember, each array [W, E, ...]."""
 

@@ -223,6 +223,7 @@ class PerAgent(ActorCritic):
             values=found.values[:-1],
             next_values=following[1:],
             carries=without_last(found.carries),
+            expected=without_last(found.expected),
             extras=extras,
         )
 
@@ -282,7 +283,9 @@ class PerAgent(ActorCritic):
         loss = self.squared_error(found.values, batch)
         metrics = {"value_loss": loss}
         if found.expected is not None:
-            error = self.value_errors(found.expected, batch, None)
+            # Clipped as EQ^i is: where only one of the two is held back, their difference grows from update to update.
+            old = batch.evaluation.critic.expected if self.clip_values else None
+            error = self.value_errors(found.expected, batch, old)
             metrics["expected_loss"] = losses.masked_mean(batch.extras["expected_weights"] * error, batch.value_mask)
             loss = loss + metrics["expected_loss"]
         return self.value_coefficient * loss, metrics
