@@ -33,6 +33,7 @@ from tables.fights import (
     of_maps,
     of_more_battles,
     of_pooled_battles,
+    of_pooled_lambda,
     twins,
     unfinished,
 )
@@ -104,6 +105,7 @@ DOCUMENTS = {
             *made_in("critic-passes-2s3z"),
         ],
         "pooled-battles": lambda: [*of_pooled_battles(), *made_in("pooled-battles", **POOL)],
+        "pooled-battles-lambda": lambda: [*of_pooled_lambda(), *made_in("pooled-battles-lambda", **POOL)],
         "gradient-noise": gradient_noise,
         "5m_vs_6m-noise": noise_of_kept,
         "critic-passes-2s3z-pairs": lambda: differences("critic-passes-2s3z", PASSES),
