@@ -452,6 +452,19 @@ def test_the_expected_value_is_held_back_as_eq_is():
     assert mean[0] > 1.01 * mean[1]
 
 
+def test_the_expected_value_moves_with_the_scale_of_values():
+    p = programs(DEATH, bootstrap="expected", normalise_values=True)
+    state, data = p.experience(p.init(jax.random.key(0)))
+    batch, _ = p.algorithm.batch(data)
+    state, batch = p.learner.rescale_values(state, batch)
+    after = p.learner.criticise(state.params.critic, batch.inputs, batch.trajectory.is_first, data.segment.critic_carry)
+    valued = np.asarray(batch.value_mask)
+    for name in ("values", "expected"):
+        old, new = getattr(data.evaluation.critic, name), getattr(batch.evaluation.critic, name)
+        np.testing.assert_allclose(np.asarray(new)[valued], np.asarray(getattr(after, name))[valued], atol=1e-4)
+        assert np.abs(np.asarray(new - old)).max() > 1e-3
+
+
 def test_the_corrected_target_is_that_of_the_library():
     settings = {"trace": "others", "own_weight": "exact", "own_cap": 1.2}
     p, _, found, _, _ = experienced(DEATH, 2, change=0.3, bootstrap="weighted", **WINDOW)

@@ -91,14 +91,12 @@ def gradient_noise(
     if not isinstance(algorithm, ActorCritic):
         raise UserError(f"{algorithm.name} learns values of actions: it has no gradient of a policy")
     refuse_outside_jax(env, "the noise of a gradient")
-    on_policy = {"rollout_length": algorithm.experience.rollout_length}
+    experience = algorithm.experience
     if isinstance(algorithm, PerAgent):
-        on_policy["window"] = 1
-    experience = replace(algorithm.experience, **on_policy)
+        experience = replace(algorithm.experience, window=1)
     learner = replace(algorithm, experience=experience, entropy=0.0)
     if experience.rows % learner.chunk_rows:
-        optimisation = replace(learner.optimisation, chunk_length=None)
-        learner = replace(learner, optimisation=optimisation)
+        learner = replace(learner, optimisation=replace(learner.optimisation, chunk_length=None))
     begin_key, key = jax.random.split(key)
     state = replace(jax.jit(learner.init, static_argnums=0)(env, begin_key), params=params)
     found: dict[str, list[NDArray[np.float32]]] = {}
