@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from gpae.diagnostics.style import COLOURS, LINES, MARKERS, drawing
@@ -19,6 +20,8 @@ from gpae.report.sensitivity import draw
 from gpae.report.spread import seed_dots
 from gpae.report.tables import blocks, file_key, made_with
 
+FOOT = (0.005, 0.004)
+"""Where a figure says how it was made, in parts of its width and height."""
 _MOST_TOGETHER = 6
 """Methods whose curves can be told apart in one plot; more stand in small ones, one each."""
 
@@ -52,7 +55,7 @@ def draw_figures(report: Mapping[str, Any], folder: Path) -> list[str]:
                 with drawing():
                     figure = plot(block, numbers)
                     if figure is not None:
-                        figure.text(0.005, 0.004, foot, fontsize=5, color="0.4", va="bottom", parse_math=False)
+                        figure.text(*FOOT, foot, fontsize=5, color="0.4", va="bottom", parse_math=False)
                         _write(figure, folder / f"{block['key']}-{name}")
             except OSError:
                 raise
@@ -176,7 +179,13 @@ def _small_curves(
     """A plot for each method, the others' curves in grey behind it."""
     columns = 3 if len(entries) <= 9 else 4
     rows = -(-len(entries) // columns)
-    figure = Figure(figsize=(2.6 * columns, 1.9 * rows + 0.7), dpi=150, layout="constrained")
+    height = 1.9 * rows + 0.7
+    # Below the axes' label there is room for what is written at a figure's foot.
+    figure = Figure(
+        figsize=(2.6 * columns, height),
+        dpi=150,
+        layout=ConstrainedLayoutEngine(rect=(0, 0.32 / height, 1, 1 - 0.32 / height)),
+    )
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, entry in zip(grid.flat, entries, strict=False):
@@ -192,9 +201,10 @@ def _small_curves(
         axes.tick_params(labelsize=7)
         axes.grid(color="0.9", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in list(grid.flat)[len(entries) :]:
-        axes.set_visible(False)
-    figure.supxlabel("environment steps", fontsize=9)
+    for column in range(len(entries) - columns * (rows - 1), columns):
+        grid[-1, column].set_visible(False)
+        grid[-2, column].tick_params(labelbottom=True)
+    figure.supxlabel("environment steps", fontsize=9, y=0.13 / height)
     figure.supylabel(_called(block), fontsize=9)
     return figure
 
