@@ -159,6 +159,24 @@ def test_one_battle_alone_is_one_of_many():
             np.testing.assert_allclose(ours, of_many[place], rtol=1e-6, atol=1e-6)
 
 
+def test_a_battle_alone_and_a_batch_of_one_are_computed_as_two():
+    """With a last axis of one JAX 0.11 compiles a step for minutes on a CPU: no shape of the physics may have it."""
+    env, key = make("smax/3m"), jax.random.key(3)
+    state, actions = env.reset(key), jnp.array([5, 6, 1], jnp.int32)
+    both = jax.jit(jax.vmap(env.step, (None, None, 0)))(key, state, jnp.stack([actions] * 2))
+    one = jax.jit(jax.vmap(env.step, (0, None, None)))(key[None], state, actions)
+    alone = jax.jit(env.step)
+    for of_two, of_one, of_it in zip(*map(jax.tree.leaves, (both, one, alone(key, state, actions))), strict=True):
+        assert of_one.shape[0] == 1
+        np.testing.assert_array_equal(of_two[0], of_one[0])
+        np.testing.assert_array_equal(of_two[0], of_it)
+    for program in (
+        alone.lower(key, state, actions),
+        jax.jit(jax.vmap(env.step)).lower(key[None], *jax.tree.map(lambda x: x[None], (state, actions))),
+    ):
+        assert "x2xf32>" in program.as_text()
+
+
 @pytest.mark.parametrize("kind", ["threefry2x32", "unsafe_rbg"])
 def test_what_a_step_draws_is_what_jax_random_draws(kind):
     """Also for keys that are not Threefry's, where `jax.random` itself is used."""

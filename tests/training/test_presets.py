@@ -149,18 +149,25 @@ def test_presets_hold_the_published_settings():
     assert values("jaxmarl", "ippo").items() >= ippo.items()
 
 
-@pytest.mark.parametrize("run", ["gpae-on-policy", "mappo-swapped"])
+@pytest.mark.parametrize("run", ["gpae-0.03", "mappo-0.03"])
 def test_the_runs_that_the_preset_tuned_5m_vs_6m_names_were_made_with_it(run):
-    made = json.loads((ROOT / "results/5m_vs_6m/runs" / run / "config.json").read_text())
-    plan = {"env": "smax/5m_vs_6m", "env_options": ("version=0.1",), "seeds": 5, "evaluations": 20}
+    made = json.loads((ROOT / "results/entropy/runs" / run / "config.json").read_text())
+    plan = {
+        "env": "smax/5m_vs_6m",
+        "env_options": ("version=0.1",),
+        "seeds": 5,
+        "evaluations": 10,
+        "total_steps": 5_000_000,
+    }
     plan |= {"evaluation_episodes": 128, "updates_per_call": 5, "groups": 1}
     assert from_dict(made) == preset("tuned-5m_vs_6m", made["algorithm"], **plan)
 
 
-def test_every_run_of_5m_vs_6m_has_the_settings_of_its_study():
-    planned = {run.name: run.config for run in read_study(ROOT / "studies/5m_vs_6m.toml", Path("runs")).runs}
-    kept = sorted((ROOT / "results/5m_vs_6m/runs").iterdir())
-    assert len(kept) == len(planned) == 6
+@pytest.mark.parametrize(("study", "runs"), [("5m_vs_6m", 6), ("entropy", 8), ("5m_vs_6m-methods", 3)])
+def test_every_run_of_5m_vs_6m_has_the_settings_of_its_study(study, runs):
+    planned = {run.name: run.config for run in read_study(ROOT / f"studies/{study}.toml", Path("runs")).runs}
+    kept = sorted((ROOT / "results" / study / "runs").iterdir())
+    assert len(kept) == runs
     for folder in kept:
         made = from_dict(json.loads((folder / "config.json").read_text()))
         assert made == planned[f"smax-5m_vs_6m-{folder.name}"].replace(groups=1)

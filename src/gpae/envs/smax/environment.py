@@ -247,16 +247,24 @@ def smax(
 def _batched(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, which has the environments in the last axis, as one of a single environment: its `jax.vmap` is it."""
 
+    def two(*arguments: Any) -> Any:
+        # A last axis of 1 is dropped, and JAX 0.11 compiles what is left for minutes on a CPU.
+        return jax.tree.map(lambda x: x[..., :1], function(*jax.lax.optimization_barrier(arguments)))
+
     @custom_vmap
     def one(*arguments: Any) -> Any:
-        return jax.tree.map(lambda x: x[..., 0], function(*jax.tree.map(lambda x: x[..., None], arguments)))
+        found = two(*jax.tree.map(lambda x: jnp.broadcast_to(x[..., None], (*x.shape, 2)), arguments))
+        return jax.tree.map(lambda x: x[..., 0], found)
 
     @one.def_vmap
     def _(size: int, batched: Any, *arguments: Any) -> Any:
-        def last(x: Array, mapped: bool) -> Array:
-            return jnp.moveaxis(x, 0, -1) if mapped else jnp.broadcast_to(x[..., None], (*x.shape, size))
+        wide = max(size, 2)
 
-        found = function(*jax.tree.map(last, arguments, tuple(batched)))
+        def last(x: Array, mapped: bool) -> Array:
+            moved = jnp.moveaxis(x, 0, -1) if mapped else x[..., None]
+            return moved if moved.shape[-1] == wide else jnp.broadcast_to(moved, (*moved.shape[:-1], wide))
+
+        found = (two if size == 1 else function)(*jax.tree.map(last, arguments, tuple(batched)))
         return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), found), jax.tree.map(lambda _: True, found)
 
     return one
