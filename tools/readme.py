@@ -16,7 +16,6 @@ from tables.critics import (
     exact_critics,
     exact_unshared,
     gradient_noise,
-    noise_of_kept,
     passes_trials,
     pooled_critics,
     pooled_law,
@@ -26,16 +25,12 @@ from tables.fights import (
     PAIRS,
     PASSES,
     SUSPECTS,
-    SWAPPED,
     mabrax,
-    method_or_settings,
     of_battles,
     of_maps,
     of_more_battles,
     of_pooled_battles,
     of_pooled_lambda,
-    twins,
-    unfinished,
 )
 from tables.ladder import (
     ladder,
@@ -47,6 +42,17 @@ from tables.ladder import (
     ladder_windows,
     steps_of_ladder,
     trials,
+)
+from tables.paper_map import (
+    SWAPPED,
+    method_or_settings,
+    noise_by_entropy,
+    noise_of_kept,
+    of_entropy,
+    of_equal,
+    of_windows,
+    twins,
+    unfinished,
 )
 from tables.reports import costs, differences, improvements, made_again, scores, searched, side_by_side, sweep
 from tables.results import ROOT, made_in
@@ -97,6 +103,12 @@ DOCUMENTS = {
         "5m_vs_6m-pairs": lambda: differences("5m_vs_6m", SWAPPED),
         "5m_vs_6m-trials": twins,
         "5m_vs_6m-released": lambda: unfinished("gpu-5m_vs_6m"),
+        "5m_vs_6m-entropy": of_entropy,
+        "5m_vs_6m-entropy-noise": noise_by_entropy,
+        "5m_vs_6m-equal": lambda: side_by_side("5m_vs_6m-methods"),
+        "5m_vs_6m-equal-pairs": of_equal,
+        "5m_vs_6m-windows": of_windows,
+        "5m_vs_6m-methods": lambda: unfinished("5m_vs_6m-methods/runs"),
         "suites": lambda: [*side_by_side("suites"), *made_in("suites")],
         "riddle": lambda: [*side_by_side("riddle"), *made_in("riddle")],
         "ladder-eta": lambda: [*ladder_eta(), *made_in("ladder-eta")],

@@ -236,23 +236,3 @@ def gradient_noise():
         "`python studies/gradient_noise.py --out results/gradient_noise.json`, with `--seeds 1` where one is shown; "
         + f"{made}.",
     ]
-
-
-def noise_of_kept():
-    """From how many steps there is signal with the policies that 5m_vs_6m's trainings ended with."""
-    rows = []
-    for name in ("gpae", "mappo"):
-        found = load(f"gradient-5m_vs_6m-{name}.json")
-        (kinds,) = found["kinds"].values()
-        for kind, x in kinds.items():
-            low, high = (None if end is None else f"{end:,.0f}" for end in x["interval"])
-            steps = "no signal found" if x["steps"] is None else f"{x['steps']:,.0f}"
-            rows.append([f"`5m_vs_6m-{name}`", kind, steps, f"more than {low}" if high is None else f"{low} to {high}"])
-    made = made_with(found["versions"], "one CPU core, others beside")
-    command = f"gpae inspect gradient results/policies/5m_vs_6m-gpae --updates {found['updates']}"
-    columns = ["policy", "advantages", "steps for as much signal as noise", "95 %"]
-    return [
-        *markdown(columns, rows),
-        "",
-        f"`{command} --json results/gradient-5m_vs_6m-gpae.json`, and `mappo`; {made}.",
-    ]

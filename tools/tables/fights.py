@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import itertools
 import json
 from statistics import mean
 
@@ -12,8 +10,6 @@ import numpy as np
 from gpae.report.permutation import holm, permutation_test
 from tables.cells import chance, equal, markdown, tested
 from tables.results import ROOT, areas, evaluations, load, made_with
-
-METHODS = ("gpae", "mappo")
 
 RETURNS = ("return", "sampled_return")
 
@@ -39,17 +35,6 @@ SUSPECTS = [
     ("mappo (window-half-epochs)", "mappo (window)"),
     ("gpae (window-corrected)", "gpae (window)"),
     ("gpae (window-own-others)", "gpae (window)"),
-]
-
-SWAPPED = [
-    ("gpae (on-policy)", "mappo (on-policy)"),
-    ("mappo (swapped)", "mappo (on-policy)"),
-    ("gpae (on-policy)", "mappo (swapped)"),
-    ("gpae (on-policy)", "gpae (swapped)"),
-    ("gpae (swapped)", "mappo (on-policy)"),
-    ("gpae (window)", "mappo (window)"),
-    ("gpae (window)", "gpae (swapped)"),
-    ("mappo (window)", "mappo (on-policy)"),
 ]
 
 PASSES = [
@@ -101,87 +86,6 @@ def of_pooled_lambda():
         f"Greedy win rate, mean of the evaluations, ten seeds: the expected bootstrap {mean(ours):.1%}, MAPPO "
         f"{mean(theirs):.1%}; {100 * test.difference:+.1f} points, exact p {equal(test.p)}."
     ]
-
-
-def unfinished(folder):
-    """How far the trainings of a folder came: their last evaluations, and the metrics of their last update."""
-    lines = []
-    for path in sorted((ROOT / "results" / folder).iterdir()):
-        config = json.loads((path / "config.json").read_text())
-        with gzip.open(path / "evaluations.json.gz", "rt") as file:
-            ((_, methods),) = next(iter(json.load(file).values())).items()
-        ((_, seeds),) = methods.items()
-        last = [[e for name, e in kept.items() if name.startswith("step_")][-1] for kept in seeds.values()]
-        cells = [
-            f"`{path.name}`",
-            str(len(last)),
-            f"{max(e['step_count'] for e in last):,} of {config['total_steps']:,}",
-        ]
-        for key in ("win_rate", "sampled_win_rate"):
-            rates = [mean(e[key]) for e in last]
-            cells.append(f"{mean(rates):.1%} ({min(rates):.1%} to {max(rates):.1%})")
-        with gzip.open(path / "metrics.jsonl.gz", "rt") as file:
-            rows = [json.loads(line) for line in file]
-        rows = [row for row in rows if row["update"] == rows[-1]["update"]]
-        cells += [f"{mean(row['entropy'] for row in rows):.3f}", f"{mean(row['approx_kl'] for row in rows):.0e}"]
-        lines.append(cells)
-    columns = ("method", "seeds", "steps", "greedy win rate, least and most of the seeds", "sampled", "entropy", "KL")
-    return markdown(list(columns), lines)
-
-
-def method_or_settings():
-    """Two methods, each with its own settings and with the other's: what of the difference is the method's?"""
-    found, drawn = evaluations("5m_vs_6m", "smax/5m_vs_6m"), areas("5m_vs_6m", "smax/5m_vs_6m", "win_rate")
-    lines = []
-    for measure in ("best parameters on new episodes", "greedy win rate while learning, mean of the evaluations"):
-        rates = {}
-        for method, of in itertools.product(METHODS, METHODS):
-            setting = "on-policy" if method == of else "swapped"
-            best, during = found[f"{method} ({setting})"][1], drawn[method, setting][0]
-            rates[method, of] = 100 * np.array(best if measure.startswith("best") else during)
-        rows = []
-        for of in METHODS:
-            cells = [f"{rates[m, of].mean():.1f} %" for m in METHODS]
-            rows.append([f"with the settings that won the trials of {of.upper()}", *cells])
-        lines += ["", *markdown([f"{measure}, mean of five seeds", "GPAE", "MAPPO"], rows)]
-        for what, one, other in (
-            ("GPAE instead of MAPPO", [("gpae", of) for of in METHODS], [("mappo", of) for of in METHODS]),
-            ("GPAE's settings instead of MAPPO's", [(m, "gpae") for m in METHODS], [(m, "mappo") for m in METHODS]),
-        ):
-            sides = (np.stack([rates[key] for key in keys], axis=1) for keys in (one, other))
-            tested = permutation_test(*sides)
-            assert tested.exact
-            lines += ["", f"{what}: {tested.difference:+.1f} points, p {equal(tested.p)}."]
-    return lines[1:]
-
-
-def twins():
-    """Trials of GPAE and MAPPO that were drawn alike, side by side: the same settings, the same seed."""
-    rows = []
-    of = {m["method"]: m for m in load("tune-5m_vs_6m-gpu/tuning.json")["methods"]}
-    for setting in ("on-policy", "window"):
-        gpae, mappo = of[f"gpae ({setting})"]["trials"], of[f"mappo ({setting})"]["trials"]
-        for one, other in zip(gpae, mappo, strict=True):
-            assert other["settings"].items() <= one["settings"].items()
-        ahead = [one["score"] - other["score"] for one, other in zip(gpae, mappo, strict=True)]
-        # Exact: every way to exchange the two of a pair.
-        sums = [0.0]
-        for x in ahead:
-            sums = [y + sign * abs(x) for y in sums for sign in (-1, 1)]
-        p = sum(abs(y) >= abs(sum(ahead)) - 1e-12 for y in sums) / len(sums)
-        best = [max(trial["score"] for trial in trials) for trials in (gpae, mappo)]
-        rows.append(
-            [
-                setting,
-                str(len(ahead)),
-                *(f"{x:.3f}" for x in best),
-                f"{mean(ahead):+.4f}",
-                f"{sum(x > 0 for x in ahead)} of {len(ahead)}",
-                f"{p:.2f}",
-            ]
-        )
-    columns = ["", "trials of each", "best of GPAE", "best of MAPPO", "GPAE over MAPPO, mean", "GPAE ahead in", "p"]
-    return markdown(columns, rows)
 
 
 def of_battles():
