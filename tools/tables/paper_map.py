@@ -37,6 +37,21 @@ EQUAL = [
 ]
 
 
+def _kept(folder):
+    """The evaluations of a run that is kept below results: one list for each seed."""
+    with gzip.open(ROOT / "results" / folder / "evaluations.json.gz", "rt") as file:
+        ((_, methods),) = next(iter(json.load(file).values())).items()
+    ((_, seeds),) = methods.items()
+    return [[e for name, e in found.items() if name.startswith("step_")] for found in seeds.values()]
+
+
+def _last_metrics(folder):
+    """The metrics of the last update of a run that is kept below results, of each seed."""
+    with gzip.open(ROOT / "results" / folder / "metrics.jsonl.gz", "rt") as file:
+        rows = [json.loads(line) for line in file]
+    return [row for row in rows if row["update"] == rows[-1]["update"]]
+
+
 def unfinished(folder):
     """How far the trainings of a folder came: their last evaluations, and the metrics of their last update."""
     lines = []
@@ -51,13 +66,16 @@ def unfinished(folder):
         for key in ("win_rate", "sampled_win_rate"):
             rates = [mean(e[key]) for e in last]
             cells.append(f"{mean(rates):.1%} ({min(rates):.1%} to {max(rates):.1%})")
-        with gzip.open(path / "metrics.jsonl.gz", "rt") as file:
-            rows = [json.loads(line) for line in file]
-        rows = [row for row in rows if row["update"] == rows[-1]["update"]]
+        rows = _last_metrics(path.relative_to(ROOT / "results"))
         cells += [f"{mean(row['entropy'] for row in rows):.3f}", f"{mean(row['approx_kl'] for row in rows):.0e}"]
         lines.append(cells)
     columns = ("method", "seeds", "steps", "greedy win rate, least and most of the seeds", "sampled", "entropy", "KL")
     return markdown(list(columns), lines)
+
+
+def _exchanged(scores, one, other):
+    """The permutation test of some kinds of runs against as many others, pair by pair; scores: kind -> of its seeds."""
+    return permutation_test(*(np.stack([scores[kind] for kind in kinds], axis=1) for kinds in (one, other)))
 
 
 def method_or_settings():
@@ -79,8 +97,7 @@ def method_or_settings():
             ("GPAE instead of MAPPO", [("gpae", of) for of in METHODS], [("mappo", of) for of in METHODS]),
             ("GPAE's settings instead of MAPPO's", [(m, "gpae") for m in METHODS], [(m, "mappo") for m in METHODS]),
         ):
-            sides = (np.stack([rates[key] for key in keys], axis=1) for keys in (one, other))
-            tested = permutation_test(*sides)
+            tested = _exchanged(rates, one, other)
             assert tested.exact
             lines += ["", f"{what}: {tested.difference:+.1f} points, p {equal(tested.p)}."]
     return lines[1:]
@@ -135,14 +152,6 @@ def noise_of_kept():
     ]
 
 
-def _kept(folder):
-    """The evaluations of a run that is kept below results: one list for each seed."""
-    with gzip.open(ROOT / "results" / folder / "evaluations.json.gz", "rt") as file:
-        ((_, methods),) = next(iter(json.load(file).values())).items()
-    ((_, seeds),) = methods.items()
-    return [[e for name, e in found.items() if name.startswith("step_")] for found in seeds.values()]
-
-
 def of_entropy():
     """By the weight of the entropy bonus: how both methods end; and what of it is the weight's, and the method's."""
     found = evaluations("entropy")
@@ -155,19 +164,14 @@ def of_entropy():
             rates = [100 * mean(mean(e[key]) for e in last) for key in ("win_rate", "sampled_win_rate")]
             cells.append(f"{rates[0]:.1f}, {rates[1]:.1f}")
             cells.append(f"{best[method, weight].mean():.1f}")
-            with gzip.open(ROOT / f"results/entropy/runs/{method}-{weight}/metrics.jsonl.gz", "rt") as file:
-                metrics = [json.loads(line) for line in file]
-            entropies += [row["entropy"] for row in metrics if row["update"] == metrics[-1]["update"]]
+            entropies += [row["entropy"] for row in _last_metrics(f"entropy/runs/{method}-{weight}")]
         rows.append([*cells, f"{mean(entropies):.2f}"])
     columns = ["weight"]
     for method in METHODS:
         columns += [f"{method.upper()}: greedy and sampled at the end", "best parameters"]
 
-    def sides(one, other):
-        return permutation_test(*(np.stack([best[key] for key in keys], axis=1) for keys in (one, other)))
-
     tests = {
-        (weight, "0.03"): sides([(m, "0.03") for m in METHODS], [(m, weight) for m in METHODS])
+        (weight, "0.03"): _exchanged(best, [(m, "0.03") for m in METHODS], [(m, weight) for m in METHODS])
         for weight in WEIGHTS
         if weight != "0.03"
     }
@@ -177,7 +181,7 @@ def of_entropy():
         f"Holm's {equal(corrected[key])}"
         for key, test in tests.items()
     ]
-    whole = sides(*([(m, weight) for weight in WEIGHTS] for m in METHODS))
+    whole = _exchanged(best, *([(m, weight) for weight in WEIGHTS] for m in METHODS))
     return [
         *markdown([*columns, "entropy at the end"], rows),
         "",
@@ -226,12 +230,8 @@ def of_windows():
         row.append(f"{greedy:.1f}, {sampled:.1f}{steps}" if setting == "window" else "")
         rows.append(row)
 
-    def sides(found, one, other):
-        return permutation_test(*(np.stack([found[key] for key in keys], axis=1) for keys in (one, other)))
-
-    window = sides(halves, *([(m, setting) for m in METHODS] for setting in ("window", "on-policy")))
-    (gpae,), (mappo,) = ([(m, "window")] for m in METHODS)
-    method = sides(whole, [gpae], [mappo])
+    window = _exchanged(halves, *([(m, setting) for m in METHODS] for setting in ("window", "on-policy")))
+    method = _exchanged(whole, *([(m, "window")] for m in METHODS))
     columns = ["", "greedy after 5 M", "sampled", "greedy, mean of ten evaluations", "later: greedy, sampled"]
     return [
         *markdown(columns, rows),
