@@ -16,6 +16,14 @@ from gpae.training.signals import interruptible
 from gpae.training.trainer import _Training
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Ctrl-C raises, also where the tests run in the background, for which shells have it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Dropped:
     """Ctrl-C arrives as this is finalised, where Python can raise nothing."""
 
