@@ -38,6 +38,7 @@ def test_statistics_of_each_environment(made):
     assert gpae["final"]["mean"][0] == pytest.approx(0.5625)
     assert gpae["absolute"]["median"][0] == pytest.approx(0.625)
     assert gpae["final"]["iqm"][1] < 0.625 < gpae["final"]["iqm"][2]
+    assert list(gpae["gap"]) == ["final", "absolute"]  # in this order, so that a report made again is the same file
     assert gpae["curve"]["x"] == [4096, 8192]
     assert gpae["curve"]["value"] == pytest.approx([0.3125, 0.625], abs=0.07)  # wins are whole numbers
     assert gpae["steps_to"]["0.5"] == {"median": 8192.0, "reached": 3, "n": 4}

@@ -101,7 +101,7 @@ def _scale(
     env: str, metric: str, group: Sequence[Result], given: Mapping[str, tuple[float, float]] | None
 ) -> dict[str, Scale]:
     """Of each kind of score that all have: without a scale of the environment's own, each has its own."""
-    kinds = {kind for kind in KINDS if _kind(group, metric, kind) == kind}
+    kinds = [kind for kind in KINDS if _kind(group, metric, kind) == kind]
     every = {kind: [_required(_scores(r, metric, kind)) for r in group] for kind in kinds}
     return {kind: scale_of(env, metric, scores, given) for kind, scores in every.items()}
 

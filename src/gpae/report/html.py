@@ -76,7 +76,7 @@ class _Page:
         parts.append('<h2 id="timing">Time and memory</h2>')
         parts.append(
             '<p class="soft">Seconds are those of whole programs, compilation and evaluations included; '
-            "a program trains all its seeds at once.</p>"
+            f"a program trains all its seeds at once. {_e(tables.TOGETHER)}</p>"
         )
         parts.append(self.table(tables.timing_table(report), "Time and memory of each method"))
         if report["settings"]:

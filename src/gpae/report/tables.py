@@ -240,12 +240,17 @@ def markdown(report: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+TOGETHER = "Methods that one program trained side by side (`settings_at_once`) each have the seconds of all of them."
+"""What whoever reads times must know of a study that trains several settings in one program."""
+
+
 def timing(report: Mapping[str, Any]) -> str:
     """timing.md."""
     words = (
         "Seconds are those of whole programs, evaluations included, and compilation where no earlier run had left the "
         "same program in the cache; a program trains all its seeds at once, and `seconds to` is when it got there with "
-        "all of them. The memory of a run that was resumed is that of those of its processes whose end the study saw."
+        f"all of them. {TOGETHER} The memory of a run that was resumed is that of those of its processes whose end the "
+        "study saw."
     )
     machines = sorted({_machine(run) for run in report["runs"]})
     hardware = f"Made on: {'; '.join(machines)}."
