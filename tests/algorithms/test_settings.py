@@ -47,6 +47,7 @@ ALIVE = {
     "stop_agent": 0,
     "own_weight": "exact",
     "own_cap": 5.0,
+    "entropy_end": 0.5,
     "replay_segments": 2,
     "replay_sequences": 2,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from gpae.algorithms.packing import gradient_of_living
 from gpae.envs.protocol import EnvSpec
 from gpae.networks import Actor, CriticSizes, UnsharedActor
 from gpae.networks.normalisers import without_statistics
-from gpae.settings import NotNegative, Positive, Size, above, at_least, settings
+from gpae.settings import TRACED, NotNegative, Positive, Size, above, at_least, settings
 from gpae.threefry import split
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class PPO(Algorithm):
     """Errors of the critic beyond this count linearly and not by their squares (Huber's loss); None: all by squares."""
     entropy: NotNegative = 0.0
     """Weight of the entropy bonus."""
+    entropy_end: Annotated[float | None, at_least(0), TRACED] = None
+    """What that weight moves to, linearly and counted in gradient steps, until the end; None: it stays."""
     value_coefficient: NotNegative = 0.5
     """Weight of the critic's loss."""
     optimisation: SequenceOptimisation = SequenceOptimisation()
@@ -169,6 +171,13 @@ class PPO(Algorithm):
 
         return gradient_of_living(loss, still, params, samples, carry, pick, self.chunk_rows)
 
+    def after(self, gradient_steps: Array, budget: Budget) -> Self:
+        """The learner with its entropy bonus as it is after so many gradient steps."""
+        if self.entropy_end is None:
+            return self
+        done: Any = gradient_steps.astype(jnp.float32) / budget.gradient_steps
+        return replace(self, entropy=self.entropy + (self.entropy_end - self.entropy) * done)
+
     def minibatch_step(
         self,
         spec: EnvSpec,
@@ -185,12 +194,13 @@ class PPO(Algorithm):
         counts are the actor's.
         """
         size = step_size(self.optimisation, state.gradient_steps, budget)
+        learner = self.after(state.gradient_steps, budget)
         transforms = PerNetwork(actor=adam(self.optimisation), critic=self.critic_optimiser())
         metrics: Metrics = {"learning_rate": size}
         params, optimiser = {}, {}
         gradients = {}
         if "actor" in learning:
-            gradients["actor"] = self.policy_gradient(spec, state.params.actor, batch.of_policy, carry.actor, pick)
+            gradients["actor"] = learner.policy_gradient(spec, state.params.actor, batch.of_policy, carry.actor, pick)
         if "critic" in learning:
             gradients["critic"] = gradient_of_mean(
                 partial(self.critic_loss, spec),
