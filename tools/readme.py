@@ -51,7 +51,6 @@ from tables.paper_map import (
     of_entropy,
     of_equal,
     of_windows,
-    twins,
     unfinished,
 )
 from tables.reports import costs, differences, improvements, made_again, scores, searched, side_by_side, sweep
@@ -59,6 +58,7 @@ from tables.results import ROOT, made_in
 from tables.speed import battles, benchmarks, gpu, host
 from tables.start import algorithms, baselines, critic, gap, kept, latency, policies, printed, quickstart, studied
 from tables.theory import bias, distance, spread, statements, verified
+from tables.tunings import equal_pairs, equal_trials, twins
 
 DOCUMENTS = {
     "README.md": {
@@ -102,6 +102,8 @@ DOCUMENTS = {
         "5m_vs_6m-swapped": method_or_settings,
         "5m_vs_6m-pairs": lambda: differences("5m_vs_6m", SWAPPED),
         "5m_vs_6m-trials": twins,
+        "equal-trials": equal_trials,
+        "equal-trials-pairs": equal_pairs,
         "5m_vs_6m-released": lambda: unfinished("gpu-5m_vs_6m"),
         "5m_vs_6m-entropy": of_entropy,
         "5m_vs_6m-entropy-noise": noise_by_entropy,

@@ -103,35 +103,6 @@ def method_or_settings():
     return lines[1:]
 
 
-def twins():
-    """Trials of GPAE and MAPPO that were drawn alike, side by side: the same settings, the same seed."""
-    rows = []
-    of = {m["method"]: m for m in load("tune-5m_vs_6m-gpu/tuning.json")["methods"]}
-    for setting in ("on-policy", "window"):
-        gpae, mappo = of[f"gpae ({setting})"]["trials"], of[f"mappo ({setting})"]["trials"]
-        for one, other in zip(gpae, mappo, strict=True):
-            assert other["settings"].items() <= one["settings"].items()
-        ahead = [one["score"] - other["score"] for one, other in zip(gpae, mappo, strict=True)]
-        # Exact: every way to exchange the two of a pair.
-        sums = [0.0]
-        for x in ahead:
-            sums = [y + sign * abs(x) for y in sums for sign in (-1, 1)]
-        p = sum(abs(y) >= abs(sum(ahead)) - 1e-12 for y in sums) / len(sums)
-        best = [max(trial["score"] for trial in trials) for trials in (gpae, mappo)]
-        rows.append(
-            [
-                setting,
-                str(len(ahead)),
-                *(f"{x:.3f}" for x in best),
-                f"{mean(ahead):+.4f}",
-                f"{sum(x > 0 for x in ahead)} of {len(ahead)}",
-                f"{p:.2f}",
-            ]
-        )
-    columns = ["", "trials of each", "best of GPAE", "best of MAPPO", "GPAE over MAPPO, mean", "GPAE ahead in", "p"]
-    return markdown(columns, rows)
-
-
 def noise_of_kept():
     """From how many steps there is signal with the policies that 5m_vs_6m's trainings ended with."""
     rows = []
