@@ -54,6 +54,13 @@ def exact_critics():
 
 
 @pytest.fixture
+def seen_critic():
+    """The algorithm of studies/seen_critic.py."""
+    for found in _of_study("seen_critic", ("gpae-seen", "SeenGPAE")):
+        yield found["gpae-seen"]
+
+
+@pytest.fixture
 def pooled_critics():
     """The algorithms of studies/pooled_critic.py, by name."""
     yield from _of_study("pooled_critic", ("gpae-pooled", "PooledGPAE"), ("mappo-pooled", "PooledMAPPO"))

@@ -195,8 +195,9 @@ def test_memory_grows_linearly_with_the_team():
     assert large < 6 * small  # 16 times, were it quadratic
 
 
-def test_own_action_is_not_seen_but_the_others_actions_are():
-    critic, params, carry = build(shown="joint_action")
+@pytest.mark.parametrize("shown", ["joint_action", "seen_and_joint_action"])
+def test_own_action_is_not_seen_but_the_others_actions_are(shown):
+    critic, params, carry = build(shown=shown)
     x = inputs()
     values = critic.apply(params, x, IS_FIRST, carry).values
     other = x.replace(actions=x.actions.at[0, :, 1].set((x.actions[0, :, 1] + 1) % A))
@@ -204,6 +205,18 @@ def test_own_action_is_not_seen_but_the_others_actions_are():
     moved = np.abs(changed - values)[0].max(axis=0)
     assert moved[1] < 1e-5
     assert (moved[[0, 2, 3]] > 1e-3).all()
+
+
+def test_what_an_agent_sees_stands_for_the_state():
+    critic, params, carry = build(shown="seen_and_joint_action")
+    x = inputs()
+    values = critic.apply(params, x, IS_FIRST, carry).values
+    elsewhere = x.replace(view=x.view.replace(state=-x.view.state))
+    np.testing.assert_array_equal(critic.apply(params, elsewhere, IS_FIRST, carry).values, values)
+    seen = x.replace(view=x.view.replace(observations=x.view.observations.at[0, :, 1].multiply(-1.0)))
+    moved = np.abs(critic.apply(params, seen, IS_FIRST, carry).values - values)[0].max(axis=0)
+    assert moved[1] > 1e-3
+    np.testing.assert_array_equal(moved[[0, 2, 3]], 0.0)
 
 
 def test_values_per_action_do_not_see_the_own_action_nor_the_policy():

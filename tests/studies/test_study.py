@@ -228,7 +228,7 @@ TUNINGS = [file for file in STUDIES.glob("*.toml") if "\ntrials = " in file.read
 
 
 @pytest.mark.parametrize("file", sorted({*STUDIES.glob("*.toml")} - {*TUNINGS}), ids=lambda p: p.stem)
-def test_shipped_studies(file, tmp_path, exact_critics, pooled_critics):
+def test_shipped_studies(file, tmp_path, exact_critics, pooled_critics, seen_critic):
     study = read_study(file, tmp_path)
     assert study.name == file.stem
     names = [run.name for run in study.runs]

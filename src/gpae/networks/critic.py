@@ -5,6 +5,7 @@ r"""Critics: one network with parameters shared between agents, told apart by wh
     "others_actions"   state, and the joint action with agent i's slot empty: for a value Q^i(s, a^-i, .) per own action
     "state"            V^i(s): the state
     "observation"      V^i(tau^i): what agent i sees
+    "seen_and_joint_action"  EQ^i(tau^i, a^-i): what agent i sees, and the joint action as above
 
 The embeddings of state and joint action cost no more for N agents than for one (`gpae.networks.embeddings`).
 """
@@ -24,7 +25,7 @@ from gpae.networks.normalisers import InputNormaliser, ValueScale
 from gpae.networks.sizes import CriticSizes
 from gpae.types import View
 
-Shown = Literal["joint_action", "others_actions", "state", "observation"]
+Shown = Literal["joint_action", "others_actions", "state", "observation", "seen_and_joint_action"]
 """What a critic is shown."""
 
 
@@ -80,7 +81,7 @@ class Critic(nn.Module):
         sizes = self.sizes
         hidden, layer_norm = sizes.hidden_size, sizes.layer_norm
         num_agents = self.num_agents if agent is None else 1
-        if self.shown == "observation":
+        if self.shown in ("observation", "seen_and_joint_action"):
             x = of_agent(inputs.view.observations, agent, 2)
             if sizes.normalise_observations:
                 x = InputNormaliser(name="observations")(x)
@@ -96,8 +97,8 @@ class Critic(nn.Module):
             head = Torso(hidden, max(sizes.critic_layers, 1), layer_norm, name="expected_torso")(x)
             head = Dense(1, kernel_init=nn.initializers.orthogonal(1.0), name="expected")(head)[..., 0]
             expected = jnp.broadcast_to(head, (*head.shape[:-1], num_agents))
-        if self.shown in ("joint_action", "others_actions"):
-            own_slot = self.shown == "joint_action"
+        if self.shown in ("joint_action", "others_actions", "seen_and_joint_action"):
+            own_slot = self.shown != "others_actions"
             embedded = JointActionEmbedding(sizes.embedding_size, layer_norm, own_slot, self.box)
             joint = embedded(inputs.actions, inputs.own_slot, agent)
             x = jnp.concatenate([jnp.broadcast_to(x, joint.shape), joint], axis=-1)
