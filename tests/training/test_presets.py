@@ -173,6 +173,15 @@ def test_every_run_of_5m_vs_6m_has_the_settings_of_its_study(study, runs):
         assert made == planned[f"smax-5m_vs_6m-{folder.name}"].replace(groups=1)
 
 
+def test_the_preset_tuned_3s_vs_5z_is_what_its_study_trains(seen_critic):
+    runs = read_study(ROOT / "studies/3s_vs_5z.toml", Path("runs")).runs
+    assert {run.algorithm for run in runs} == {"mappo", "gpae", "ippo", "gpae-seen"}
+    for run in runs:
+        plan = {"env": "smax/3s_vs_5z", "seeds": 5, "groups": 1}
+        plan |= {"evaluations": 20, "evaluation_episodes": 64, "total_steps": 819_200}
+        assert run.config == preset("tuned-3s_vs_5z", run.algorithm, **plan)
+
+
 def test_the_run_that_the_preset_mabrax_names_was_made_with_it():
     made = json.loads((ROOT / "results" / "mabrax-smoke" / "config.json").read_text())
     plan = {name: made[name] for name in ("env", "total_steps", "evaluations", "evaluation_episodes")}
