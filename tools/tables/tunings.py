@@ -74,7 +74,7 @@ def equal_trials():
             best = max(found["trials"], key=lambda trial: trial["score"])["settings"]
             won = ", ".join(f"{name} {value:.2g}" for name, value in best.items())
             rows.append([place, f"`{found['method']}`", f"{scores[0]:.3f}", f"{median(scores):.3f}", won])
-    return markdown(["map", "method", "best of twelve", "median", "what won"], rows)
+    return markdown(["map", "method", "best trial", "median of all", "what won"], rows)
 
 
 def equal_pairs():
