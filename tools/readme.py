@@ -32,6 +32,7 @@ from tables.fights import (
     of_pooled_battles,
     of_pooled_lambda,
 )
+from tables.hard_maps import equal_pairs, of_critics, twins
 from tables.ladder import (
     ladder,
     ladder_eta,
@@ -44,6 +45,7 @@ from tables.ladder import (
     trials,
 )
 from tables.paper_map import (
+    FALLS,
     SWAPPED,
     method_or_settings,
     noise_by_entropy,
@@ -58,7 +60,6 @@ from tables.results import ROOT, made_in
 from tables.speed import battles, benchmarks, gpu, host
 from tables.start import algorithms, baselines, critic, gap, kept, latency, policies, printed, quickstart, studied
 from tables.theory import bias, distance, spread, statements, verified
-from tables.tunings import equal_pairs, equal_trials, twins
 
 DOCUMENTS = {
     "README.md": {
@@ -102,8 +103,12 @@ DOCUMENTS = {
         "5m_vs_6m-swapped": method_or_settings,
         "5m_vs_6m-pairs": lambda: differences("5m_vs_6m", SWAPPED),
         "5m_vs_6m-trials": twins,
-        "equal-trials": equal_trials,
+        "equal-trials": lambda: [*searched("tune-5m_vs_6m"), "", *searched("tune-3s_vs_5z")],
         "equal-trials-pairs": equal_pairs,
+        "3s_vs_5z": lambda: [*side_by_side("3s_vs_5z"), *made_in("3s_vs_5z", imports="studies/seen_critic.py")],
+        "3s_vs_5z-critics": of_critics,
+        "entropy-falls": lambda: [*side_by_side("entropy-falls"), *made_in("entropy-falls")],
+        "entropy-falls-pairs": lambda: differences("entropy-falls", FALLS),
         "5m_vs_6m-released": lambda: unfinished("gpu-5m_vs_6m"),
         "5m_vs_6m-entropy": of_entropy,
         "5m_vs_6m-entropy-noise": noise_by_entropy,

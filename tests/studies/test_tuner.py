@@ -262,6 +262,19 @@ def test_trials_of_another_file_are_refused_in_one_line(tmp_path, stand_in):
             carry_out(read(tmp_path, text.replace(old, new)))
 
 
+def test_a_tuning_goes_on_though_there_are_new_settings_by_now(tmp_path, stand_in):
+    text = ONE.replace("trials = 10", "trials = 1")
+    carry_out(read(tmp_path, text))
+    tuning = read(tmp_path, text.replace("trials = 1", "trials = 2"))
+    with tuner.database(tuning) as ((_, study),):
+        made = study.user_attrs["method"]
+        older = {key: value for key, value in made["settings"].items() if key not in ("entropy_end", "huber", "groups")}
+        assert len(older) == len(made["settings"]) - 3
+        study.set_user_attr("method", made | {"settings": older})
+    assert carry_out(tuning)[0] == 0
+    assert [len(trials) for _, trials in tried(tuning)] == [2]
+
+
 def test_a_damaged_database_and_a_missing_package_are_one_line(tmp_path, stand_in, monkeypatch, capsys):
     tuning = read(tmp_path)
     tuning.path.mkdir(parents=True)
@@ -290,6 +303,7 @@ def test_the_command_prints_what_won_and_draws_why(tmp_path, stand_in, capsys):
         assert [t["settings"]["epochs"] for t in entry["trials"]] == [t.values["epochs"] for t in trials]
         assert entry["toml"][1:] == method.lines(winner.values)
         assert "\n".join(entry["toml"]) in printed
+        assert not [line for line in entry["toml"] if line.startswith("groups")]  # nobody asked for them
         rates = entry["sensitivity"]["learning_rate"]
         assert rates == [[t.values["learning_rate"], t.score, t.state] for t in trials]
         assert (folder / f"{method.name}-sensitivity.png").read_bytes()[:4] == b"\x89PNG"

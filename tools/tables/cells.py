@@ -36,6 +36,11 @@ def tested(drawn, beside):
     return permutation_test(*(np.array(x)[:, None] for x in (drawn, beside)))
 
 
+def exchanged(scores, one, other):
+    """The permutation test of some kinds of runs against as many others, pair by pair; scores: kind -> of its seeds."""
+    return permutation_test(*(np.stack([scores[kind] for kind in kinds], axis=1) for kinds in (one, other)))
+
+
 def chance(p):
     """A p-value, as it is shown."""
     return f"{p:.3f}" if p >= 0.001 else "< .001"

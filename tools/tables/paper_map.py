@@ -10,7 +10,7 @@ from statistics import geometric_mean, mean, median
 import numpy as np
 
 from gpae.report.permutation import holm, permutation_test
-from tables.cells import equal, markdown
+from tables.cells import equal, exchanged, markdown
 from tables.reports import differences
 from tables.results import ROOT, areas, evaluations, load, made_with
 
@@ -34,6 +34,13 @@ EQUAL = [
     ("gpae (on-policy)", "mappo (on-policy)"),
     ("ippo (on-policy)", "mappo (on-policy)"),
     ("ippo (on-policy)", "gpae (on-policy)"),
+]
+
+
+FALLS = [
+    ("mappo (falls)", "mappo (stays)"),
+    ("mappo (falls)", "mappo (none)"),
+    ("mappo (stays)", "mappo (none)"),
 ]
 
 
@@ -73,11 +80,6 @@ def unfinished(folder):
     return markdown(list(columns), lines)
 
 
-def _exchanged(scores, one, other):
-    """The permutation test of some kinds of runs against as many others, pair by pair; scores: kind -> of its seeds."""
-    return permutation_test(*(np.stack([scores[kind] for kind in kinds], axis=1) for kinds in (one, other)))
-
-
 def method_or_settings():
     """Two methods, each with its own settings and with the other's: what of the difference is the method's?"""
     found, drawn = evaluations("5m_vs_6m", "smax/5m_vs_6m"), areas("5m_vs_6m", "smax/5m_vs_6m", "win_rate")
@@ -97,7 +99,7 @@ def method_or_settings():
             ("GPAE instead of MAPPO", [("gpae", of) for of in METHODS], [("mappo", of) for of in METHODS]),
             ("GPAE's settings instead of MAPPO's", [(m, "gpae") for m in METHODS], [(m, "mappo") for m in METHODS]),
         ):
-            tested = _exchanged(rates, one, other)
+            tested = exchanged(rates, one, other)
             assert tested.exact
             lines += ["", f"{what}: {tested.difference:+.1f} points, p {equal(tested.p)}."]
     return lines[1:]
@@ -142,7 +144,7 @@ def of_entropy():
         columns += [f"{method.upper()}: greedy and sampled at the end", "best parameters"]
 
     tests = {
-        (weight, "0.03"): _exchanged(best, [(m, "0.03") for m in METHODS], [(m, weight) for m in METHODS])
+        (weight, "0.03"): exchanged(best, [(m, "0.03") for m in METHODS], [(m, weight) for m in METHODS])
         for weight in WEIGHTS
         if weight != "0.03"
     }
@@ -152,7 +154,7 @@ def of_entropy():
         f"Holm's {equal(corrected[key])}"
         for key, test in tests.items()
     ]
-    whole = _exchanged(best, *([(m, weight) for weight in WEIGHTS] for m in METHODS))
+    whole = exchanged(best, *([(m, weight) for weight in WEIGHTS] for m in METHODS))
     return [
         *markdown([*columns, "entropy at the end"], rows),
         "",
@@ -201,8 +203,8 @@ def of_windows():
         row.append(f"{greedy:.1f}, {sampled:.1f}{steps}" if setting == "window" else "")
         rows.append(row)
 
-    window = _exchanged(halves, *([(m, setting) for m in METHODS] for setting in ("window", "on-policy")))
-    method = _exchanged(whole, *([(m, "window")] for m in METHODS))
+    window = exchanged(halves, *([(m, setting) for m in METHODS] for setting in ("window", "on-policy")))
+    method = exchanged(whole, *([(m, "window")] for m in METHODS))
     columns = ["", "greedy after 5 M", "sampled", "greedy, mean of ten evaluations", "later: greedy, sampled"]
     return [
         *markdown(columns, rows),

@@ -29,7 +29,7 @@ from gpae.runs.evaluations import lacking, of_algorithm, read_evaluations
 from gpae.runs.files import clear_disk_errors
 from gpae.studies.execute import locked
 from gpae.studies.tuning import Method, Score, Tuning
-from gpae.training.config import ExperimentConfig, RunOptions
+from gpae.training.config import ExperimentConfig, RunOptions, with_later
 from gpae.training.recorder import EvaluationResult, OfFunction
 from gpae.training.stopped import Interrupted, Stopped
 from gpae.training.together import differing
@@ -188,6 +188,8 @@ def _same_as_before(tuning: Tuning, method: Method, study: optuna.Study) -> None
         study.set_user_attr("method", now)
         return
     now = json.loads(json.dumps(now))
+    fixed = with_later(before["settings"], method.config)
+    before = before | {"settings": {key: value for key, value in fixed.items() if key not in now["space"]}}
     for part in now:
         if now[part] != before[part]:
             keys = [*now[part], *before[part]] if isinstance(now[part], dict) else []

@@ -126,7 +126,8 @@ class Method:
     def lines(self, values: Mapping[str, Any]) -> list[str]:
         """TOML that makes the preset's settings a trial's: a table for a preset or a study."""
         config, known = self.trial(values), settings_of(self.config)
-        before, owned = values_of(self.start), {*OWNED}
+        # One group is what all trials have that are told nothing else, and says nothing of them.
+        before, owned = values_of(self.start.replace(groups=self.start.groups or 1)), {*OWNED}
         changed = {
             known[name].key: value
             for name, value in values_of(config).items()

@@ -173,6 +173,12 @@ _LATER = (
 """Settings that the first runs do not have. Defaults are what those did, but for groups, which was 1."""
 
 
+def with_later(values: Mapping[str, Any], config: ExperimentConfig) -> dict[str, Any]:
+    """`values`, as `as_dict` gave them for such an experiment, with what there was no setting for yet."""
+    known = settings_of(config)
+    return {known[name].key: known[name].default for name in _LATER if name in known} | {"groups": 1} | dict(values)
+
+
 def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
     """The inverse of `as_dict`; settings of version 0.1 are translated.
 
@@ -187,9 +193,8 @@ def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
     if version_0_1.made(values):
         values = version_0_1.translated(values, cls)
     start = ExperimentConfig(algorithm=cls())
-    known = settings_of(start)
-    keys = {setting.key for setting in known.values()}
-    values = {known[name].key: known[name].default for name in _LATER if name in known} | {"groups": 1} | values
+    keys = {setting.key for setting in settings_of(start).values()}
+    values = with_later(values, start)
     if wrong := sorted(keys ^ values.keys()):
         raise UserError(f"these settings of {name} are not those of this version of gpae: {', '.join(wrong)}")
     return start.replace(**values)

@@ -1,15 +1,15 @@
-"""Trials of several methods that were drawn alike: the same settings, the same seed."""
+"""Two hard maps: trials of several methods that were drawn alike, and what decides on the second of them."""
 
 from __future__ import annotations
 
 from itertools import chain
-from statistics import mean, median
+from statistics import mean
 
 import numpy as np
 
 from gpae.report.permutation import holm
-from tables.cells import chance, equal, markdown
-from tables.results import load
+from tables.cells import chance, equal, exchanged, markdown
+from tables.results import areas, evaluations, load
 
 MAPS = ("5m_vs_6m", "3s_vs_5z")
 """Of `studies/tune-MAP.toml`."""
@@ -65,18 +65,6 @@ def twins():
     return markdown(columns, rows)
 
 
-def equal_trials():
-    """On each map and of each method: its best trial, the middle one, and what won."""
-    rows = []
-    for place in MAPS:
-        for found in load(f"tune-{place}/tuning.json")["methods"]:
-            scores = sorted((trial["score"] for trial in found["trials"]), reverse=True)
-            best = max(found["trials"], key=lambda trial: trial["score"])["settings"]
-            won = ", ".join(f"{name} {value:.2g}" for name, value in best.items())
-            rows.append([place, f"`{found['method']}`", f"{scores[0]:.3f}", f"{median(scores):.3f}", won])
-    return markdown(["map", "method", "best trial", "median of all", "what won"], rows)
-
-
 def equal_pairs():
     """Pairs of methods, draw by draw, on each map and on both."""
     of = {place: trials_of(f"tune-{place}") for place in MAPS}
@@ -89,3 +77,29 @@ def equal_pairs():
         cells += [f"{mean(both):+.3f}", f"{sum(x > 0 for x in both)} of {len(both)}", chance(p[one, other])]
         rows.append([f"`{one}`", f"`{other}`", *cells, chance(corrected[one, other])])
     return markdown(["", "over", *MAPS, "both, mean", "ahead in", "p", f"Holm, of {len(TWINS)}"], rows)
+
+
+def of_critics():
+    """3s_vs_5z: V or EQ, of the state or of what the agent sees. Which of the two makes the difference?"""
+    kinds = ("mappo", "gpae", "ippo", "gpae-seen")
+    found, drawn = evaluations("3s_vs_5z"), areas("3s_vs_5z", metric="win_rate")
+    measures = {
+        "best parameters": {kind: 100 * np.array(found[kind][1]) for kind in kinds},
+        "mean while learning": {kind: 100 * np.array(drawn[kind, ""][0]) for kind in kinds},
+    }
+    rows, says = [], []
+    for name, knows in (("V, without the others' actions", kinds[0::2]), ("EQ, with them", kinds[1::2])):
+        rows.append([name, *(f"{measure[kind].mean():.1f}" for measure in measures.values() for kind in knows)])
+    for measure, scores in measures.items():
+        of_view = exchanged(scores, ["ippo", "gpae-seen"], ["mappo", "gpae"])
+        of_credit = exchanged(scores, ["gpae", "gpae-seen"], ["mappo", "ippo"])
+        says.append(
+            f"{measure}: what the agent sees instead of the state {of_view.difference:+.1f} points, p "
+            f"{equal(of_view.p)}; EQ instead of V {of_credit.difference:+.1f} points, p {equal(of_credit.p)}"
+        )
+    columns = [f"{measure}, {view}" for measure in measures for view in ("of the state", "of what the agent sees")]
+    return [
+        *markdown(["greedy win rate in %", *columns], rows),
+        "",
+        f"Means of five seeds; exact permutation tests, runs exchanged within the other factor. {'. '.join(says)}.",
+    ]
