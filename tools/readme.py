@@ -32,7 +32,7 @@ from tables.fights import (
     of_pooled_battles,
     of_pooled_lambda,
 )
-from tables.hard_maps import equal_pairs, of_critics, twins
+from tables.hard_maps import equal_pairs, ippo_on_maps, of_critics, twins
 from tables.ladder import (
     ladder,
     ladder_eta,
@@ -45,7 +45,6 @@ from tables.ladder import (
     trials,
 )
 from tables.paper_map import (
-    FALLS,
     SWAPPED,
     method_or_settings,
     noise_by_entropy,
@@ -107,8 +106,7 @@ DOCUMENTS = {
         "equal-trials-pairs": equal_pairs,
         "3s_vs_5z": lambda: [*side_by_side("3s_vs_5z"), *made_in("3s_vs_5z", imports="studies/seen_critic.py")],
         "3s_vs_5z-critics": of_critics,
-        "entropy-falls": lambda: [*side_by_side("entropy-falls"), *made_in("entropy-falls")],
-        "entropy-falls-pairs": lambda: differences("entropy-falls", FALLS),
+        "maps-ippo": lambda: [*ippo_on_maps(), *made_in("maps-ippo")],
         "5m_vs_6m-released": lambda: unfinished("gpu-5m_vs_6m"),
         "5m_vs_6m-entropy": of_entropy,
         "5m_vs_6m-entropy-noise": noise_by_entropy,

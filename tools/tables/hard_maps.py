@@ -9,7 +9,7 @@ import numpy as np
 
 from gpae.report.permutation import holm
 from tables.cells import chance, equal, exchanged, markdown
-from tables.results import areas, evaluations, load
+from tables.results import areas, evaluations, evaluations_by_env, load
 
 MAPS = ("5m_vs_6m", "3s_vs_5z")
 """Of `studies/tune-MAP.toml`."""
@@ -103,3 +103,19 @@ def of_critics():
         "",
         f"Means of five seeds; exact permutation tests, runs exchanged within the other factor. {'. '.join(says)}.",
     ]
+
+
+def ippo_on_maps():
+    """The paper's other maps: IPPO beside the runs of `studies/maps.toml`, by the best parameters on new episodes."""
+    found, ippo = evaluations_by_env("maps"), evaluations_by_env("maps-ippo")
+    places = [env for env, _ in ippo]
+    rates = {(env, method): 100 * np.array(found[env, method][1]) for env in places for method in ("mappo", "gpae")}
+    rates |= {(env, "ippo"): 100 * np.array(ippo[env, "ippo"][1]) for env in places}
+    tests = {env: exchanged(rates, [(env, "ippo")], [(env, "mappo")]) for env in places}
+    corrected = holm({env: test.p for env, test in tests.items()})
+    rows = []
+    for env, test in tests.items():
+        cells = [f"{rates[env, method].mean():.1f}" for method in ("mappo", "gpae", "ippo")]
+        rows.append([f"`{env}`", *cells, f"{test.difference:+.1f}", chance(test.p), chance(corrected[env])])
+    columns = ["greedy win rate in %, best parameters", "MAPPO", "GPAE", "IPPO", "IPPO over MAPPO, points", "p"]
+    return markdown([*columns, f"Holm, of {len(tests)}"], rows)

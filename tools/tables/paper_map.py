@@ -37,13 +37,6 @@ EQUAL = [
 ]
 
 
-FALLS = [
-    ("mappo (falls)", "mappo (stays)"),
-    ("mappo (falls)", "mappo (none)"),
-    ("mappo (stays)", "mappo (none)"),
-]
-
-
 def _kept(folder):
     """The evaluations of a run that is kept below results: one list for each seed."""
     with gzip.open(ROOT / "results" / folder / "evaluations.json.gz", "rt") as file:

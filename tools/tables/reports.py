@@ -6,7 +6,7 @@ import tomllib
 from statistics import mean, median
 
 from gpae.report.tables import shown_reached
-from tables.cells import figure, in_time, markdown, percent
+from tables.cells import in_time, markdown, percent
 from tables.results import ROOT, evaluations, evaluations_by_env, load
 
 
@@ -76,7 +76,8 @@ def searched(study):
     rows = []
     for one in load(f"{study}/tuning.json")["methods"]:
         trials = sorted(one["trials"], key=lambda t: -t["score"])
-        won = ", ".join(f"{name} {figure(value)}" for name, value in trials[0]["settings"].items())
+        best = trials[0]["settings"].items()
+        won = ", ".join(f"{name} {value if isinstance(value, str) else format(value, '.2g')}" for name, value in best)
         middle = median(t["score"] for t in trials)
         best = f"{trials[0]['score']:.3f}"
         rows.append([one["env"], f"`{one['method']}`", str(len(trials)), best, f"{middle:.3f}", won])
