@@ -32,7 +32,7 @@ from tables.fights import (
     of_pooled_battles,
     of_pooled_lambda,
 )
-from tables.hard_maps import equal_pairs, ippo_on_maps, of_critics, twins
+from tables.hard_maps import equal_pairs, of_critics, twins
 from tables.ladder import (
     ladder,
     ladder_eta,
@@ -104,9 +104,11 @@ DOCUMENTS = {
         "5m_vs_6m-trials": twins,
         "equal-trials": lambda: [*searched("tune-5m_vs_6m"), "", *searched("tune-3s_vs_5z")],
         "equal-trials-pairs": equal_pairs,
-        "3s_vs_5z": lambda: [*side_by_side("3s_vs_5z"), *made_in("3s_vs_5z", imports="studies/seen_critic.py")],
+        "3s_vs_5z": lambda: [
+            *scores("3s_vs_5z", rates=("0.5", "0.9")),
+            *made_in("3s_vs_5z", imports="studies/seen_critic.py"),
+        ],
         "3s_vs_5z-critics": of_critics,
-        "maps-ippo": lambda: [*ippo_on_maps(), *made_in("maps-ippo")],
         "5m_vs_6m-released": lambda: unfinished("gpu-5m_vs_6m"),
         "5m_vs_6m-entropy": of_entropy,
         "5m_vs_6m-entropy-noise": noise_by_entropy,

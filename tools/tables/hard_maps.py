@@ -9,7 +9,7 @@ import numpy as np
 
 from gpae.report.permutation import holm
 from tables.cells import chance, equal, exchanged, markdown
-from tables.results import areas, evaluations, evaluations_by_env, load
+from tables.results import areas, evaluations, load
 
 MAPS = ("5m_vs_6m", "3s_vs_5z")
 """Of `studies/tune-MAP.toml`."""
@@ -79,43 +79,43 @@ def equal_pairs():
     return markdown(["", "over", *MAPS, "both, mean", "ahead in", "p", f"Holm, of {len(TWINS)}"], rows)
 
 
+VIEWS = {
+    "the state": ("mappo", "gpae"),
+    "the state, normalised": ("mappo (normalised)", "gpae (normalised)"),
+    "what the agent sees": ("ippo", "gpae-seen"),
+}
+"""What a critic is shown -> the method with V and the one with EQ."""
+
+
 def of_critics():
-    """3s_vs_5z: V or EQ, of the state or of what the agent sees. Which of the two makes the difference?"""
-    kinds = ("mappo", "gpae", "ippo", "gpae-seen")
+    """3s_vs_5z: V or EQ, of the state, of the state normalised, or of what the agent sees. What decides?"""
+    kinds = [kind for pair in VIEWS.values() for kind in pair]
     found, drawn = evaluations("3s_vs_5z"), areas("3s_vs_5z", metric="win_rate")
-    measures = {
-        "best parameters": {kind: 100 * np.array(found[kind][1]) for kind in kinds},
-        "mean while learning": {kind: 100 * np.array(drawn[kind, ""][0]) for kind in kinds},
+    drawn = {f"{name} ({setting})" if setting else name: rates for (name, setting), (rates, _) in drawn.items()}
+    learning = {kind: 100 * np.array(drawn[kind]) for kind in kinds}
+    best = {kind: 100 * np.array(found[kind][1]) for kind in kinds}
+    rows = [
+        [view, *(f"{scores[kind].mean():.1f}" for scores in (learning, best) for kind in pair)]
+        for view, pair in VIEWS.items()
+    ]
+    state, normalised, seen = VIEWS.values()
+    tests = {
+        "what the agent sees instead of the state": exchanged(learning, seen, state),
+        "the state normalised instead of as it is": exchanged(learning, normalised, state),
+        "what the agent sees instead of the normalised state": exchanged(learning, seen, normalised),
+        "EQ instead of V, whatever is shown": exchanged(
+            learning, [pair[1] for pair in VIEWS.values()], [pair[0] for pair in VIEWS.values()]
+        ),
     }
-    rows, says = [], []
-    for name, knows in (("V, without the others' actions", kinds[0::2]), ("EQ, with them", kinds[1::2])):
-        rows.append([name, *(f"{measure[kind].mean():.1f}" for measure in measures.values() for kind in knows)])
-    for measure, scores in measures.items():
-        of_view = exchanged(scores, ["ippo", "gpae-seen"], ["mappo", "gpae"])
-        of_credit = exchanged(scores, ["gpae", "gpae-seen"], ["mappo", "ippo"])
-        says.append(
-            f"{measure}: what the agent sees instead of the state {of_view.difference:+.1f} points, p "
-            f"{equal(of_view.p)}; EQ instead of V {of_credit.difference:+.1f} points, p {equal(of_credit.p)}"
-        )
-    columns = [f"{measure}, {view}" for measure in measures for view in ("of the state", "of what the agent sees")]
+    corrected = holm({what: test.p for what, test in tests.items()})
+    says = [
+        f"{what} {test.difference:+.1f} points, p {equal(test.p)} (Holm's {equal(corrected[what])})"
+        for what, test in tests.items()
+    ]
+    columns = [f"{name}, {time}" for time in ("while learning", "best parameters") for name in ("V", "EQ")]
     return [
         *markdown(["greedy win rate in %", *columns], rows),
         "",
-        f"Means of five seeds; exact permutation tests, runs exchanged within the other factor. {'. '.join(says)}.",
+        "Means of five seeds; while learning: of the twenty evaluations. While learning, by permutation tests in which "
+        f"runs are exchanged within the other factor: {'; '.join(says)}.",
     ]
-
-
-def ippo_on_maps():
-    """The paper's other maps: IPPO beside the runs of `studies/maps.toml`, by the best parameters on new episodes."""
-    found, ippo = evaluations_by_env("maps"), evaluations_by_env("maps-ippo")
-    places = [env for env, _ in ippo]
-    rates = {(env, method): 100 * np.array(found[env, method][1]) for env in places for method in ("mappo", "gpae")}
-    rates |= {(env, "ippo"): 100 * np.array(ippo[env, "ippo"][1]) for env in places}
-    tests = {env: exchanged(rates, [(env, "ippo")], [(env, "mappo")]) for env in places}
-    corrected = holm({env: test.p for env, test in tests.items()})
-    rows = []
-    for env, test in tests.items():
-        cells = [f"{rates[env, method].mean():.1f}" for method in ("mappo", "gpae", "ippo")]
-        rows.append([f"`{env}`", *cells, f"{test.difference:+.1f}", chance(test.p), chance(corrected[env])])
-    columns = ["greedy win rate in %, best parameters", "MAPPO", "GPAE", "IPPO", "IPPO over MAPPO, points", "p"]
-    return markdown([*columns, f"Holm, of {len(tests)}"], rows)
