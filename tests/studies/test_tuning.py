@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gpae.cli import main
-from gpae.settings import settings_of
+from gpae.settings import settings_of, values_of
 from gpae.studies.file import read_study
 from gpae.studies.space import Choices, Interval, combinations
 from gpae.studies.tuning import Pruning, Score, read_tuning, toml
@@ -170,17 +170,24 @@ def test_a_method_of_which_nothing_is_searched_is_refused(tmp_path, capsys):
 def test_shipped_tunings_give_every_method_as_much(map_, tmp_path):
     tuning = read_tuning(STUDIES / f"tune-{map_}.toml", tmp_path)
     assert tuning.path.name == f"tune-{map_}"
-    labels = ["gpae (on-policy)", "mappo (on-policy)", "ippo (on-policy)", "gpae (window)", "mappo (window)"]
-    assert [method.label for method in tuning.methods] == labels
+    spaces = {method.label: set(method.space) for method in tuning.methods}
+    policy, values = spaces["mappo (on-policy)"], spaces["vdn (replay)"]
+    assert spaces == {
+        "gpae (on-policy)": policy,
+        "mappo (on-policy)": policy,
+        "ippo (on-policy)": policy,
+        "qmix (replay)": values,
+        "vdn (replay)": values,
+        "gpae (window)": policy | {"window", "eta"},
+        "mappo (window)": policy | {"window"},
+    }
+    assert len(policy) == len(values) == 7
     assert not any(method.remarks for method in tuning.methods)
-    common, *others = (set(method.space) for method in tuning.methods)
-    assert [space - common for space in others] == [set(), set(), {"window", "eta"}, {"window"}]
-    assert all(common <= space for space in others)
-    start = preset("quickstart")
-    for name, domain in tuning.methods[0].space.items():
-        here = getattr(start.algorithm.optimisation, name, None) or getattr(start.algorithm, name, None)
-        if isinstance(domain, Interval) and here:
-            assert domain.low <= here <= domain.high, name  # the preset can win
+    for method in tuning.methods:
+        start = values_of(preset("quickstart", method.config.algorithm.name))
+        for name, domain in method.space.items():
+            if isinstance(domain, Interval) and start[name]:
+                assert domain.low <= start[name] <= domain.high, name  # the preset can win
     ours = {method.config.seed for method in tuning.methods}
     studies = [read_study(STUDIES / name, tmp_path) for name in ("quick.toml", "tune.toml")]
     used = {run.config.seed + i for study in studies for run in study.runs for i in range(run.config.seeds)}
