@@ -32,7 +32,7 @@ from tables.fights import (
     of_pooled_battles,
     of_pooled_lambda,
 )
-from tables.hard_maps import equal_pairs, of_critics, twins
+from tables.hard_maps import equal_pairs, of_critics, of_scale, twins
 from tables.ladder import (
     ladder,
     ladder_eta,
@@ -109,6 +109,7 @@ DOCUMENTS = {
             *made_in("3s_vs_5z", imports="studies/seen_critic.py"),
         ],
         "3s_vs_5z-critics": of_critics,
+        "5m_vs_6m-scale": lambda: [*of_scale(), *made_in("5m_vs_6m-scale")],
         "5m_vs_6m-released": lambda: unfinished("gpu-5m_vs_6m"),
         "5m_vs_6m-entropy": of_entropy,
         "5m_vs_6m-entropy-noise": noise_by_entropy,

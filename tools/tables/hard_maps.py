@@ -119,3 +119,18 @@ def of_critics():
         "Means of five seeds; while learning: of the twenty evaluations. While learning, by permutation tests in which "
         f"runs are exchanged within the other factor: {'; '.join(says)}.",
     ]
+
+
+def of_scale():
+    """5m_vs_6m: MAPPO with the state as it is, and normalised."""
+    kinds = ("as-it-is", "normalised")
+    found = evaluations("5m_vs_6m-scale")
+    measures = {
+        "sampled return, while learning": {k: np.array(areas("5m_vs_6m-scale")["mappo", k][0]) for k in kinds},
+        "greedy win rate in %, best parameters": {k: 100 * np.array(found[f"mappo ({k})"][1]) for k in kinds},
+    }
+    rows = []
+    for measure, scores in measures.items():
+        test = exchanged(scores, ["normalised"], ["as-it-is"])
+        rows.append([measure, *(f"{scores[k].mean():.3g}" for k in kinds), f"{test.difference:+.2g}", chance(test.p)])
+    return markdown(["MAPPO on smax/5m_vs_6m, five seeds", "as it is", "normalised", "difference", "p, exact"], rows)
