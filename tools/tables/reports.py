@@ -76,8 +76,8 @@ def searched(study):
     rows = []
     for one in load(f"{study}/tuning.json")["methods"]:
         trials = sorted(one["trials"], key=lambda t: -t["score"])
-        best = trials[0]["settings"].items()
-        won = ", ".join(f"{name} {value if isinstance(value, str) else format(value, '.2g')}" for name, value in best)
+        settings = trials[0]["settings"].items()
+        won = ", ".join(f"{name} {x if isinstance(x, str) else format(x, '.2g')}" for name, x in settings)
         middle = median(t["score"] for t in trials)
         best = f"{trials[0]['score']:.3f}"
         rows.append([one["env"], f"`{one['method']}`", str(len(trials)), best, f"{middle:.3f}", won])
