@@ -60,12 +60,20 @@ class PooledCritic(nn.Module):
         return Core(self.sizes.hidden_size, self.sizes.recurrent, parent=None).initial_carry(num_envs, self.num_agents)
 
 
+UNUSED = dict.fromkeys(("critic_identity", "normalise_state"), "the critic sees neither an index nor the state")
+"""Settings of critics that this one does not look at."""
+
+
 @algorithm("gpae-pooled", source="this project")
 @settings
 class PooledGPAE(GPAE):
     """GPAE with a pooled critic of observations and actions."""
 
     takes_continuous: ClassVar[bool] = False
+
+    def idle(self) -> dict[str, str]:
+        """See `Algorithm.idle`."""
+        return super().idle() | UNUSED
 
     def critic(self, spec: EnvSpec) -> PooledCritic:
         """The network."""
@@ -78,6 +86,10 @@ class PooledMAPPO(MAPPO):
     """MAPPO with a pooled critic of observations."""
 
     takes_continuous: ClassVar[bool] = False
+
+    def idle(self) -> dict[str, str]:
+        """See `Algorithm.idle`."""
+        return super().idle() | UNUSED
 
     def critic(self, spec: EnvSpec) -> PooledCritic:
         """The network."""

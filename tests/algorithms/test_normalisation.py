@@ -13,6 +13,7 @@ from gpae.algorithms.base import Budget
 from gpae.algorithms.sharding import grouped
 from gpae.algorithms.statistics import Moments, merged, moments, moments_where, shift_and_scale, with_moments
 from gpae.envs.probes import Death, Team
+from gpae.errors import UserError
 from gpae.networks import STATISTICS, InputNormaliser, ValueScale
 from gpae.settings import as_arrays
 from gpae.training.config import configure
@@ -97,13 +98,18 @@ def statistics_in(tree, at=()):
     return [place for name, inner in tree.items() for place in statistics_in(inner, (*at, name))]
 
 
+def places(algorithm, **settings):
+    """Of normalisers, in the actor and in the critic."""
+    chosen = small(algorithm, **settings).algorithm
+    state = jax.eval_shape(lambda key: chosen.init(Death(), key), jax.random.key(0))
+    return statistics_in(state.params.actor), statistics_in(state.params.critic)
+
+
 @pytest.mark.parametrize("algorithm", ACTOR_CRITICS)
 def test_every_actor_critic_keeps_statistics_where_asked_and_none_otherwise(algorithm):
     """That updates of them can be traced, `test_settings` sees."""
     for settings in ({}, ON):
-        chosen = small(algorithm, **settings).algorithm
-        state = jax.eval_shape(lambda key, chosen=chosen: chosen.init(Death(), key), jax.random.key(0))
-        actor, critic = statistics_in(state.params.actor), statistics_in(state.params.critic)
+        actor, critic = places(algorithm, **settings)
         if not settings:
             assert (actor, critic) == ([], [])
             continue
@@ -112,6 +118,26 @@ def test_every_actor_critic_keeps_statistics_where_asked_and_none_otherwise(algo
         shown = {"ippo": {"observations"}, "dop": {"observations", "state"}}.get(algorithm.split("-")[0], {"state"})
         assert names == shown | {"values"}
         assert sum(place[-1] == "values" for place in critic) == 1  # reward models have none
+
+
+@pytest.mark.parametrize("algorithm", [name for name in ACTOR_CRITICS if name != "ippo"])
+def test_the_state_is_normalised_alone_where_that_is_asked_for(algorithm):
+    actor, critic = places(algorithm, normalise_state=True)
+    assert actor == []
+    assert {place[-1] for place in critic} == {"state"}
+
+
+def test_a_critic_of_what_agents_see_has_no_state_to_normalise():
+    with pytest.raises(UserError, match=r"--normalise-state belongs to .*; ippo has nothing that it would change"):
+        small("ippo", normalise_state=True)
+
+
+def test_the_state_alone_counts_every_row_that_an_update_saw():
+    programs = Programs(small(window=2, normalise_state=True), Death())
+    state, _ = programs.update(programs.init(jax.random.key(3)))
+    view = jax.device_get(jax.tree.map(lambda x: x[-1], state.window.segments.trajectory.view))
+    assert_same(as_numpy(state.params.critic[STATISTICS]["state"]), of_rows([view.state]))
+    assert STATISTICS not in state.params.actor
 
 
 def test_statistics_are_those_of_all_rows_and_targets_so_far():

@@ -117,8 +117,9 @@ class ActorCritic(PPO):
 
     def idle(self) -> dict[str, str]:
         """See `Algorithm.idle`."""
-        none = self.intervention.stop_agent is None
-        return super().idle() | ({"stop_probability": "no agent is stopped (--stop-agent)"} if none else {})
+        none, both = self.intervention.stop_agent is None, self.networks.normalise_observations
+        found = super().idle() | ({"stop_probability": "no agent is stopped (--stop-agent)"} if none else {})
+        return found | ({"normalise_state": "--normalise-observations does it too"} if both else {})
 
     # -- state -----------------------------------------------------------------------------------------------------
 
@@ -204,7 +205,7 @@ class ActorCritic(PPO):
         if self.networks.normalise_values:
             state, batch = self.rescale_values(state, batch)
         state, metrics = self.optimise(spec, state, batch, carries, budget, shuffle_key)
-        if self.networks.normalise_observations:
+        if self.networks.normalises_state:
             state = self.count_inputs(state, newest.trajectory.view)
         return replace(state, key=key), metrics | self.diagnose(data)
 
@@ -239,9 +240,7 @@ class ActorCritic(PPO):
         params = state.params
         for name, shown in (("observations", view.observations), ("state", view.state)):
             seen = moments(shown)
-            params = PerNetwork(
-                actor=with_moments(params.actor, name, seen), critic=with_moments(params.critic, name, seen)
-            )
+            params = PerNetwork(*(with_moments(one, name, seen) for one in (params.actor, params.critic)))
         return replace(state, params=params)
 
     def behaviour(self, spec: EnvSpec, params: Any) -> Policy:

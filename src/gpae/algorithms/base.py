@@ -146,7 +146,7 @@ class Algorithm(ABC):
         if self.networks.share_parameters == "type" and spec.agent_types is None:
             raise UserError(f"--share-parameters type: {spec.name} says of no agent what type it is; try true or false")
         if self.networks.share_parameters != "true":
-            for name in ("normalise_observations", "normalise_values"):
+            for name in ("normalise_observations", "normalise_state", "normalise_values"):
                 if getattr(self.networks, name, False):
                     raise UserError(f"{flag(name)} keeps one scale for a team, which shares its parameters then")
         if self.individual and not spec.has_agent_rewards:

@@ -16,6 +16,8 @@ class ObservationCriticSizes(CriticSizes):
 
     critic_identity: ClassVar[bool] = False  # type: ignore[misc]
     """The critic sees what the agent sees, its index included where the actor is shown it."""
+    normalise_state: ClassVar[bool] = False  # type: ignore[misc]
+    """It does not see the state."""
 
 
 @algorithm("ippo", source="de Witt et al. 2020, arXiv 2011.09533")

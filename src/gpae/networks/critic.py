@@ -91,7 +91,7 @@ class Critic(nn.Module):
         else:
             embedding = StateEmbedding(sizes.embedding_size, self.num_agents, sizes.critic_identity, layer_norm)
             x = inputs.view.state
-            x = embedding(InputNormaliser(name="state")(x) if sizes.normalise_observations else x, agent)
+            x = embedding(InputNormaliser(name="state")(x) if sizes.normalises_state else x, agent)
         expected = None
         if self.expected:
             head = Torso(hidden, max(sizes.critic_layers, 1), layer_norm, name="expected_torso")(x)

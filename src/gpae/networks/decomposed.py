@@ -59,6 +59,7 @@ class DecomposedCritic(nn.Module):
         observations, states = inputs.view.observations, inputs.view.state
         if sizes.normalise_observations:
             observations = InputNormaliser(name="observations")(observations)
+        if sizes.normalises_state:
             states = InputNormaliser(name="state")(states)
         state = StateEmbedding(sizes.embedding_size, self.num_agents, sizes.critic_identity, layer_norm)(states)
         x = nn.LayerNorm()(observations) if layer_norm else observations

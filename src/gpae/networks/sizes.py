@@ -50,9 +50,16 @@ class CriticSizes(NetworkSizes):
     """Show the critic the agent's index. Without it a state critic is evaluated once per state."""
     normalise_observations: bool = False  # type: ignore[misc]
     """Shift and scale what actor and critic are shown, each number by its mean and standard deviation so far."""
+    normalise_state: bool = False
+    """Shift and scale so the state that the critic is shown, and leave as it is what the agents see."""
     normalise_values: bool = False
     """Shift and scale what the critic learns by the mean and standard deviation of its targets so far; `clip_values`
     clips in these units."""
+
+    @property
+    def normalises_state(self) -> bool:
+        """Whether the state is shifted and scaled, by itself or with what the agents see."""
+        return self.normalise_state or self.normalise_observations
 
 
 @settings

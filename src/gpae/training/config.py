@@ -168,7 +168,7 @@ _LATER = (
     *settings_of(ShownContinuousPolicy),
     *("normalise_observations", "normalise_values", "huber", "initial_weights"),
     *("forget", "window_memory", "window_start"),
-    *("critic_epochs", "entropy_end"),
+    *("critic_epochs", "entropy_end", "normalise_state"),
 )
 """Settings that the first runs do not have. Defaults are what those did, but for groups, which was 1."""
 
