@@ -7,6 +7,7 @@ from PIL import Image
 
 from gpae.cli import main
 from gpae.errors import UserError
+from gpae.report.sensitivity import draw
 from gpae.report.tried import Trial, described, sensitivity
 from gpae.report.write import write_report
 from gpae.training.config import configure
@@ -124,6 +125,15 @@ def test_a_tuning_is_no_study_and_a_damaged_one_is_one_line(swept, tmp_path, cap
     assert main(["report", str(swept), "--tuning", str(tmp_path / "nowhere")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert not (swept / "report").exists()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.12, 0.18), (0.0556, 0.177), (1e-4, 2e-3), (0.3, 3.1), (1e-5, 1.0)])
+def test_a_logarithmic_axis_shows_two_numbers_or_more(low, high):
+    points = [[low, 0.0, "complete"], [high, 1.0, "complete"]]
+    (axes,) = draw({"clip": points}, "title", "sampled_return", {"clip": True}).axes
+    assert axes.get_xscale() == "log"
+    left, right = axes.get_xlim()
+    assert sum(left <= tick <= right for tick in axes.get_xticks()) >= 2
 
 
 def test_only_what_differs_is_looked_at():

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from gpae.diagnostics.style import COLOURS
 from gpae.report.scores import is_rate
@@ -95,8 +95,10 @@ def _panel(axes: Axes, points: Sequence[Sequence[Any]], log: bool | None) -> Non
         _medians(axes, points, distinct)
     elif log or (log is None and distinct[0] > 0 and distinct[-1] / distinct[0] >= _WIDE):
         axes.set_xscale("log")
-        # As many labels as have room; the minor ones that Matplotlib adds within a decade have none.
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if distinct[-1] / distinct[0] > 100 else (1.0, 2.0, 5.0)))
+        # As many labels as have room, and at least two; the minor ones that Matplotlib adds within a decade have none.
+        times = distinct[-1] / distinct[0]
+        within_decades = LogLocator(subs=(1.0,) if times > 100 else (1.0, 2.0, 5.0))
+        axes.xaxis.set_major_locator(within_decades if times > 5 else MaxNLocator(4))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
 
