@@ -9,13 +9,13 @@ import pytest
 
 from gpae.algorithms import ALGORITHMS, losses
 from gpae.algorithms.actor_critic import ActorCritic
-from gpae.algorithms.base import Budget
+from gpae.algorithms.base import Budget, algorithm_called
 from gpae.algorithms.sharding import grouped
 from gpae.algorithms.statistics import Moments, merged, moments, moments_where, shift_and_scale, with_moments
 from gpae.envs.probes import Death, Team
 from gpae.errors import UserError
 from gpae.networks import STATISTICS, InputNormaliser, ValueScale
-from gpae.settings import as_arrays
+from gpae.settings import as_arrays, settings_of
 from gpae.training.config import configure
 from reference.stages import Learner, Programs
 
@@ -25,7 +25,9 @@ ACTOR_CRITICS = [name for name, cls in ALGORITHMS.items() if issubclass(cls, Act
 
 
 def small(algorithm="gpae", **settings):
-    return configure(algorithm, env="probe/death", total_steps=1_000, **SMALL | settings)
+    known = settings_of(algorithm_called(algorithm))
+    asked = {name: value for name, value in SMALL.items() if name in known} | settings
+    return configure(algorithm, env="probe/death", total_steps=1_000, **asked)
 
 
 def as_numpy(statistics):
@@ -138,6 +140,37 @@ def test_the_state_alone_counts_every_row_that_an_update_saw():
     view = jax.device_get(jax.tree.map(lambda x: x[-1], state.window.segments.trajectory.view))
     assert_same(as_numpy(state.params.critic[STATISTICS]["state"]), of_rows([view.state]))
     assert STATISTICS not in state.params.actor
+
+
+def test_a_value_based_learner_counts_what_agents_and_mixer_saw_and_its_targets_do_so_when_copied():
+    """Three updates, with a copy after the second."""
+    env, sizes = Death(), {"replay_segments": 2, "replay_sequences": 4, "hypernet_size": 8}
+    config = small("qmix", target_period=2, normalise_observations=True, **sizes)
+    algorithm, budget = as_arrays(config.algorithm), Budget(updates=10, gradient_steps=jnp.float32(100))
+
+    @jax.jit
+    def update(state, key):
+        state, newest = algorithm.collect(env, state, jnp.float32(0.5), key)
+        return algorithm.learn(env.spec, state, newest, budget, key)[0], newest.trajectory.view
+
+    state, views = algorithm.init(env, jax.random.key(0)), []
+    for i in range(3):
+        state, view = update(state, jax.random.key(i))
+        views.append(jax.device_get(view))
+    for networks, seen in ((state.params, views), (state.target, views[:2])):
+        assert_same(as_numpy(networks.actor[STATISTICS]["observations"]), of_rows([v.observations for v in seen]))
+        assert_same(as_numpy(networks.critic[STATISTICS]["state"]), of_rows([v.state for v in seen]))
+
+
+def test_of_value_based_learners_those_with_a_mixer_of_the_state_normalise_it():
+    for algorithm, shown in (("qmix", [(STATISTICS, "state")]), ("vdn", []), ("iql", [])):
+        for settings, found in (({}, []), ({"normalise_observations": True}, shown)):
+            actor, mixer = places(algorithm, **settings)
+            assert actor == ([(STATISTICS, "observations")] if settings else [])
+            assert mixer == found
+    assert places("qmix", normalise_state=True) == ([], [(STATISTICS, "state")])
+    with pytest.raises(UserError, match="--normalise-state belongs to"):
+        small("vdn", normalise_state=True)
 
 
 def test_statistics_are_those_of_all_rows_and_targets_so_far():

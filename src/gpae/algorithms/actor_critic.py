@@ -37,7 +37,7 @@ from gpae.algorithms.optimise import adam
 from gpae.algorithms.ppo import PPO
 from gpae.algorithms.replay import Buffer, Segment
 from gpae.algorithms.rollout import Last, Played, Policy, measure_rollout, unroll, unroll_noting
-from gpae.algorithms.statistics import moments, moments_where, shift_and_scale, with_moments
+from gpae.algorithms.statistics import moments_where, shift_and_scale, with_inputs, with_moments
 from gpae.envs.protocol import Environment, EnvSpec
 from gpae.envs.vector import begin, observe
 from gpae.errors import UserError
@@ -117,9 +117,8 @@ class ActorCritic(PPO):
 
     def idle(self) -> dict[str, str]:
         """See `Algorithm.idle`."""
-        none, both = self.intervention.stop_agent is None, self.networks.normalise_observations
-        found = super().idle() | ({"stop_probability": "no agent is stopped (--stop-agent)"} if none else {})
-        return found | ({"normalise_state": "--normalise-observations does it too"} if both else {})
+        none = self.intervention.stop_agent is None
+        return super().idle() | ({"stop_probability": "no agent is stopped (--stop-agent)"} if none else {})
 
     # -- state -----------------------------------------------------------------------------------------------------
 
@@ -205,8 +204,8 @@ class ActorCritic(PPO):
         if self.networks.normalise_values:
             state, batch = self.rescale_values(state, batch)
         state, metrics = self.optimise(spec, state, batch, carries, budget, shuffle_key)
-        if self.networks.normalises_state:
-            state = self.count_inputs(state, newest.trajectory.view)
+        if self.normalises_inputs:
+            state = replace(state, params=with_inputs(state.params, newest.trajectory.view))
         return replace(state, key=key), metrics | self.diagnose(data)
 
     def rescale_values(self, state: LearnerState, batch: Batch) -> tuple[LearnerState, Batch]:
@@ -231,17 +230,6 @@ class ActorCritic(PPO):
             value_scale=jnp.broadcast_to(after[1], targets.shape),
         )
         return replace(state, params=replace(state.params, critic=critic)), batch
-
-    def count_inputs(self, state: LearnerState, view: View) -> LearnerState:
-        """Has the networks' statistics count what a rollout showed, [T, E, ...].
-
-        Only at the end of an update: within it the policy is the one that acted, so that on-policy ratios are 1.
-        """
-        params = state.params
-        for name, shown in (("observations", view.observations), ("state", view.state)):
-            seen = moments(shown)
-            params = PerNetwork(*(with_moments(one, name, seen) for one in (params.actor, params.critic)))
-        return replace(state, params=params)
 
     def behaviour(self, spec: EnvSpec, params: Any) -> Policy:
         """The policy that collects experience: the actor's, with the intervention if there is one."""

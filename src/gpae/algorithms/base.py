@@ -27,7 +27,7 @@ from jax import Array
 from gpae.envs.protocol import Environment, EnvSpec
 from gpae.errors import UserError, unknown_name
 from gpae.networks import Actor, Critic, Distribution, NetworkSizes, UnsharedActor, UnsharedCritic, owners
-from gpae.settings import Positive, Size, TracedUnit, above, flag, settings, settings_of
+from gpae.settings import Positive, Size, TracedUnit, above, flag, settings, settings_of, values_of
 from gpae.types import Trajectory, View
 
 Metrics = dict[str, Array]
@@ -147,7 +147,7 @@ class Algorithm(ABC):
             raise UserError(f"--share-parameters type: {spec.name} says of no agent what type it is; try true or false")
         if self.networks.share_parameters != "true":
             for name in ("normalise_observations", "normalise_state", "normalise_values"):
-                if getattr(self.networks, name, False):
+                if values_of(self).get(name):
                     raise UserError(f"{flag(name)} keeps one scale for a team, which shares its parameters then")
         if self.individual and not spec.has_agent_rewards:
             raise UserError(f"--reward individual: {spec.name} gives its team one reward, and no agent its own")
@@ -157,9 +157,16 @@ class Algorithm(ABC):
         """Whether it learns from each agent's own reward, and not from the team's."""
         return False
 
+    @property
+    def normalises_inputs(self) -> bool:
+        """Whether a network keeps statistics of what it is shown."""
+        values = values_of(self)
+        return any(values.get(name, False) for name in ("normalise_observations", "normalise_state"))
+
     def idle(self) -> dict[str, str]:
         """Settings that do nothing beside the others' present values, each with the reason."""
-        return {}
+        both = self.networks.normalise_observations and "normalise_state" in settings_of(self)
+        return {"normalise_state": "--normalise-observations normalises the state too"} if both else {}
 
     def risky(self) -> dict[str, str]:
         """Settings that may harm beside the others' present values, each with the reason."""

@@ -17,6 +17,9 @@ class QMIX(ValueBased):
     """Width of the mixer's hidden layer."""
     hypernet_size: Size = 64
     """Width of the networks that make the mixer's weights from the state."""
+    normalise_state: bool = False
+    """Shift and scale the state that the mixer is shown, each number by its mean and standard deviation so far, and
+    leave as it is what the agents see."""
 
     def mixer(self) -> MonotoneMixer:
         """A network of the values whose weights are not negative."""
@@ -24,4 +27,5 @@ class QMIX(ValueBased):
             embedding_size=self.embedding_size,
             hypernet_size=self.hypernet_size,
             layer_norm=self.networks.layer_norm,
+            normalise=self.normalise_state or self.networks.normalise_observations,
         )

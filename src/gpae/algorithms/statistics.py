@@ -11,8 +11,10 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from gpae.algorithms.batch import PerNetwork
 from gpae.algorithms.groups import total, total_of_rows
 from gpae.networks.normalisers import EPSILON, is_statistics
+from gpae.types import View
 
 
 @struct.dataclass
@@ -77,6 +79,17 @@ def _like(seen: Moments, kept: Array) -> Moments:
         jnp.pad(x, (0, behind), constant_values=v) if behind else x for x, v in ((seen.mean, 0.0), (seen.variance, 1.0))
     )
     return Moments(*(jnp.broadcast_to(x, kept.shape) for x in (seen.count, mean, variance)))
+
+
+def with_inputs(params: PerNetwork, view: View) -> PerNetwork:
+    """Networks' variables whose statistics have counted what a rollout showed, [T, E, ...].
+
+    Only at the end of an update: within it the policy is the one that acted, so that on-policy ratios are 1.
+    """
+    for name, shown in (("observations", view.observations), ("state", view.state)):
+        seen = moments(shown)
+        params = PerNetwork(*(with_moments(variables, name, seen) for variables in (params.actor, params.critic)))
+    return params
 
 
 def shift_and_scale(variables: Any, name: str) -> tuple[Array, Array] | None:

@@ -39,11 +39,13 @@ from gpae.algorithms.groups import whole_gradient
 from gpae.algorithms.optimise import adam, descend, norm, step_size
 from gpae.algorithms.replay import Buffer, Segment
 from gpae.algorithms.rollout import Policy, measure_rollout, unroll
+from gpae.algorithms.statistics import with_inputs
 from gpae.envs.protocol import Environment, EnvSpec
 from gpae.envs.vector import VectorState, begin, observe
 from gpae.errors import UserError
 from gpae.estimators import gae
 from gpae.networks import Actor, Mixer, QNetwork, UnsharedActor, of_taken
+from gpae.networks.normalisers import without_statistics
 from gpae.settings import Range, Size, Unit, settings
 from gpae.threefry import split
 from gpae.types import View
@@ -170,6 +172,8 @@ class ValueBased(Algorithm):
         """Learns from the replay, to which a rollout is added, wherever it was collected."""
         state = replace(state, buffer=replay.add(state.buffer, newest))
         state, metrics = self.optimise(spec, state, budget, key)
+        if self.normalises_inputs:
+            state = replace(state, params=with_inputs(state.params, newest.trajectory.view))
         updates = state.updates + 1
         copied = updates % self.target_period == 0
         target = jax.tree.map(lambda new, old: jnp.where(copied, new, old), state.params, state.target)
@@ -258,7 +262,8 @@ class ValueBased(Algorithm):
         light, metrics = jax.lax.scan(step, light, split(key, self.optimisation.steps))
         metrics = jax.tree.map(lambda x: x.mean(0), metrics)
         # A norm is finite only if every parameter is.
-        return replace(light, buffer=held), metrics | {"parameter_norm": norm(light.params)}
+        learnt = (without_statistics(light.params.actor), without_statistics(light.params.critic))
+        return replace(light, buffer=held), metrics | {"parameter_norm": norm(learnt)}
 
 
 def q_targets(

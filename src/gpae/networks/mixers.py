@@ -20,6 +20,7 @@ from flax import linen as nn
 from jax import Array
 
 from gpae.networks.layers import ORTHOGONAL, Dense
+from gpae.networks.normalisers import InputNormaliser
 
 Mixer = Any
 """A module `(values [..., N], states [..., S]) -> [..., M]`."""
@@ -61,12 +62,15 @@ class MonotoneMixer(nn.Module):
     """Width of the hidden layers of the networks that make the weights."""
     layer_norm: bool = True
     """LayerNorm on the state."""
+    normalise: bool = False
+    """Before it each number of the state is shifted and scaled by what it was so far."""
 
     @nn.compact
     def __call__(self, values: Array, states: Array) -> Array:
         """[..., 1] from values [..., N] and states [..., S]."""
         num_agents, size = values.shape[-1], self.embedding_size
-        x = nn.LayerNorm(name="state_norm")(states) if self.layer_norm else states
+        x = InputNormaliser(name="state")(states) if self.normalise else states
+        x = nn.LayerNorm(name="state_norm")(x) if self.layer_norm else x
 
         def made(name: str, features: int, hidden: int, scale: float) -> Array:
             middle = nn.relu(Dense(hidden, kernel_init=ORTHOGONAL, name=f"{name}_hidden")(x))

@@ -32,8 +32,8 @@ class NetworkSizes:
     critic, each has an actor of its own, and one critic is for all. What is the team's, such as V(s) or a mixer, stays
     one."""
 
-    normalise_observations: ClassVar[bool] = False
-    """Whether inputs are normalised by running statistics."""
+    normalise_observations: bool = False
+    """Shift and scale what the networks are shown, each number by its mean and standard deviation so far."""
 
 
 @settings
@@ -48,10 +48,8 @@ class CriticSizes(NetworkSizes):
     """Of the dense layers: orthogonal, the policy's last one a hundredth of it; lecun, flax's default, that one too."""
     critic_identity: bool = True
     """Show the critic the agent's index. Without it a state critic is evaluated once per state."""
-    normalise_observations: bool = False  # type: ignore[misc]
-    """Shift and scale what actor and critic are shown, each number by its mean and standard deviation so far."""
     normalise_state: bool = False
-    """Shift and scale so the state that the critic is shown, and leave as it is what the agents see."""
+    """Shift and scale the state so, which the critic is shown, and leave as it is what the agents see."""
     normalise_values: bool = False
     """Shift and scale what the critic learns by the mean and standard deviation of its targets so far; `clip_values`
     clips in these units."""
