@@ -1,4 +1,4 @@
-"""Two hard maps: trials of several methods that were drawn alike, and what decides on the second of them."""
+"""Hard maps: trials of several methods that were drawn alike, and what the scale of the inputs decides."""
 
 from __future__ import annotations
 
@@ -81,43 +81,104 @@ def equal_pairs():
 
 VIEWS = {
     "the state": ("mappo", "gpae"),
-    "the state, normalised": ("mappo (normalised)", "gpae (normalised)"),
+    "the state, scaled": ("mappo (scaled-state)", "gpae (scaled-state)"),
+    "the state, all inputs scaled": ("mappo (normalised)", "gpae (normalised)"),
     "what the agent sees": ("ippo", "gpae-seen"),
+    "what the agent sees, all inputs scaled": ("ippo (normalised)",),
 }
-"""What a critic is shown -> the method with V and the one with EQ."""
+"""What a critic is shown -> the method with V, and the one with EQ."""
+
+
+def rates(study, env=None):
+    """Of every method the greedy win rates of its seeds in %: means of what was seen while learning, and the best's."""
+    drawn = {
+        f"{name} ({setting})" if setting else name: 100 * np.array(found)
+        for (name, setting), (found, _) in areas(study, env, metric="win_rate").items()
+    }
+    return drawn, {name: 100 * np.array(best) for name, (_, best) in evaluations(study, env).items()}
+
+
+def said(tests):
+    """Tests of win rates in words, corrected for their number."""
+    corrected = holm({what: test.p for what, test in tests.items()})
+    return "; ".join(
+        f"{what} {test.difference:+.1f} points, p {equal(test.p)} (Holm's {equal(corrected[what])})"
+        for what, test in tests.items()
+    )
 
 
 def of_critics():
-    """3s_vs_5z: V or EQ, of the state, of the state normalised, or of what the agent sees. What decides?"""
-    kinds = [kind for pair in VIEWS.values() for kind in pair]
-    found, drawn = evaluations("3s_vs_5z"), areas("3s_vs_5z", metric="win_rate")
-    drawn = {f"{name} ({setting})" if setting else name: rates for (name, setting), (rates, _) in drawn.items()}
-    learning = {kind: 100 * np.array(drawn[kind]) for kind in kinds}
-    best = {kind: 100 * np.array(found[kind][1]) for kind in kinds}
+    """3s_vs_5z: V or EQ, of the state, of the state scaled, or of what the agent sees. What decides?"""
+    learning, best = rates("3s_vs_5z")
     rows = [
-        [view, *(f"{scores[kind].mean():.1f}" for scores in (learning, best) for kind in pair)]
-        for view, pair in VIEWS.items()
+        [view, *(f"{scores[kind].mean():.1f}" if kind else "" for scores in (learning, best) for kind in pair)]
+        for view, (pair) in ((view, (*pair, None)[:2]) for view, pair in VIEWS.items())
     ]
-    state, normalised, seen = VIEWS.values()
+    state, scaled, normalised, seen, seen_normalised = VIEWS.values()
+    both = [pair for pair in VIEWS.values() if len(pair) == 2]
     tests = {
         "what the agent sees instead of the state": exchanged(learning, seen, state),
-        "the state normalised instead of as it is": exchanged(learning, normalised, state),
-        "what the agent sees instead of the normalised state": exchanged(learning, seen, normalised),
-        "EQ instead of V, whatever is shown": exchanged(
-            learning, [pair[1] for pair in VIEWS.values()], [pair[0] for pair in VIEWS.values()]
-        ),
+        "the state scaled instead of as it is": exchanged(learning, scaled, state),
+        "what the agents see scaled besides": exchanged(learning, normalised, scaled),
+        "the same with IPPO, which sees nothing else": exchanged(learning, seen_normalised, seen[:1]),
+        "what the agent sees instead of the scaled state": exchanged(learning, seen, scaled),
+        "EQ instead of V, whatever is shown": exchanged(learning, [eq for _, eq in both], [v for v, _ in both]),
+        "QMIX with all inputs scaled": exchanged(learning, ["qmix (normalised)"], ["qmix"]),
     }
-    corrected = holm({what: test.p for what, test in tests.items()})
-    says = [
-        f"{what} {test.difference:+.1f} points, p {equal(test.p)} (Holm's {equal(corrected[what])})"
-        for what, test in tests.items()
-    ]
     columns = [f"{name}, {time}" for time in ("while learning", "best parameters") for name in ("V", "EQ")]
     return [
         *markdown(["greedy win rate in %", *columns], rows),
         "",
         "Means of five seeds; while learning: of the twenty evaluations. While learning, by permutation tests in which "
-        f"runs are exchanged within the other factor: {'; '.join(says)}.",
+        f"runs are exchanged within the other factor: {said(tests)}.",
+    ]
+
+
+def of_views():
+    """The paper's other maps: MAPPO and GPAE with the state as it is and with all inputs scaled, and IPPO."""
+    kinds = ["mappo", "mappo (normalised)", "gpae", "gpae (normalised)", "ippo"]
+    rows, everywhere = [], {}
+    for env in [block["env"] for block in load("maps-views/report.json")["environments"]]:
+        here, best = ({**x, **y} for x, y in zip(rates("maps", env), rates("maps-views", env), strict=True))
+        everywhere |= {f"{env} {kind}": scores for kind, scores in here.items()}
+        rows.append([f"`{env}`", *(f"{here[kind].mean():.1f} ({best[kind].mean():.1f})" for kind in kinds)])
+    envs = [row[0].strip("`") for row in rows]
+
+    def test(one, other, where):
+        return exchanged(everywhere, *([f"{env} {kind}" for env in where for kind in these] for these in (one, other)))
+
+    both, scaled = ("mappo", "gpae"), ("mappo (normalised)", "gpae (normalised)")
+    tests = {
+        **{f"all inputs scaled on {env}": test(scaled, both, [env]) for env in envs},
+        "on all maps together": test(scaled, both, envs),
+        "IPPO instead of scaled MAPPO, all maps": test(("ippo",), scaled[:1], envs),
+        "scaled GPAE instead of scaled MAPPO, all maps": test(scaled[1:], scaled[:1], envs),
+    }
+    return [
+        *markdown(["greedy win rate in % while learning (of the best parameters)", *(f"`{k}`" for k in kinds)], rows),
+        "",
+        f"Five seeds. While learning, by permutation tests within map and method: {said(tests)}.",
+    ]
+
+
+def of_easy_map():
+    """2s3z: the state as it is, scaled, and all inputs scaled."""
+    learning, best = rates("2s3z-scale")
+    views = {"the state": "{}", "the state, scaled": "{} (scaled-state)", "all inputs scaled": "{} (normalised)"}
+    plain, scaled, normalised = ([name.format(x) for x in ("mappo", "gpae")] for name in views.values())
+    rows = [
+        [view, *(f"{scores[name.format(x)].mean():.1f}" for scores in (learning, best) for x in ("mappo", "gpae"))]
+        for view, name in views.items()
+    ]
+    tests = {
+        "the state scaled instead of as it is": exchanged(learning, scaled, plain),
+        "all inputs scaled instead of none": exchanged(learning, normalised, plain),
+    }
+    columns = [f"{name}, {time}" for time in ("while learning", "best parameters") for name in ("`mappo`", "`gpae`")]
+    return [
+        *markdown(["smax/2s3z, greedy win rate in %", *columns], rows),
+        "",
+        f"Ten seeds. While learning, by permutation tests within the method: {said(tests)}.",
     ]
 
 
