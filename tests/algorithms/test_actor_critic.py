@@ -270,6 +270,7 @@ def test_minibatches_share_out_every_sequence_once_per_epoch(monkeypatch):
         assert sorted(np.concatenate([tags for tags, _ in epoch]).tolist()) == list(range(24))
 
 
+@pytest.mark.slow
 def test_the_critic_makes_passes_of_its_own():
     """The actor is the same whatever the critic's passes are; fewer of them are the first ones of more."""
     after, metrics, counts = {}, {}, {}

@@ -125,6 +125,7 @@ def test_dae_trains_its_reward_models_on_the_reward_of_the_action_taken():
     np.testing.assert_allclose(metrics["reward_loss"], errors[:, np.asarray(trajectory.valid)].mean(), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_dae_without_beta_trains_like_mappo():
     """Also with gradients that are clipped: the reward models have a norm of their own."""
     trained = {}

@@ -89,7 +89,8 @@ def test_the_interval_is_the_jackknifes():
     np.testing.assert_allclose(of["other"].times_interval, expected * np.exp([-ratio, ratio]))
 
 
-@pytest.mark.parametrize(("agents", "length"), [pytest.param(8, 1, marks=pytest.mark.slow), (8, 4)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("agents", "length"), [(8, 1), (8, 4)])
 def test_with_exact_values_it_is_as_large_as_the_law_says(agents, length):
     """Even play of A = 4 actions, one actor for each agent, p = 1 / A, c what one agent's achievement is worth.
 

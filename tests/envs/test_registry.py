@@ -13,6 +13,7 @@ from gpae.envs.probes import Constant
 from gpae.errors import UserError
 
 
+@pytest.mark.slow
 def test_every_environment_is_as_its_spec_says():
     """Sizes of every registered environment, without running one."""
     known = names()

@@ -84,6 +84,7 @@ def test_what_is_only_played_is_played_on_all_devices_whatever_groups_it_has(mon
     assert dict(Experiment(config.replace(seeds=6), only_played=True).mesh.shape) == {"seed": 2, "env": 2}
 
 
+@pytest.mark.slow
 def test_a_run_begun_on_two_devices_goes_on_on_one(tmp_path):
     options = RunOptions(runs=tmp_path, name="moved", quiet=True, devices=2)
     begun = train(CONFIG.replace(groups=None), options)

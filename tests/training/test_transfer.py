@@ -89,6 +89,7 @@ def test_nothing_that_fits_is_one_line_and_makes_no_run(run, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_it_is_written_down_printed_and_resumed_without_the_other_run(run, tmp_path, monkeypatch, capsys):
     source = shutil.copytree(run.path, tmp_path / "source")
     config = CONFIG.replace(from_=str(source))
