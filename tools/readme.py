@@ -32,7 +32,7 @@ from tables.fights import (
     of_pooled_battles,
     of_pooled_lambda,
 )
-from tables.hard_maps import equal_pairs, of_critics, of_scale, twins
+from tables.hard_maps import equal_pairs, twins
 from tables.ladder import (
     ladder,
     ladder_eta,
@@ -56,6 +56,7 @@ from tables.paper_map import (
 )
 from tables.reports import costs, differences, improvements, made_again, scores, searched, side_by_side, sweep
 from tables.results import ROOT, made_in
+from tables.scale import of_critics, of_easy_map, of_inputs, of_scale, of_smacv2, of_views
 from tables.speed import battles, benchmarks, gpu, host
 from tables.start import algorithms, baselines, critic, gap, kept, latency, policies, printed, quickstart, studied
 from tables.theory import bias, distance, spread, statements, verified
@@ -109,6 +110,10 @@ DOCUMENTS = {
             *made_in("3s_vs_5z", imports="studies/seen_critic.py"),
         ],
         "3s_vs_5z-critics": of_critics,
+        "input-scales": of_inputs,
+        "maps-views": lambda: [*of_views(), *made_in("maps-views")],
+        "smacv2-scale": lambda: [*of_smacv2(), *made_in("smacv2-scale")],
+        "2s3z-scale": lambda: [*of_easy_map(), *made_in("2s3z-scale")],
         "5m_vs_6m-scale": lambda: [*of_scale(), *made_in("5m_vs_6m-scale")],
         "5m_vs_6m-released": lambda: unfinished("gpu-5m_vs_6m"),
         "5m_vs_6m-entropy": of_entropy,
