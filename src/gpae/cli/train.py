@@ -42,7 +42,7 @@ class Choice:
     algorithm: str = "gpae"
     """Algorithm, as listed by `gpae algorithms`. The flags below are those that it has."""
     preset: str = "quickstart"
-    """Named settings that the flags change from: quickstart, tuned, tuned-5m_vs_6m, tuned-3s_vs_5z,
+    """Named settings that the flags change from: quickstart, smax, tuned, tuned-5m_vs_6m, tuned-3s_vs_5z,
     paper, paper-off-policy, jaxmarl, mava, authors, mabrax, paper-mabrax; none: plain defaults."""
 
 

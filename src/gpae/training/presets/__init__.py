@@ -31,7 +31,7 @@ FAMILIES: dict[str, type] = {"actor-critic": ActorCritic, "per-agent": PerAgent,
 NONE = "none"
 """The preset of plain defaults."""
 _ORDER = (
-    *("quickstart", "tuned", "tuned-5m_vs_6m", "tuned-3s_vs_5z"),
+    *("quickstart", "smax", "tuned", "tuned-5m_vs_6m", "tuned-3s_vs_5z"),
     *("paper", "paper-off-policy", "jaxmarl", "mava", "authors", "mabrax", "paper-mabrax"),
 )
 
