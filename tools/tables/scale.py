@@ -132,7 +132,7 @@ def of_easy_map():
     return [
         *markdown(["smax/2s3z, greedy win rate in %", *columns], rows),
         "",
-        f"Ten seeds. While learning, by permutation tests within the method: {said(tests)}.",
+        f"Five seeds. While learning, by permutation tests within the method: {said(tests)}.",
     ]
 
 
