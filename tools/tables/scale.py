@@ -77,7 +77,6 @@ def of_critics():
         "the same with IPPO, which sees nothing else": exchanged(learning, seen_normalised, seen[:1]),
         "what the agent sees instead of the normalised state": exchanged(learning, seen, scaled),
         "EQ instead of V, whatever is shown": exchanged(learning, [eq for _, eq in both], [v for v, _ in both]),
-        "QMIX with all inputs normalised": exchanged(learning, ["qmix (normalised)"], ["qmix"]),
     }
     columns = [f"{name}, {time}" for time in ("while learning", "best parameters") for name in ("V", "EQ")]
     return [
@@ -89,24 +88,24 @@ def of_critics():
 
 
 def of_views():
-    """The paper's other maps: MAPPO and GPAE with the state as it is and with all inputs normalised, and IPPO."""
+    """The paper's other maps: MAPPO and GPAE with inputs as they are and normalised, and IPPO."""
     kinds = ["mappo", "mappo (normalised)", "gpae", "gpae (normalised)", "ippo"]
     rows, everywhere = [], {}
     for env in [block["env"] for block in load("maps-views/report.json")["environments"]]:
         here, best = ({**x, **y} for x, y in zip(rates("maps", env), rates("maps-views", env), strict=True))
-        everywhere |= {f"{env} {kind}": scores for kind, scores in here.items()}
-        rows.append([f"`{env}`", *(f"{here[kind].mean():.1f} ({best[kind].mean():.1f})" for kind in kinds)])
-    envs = [row[0].strip("`") for row in rows]
+        everywhere |= {(env, kind): scores for kind, scores in here.items()}
+        cells = (f"{here[kind].mean():.1f} ({best[kind].mean():.1f})" if kind in here else "" for kind in kinds)
+        rows.append([f"`{env}`", *cells])
+    envs = list(dict.fromkeys(env for env, _ in everywhere))
 
     def test(one, other, where):
-        return exchanged(everywhere, *([f"{env} {kind}" for env in where for kind in these] for these in (one, other)))
+        return exchanged(everywhere, *([(env, kind) for env in where for kind in these] for these in (one, other)))
 
-    both, scaled = ("mappo", "gpae"), ("mappo (normalised)", "gpae (normalised)")
+    both, normalised = ("mappo", "gpae"), ("mappo (normalised)", "gpae (normalised)")
     tests = {
-        **{f"all inputs normalised on {env}": test(scaled, both, [env]) for env in envs},
-        "on all maps together": test(scaled, both, envs),
-        "IPPO as it is instead of normalised MAPPO, all maps": test(("ippo",), scaled[:1], envs),
-        "normalised GPAE instead of normalised MAPPO, all maps": test(scaled[1:], scaled[:1], envs),
+        **{f"normalised inputs on {env.removeprefix('smax/')}": test(normalised, both, [env]) for env in envs},
+        "on all of them": test(normalised, both, envs),
+        "GPAE instead of MAPPO, both normalised": test(normalised[1:], normalised[:1], envs),
     }
     return [
         *markdown(["greedy win rate in % while learning (of the best parameters)", *(f"`{k}`" for k in kinds)], rows),
@@ -140,23 +139,41 @@ def of_smacv2():
     """smacv2_5_units: MAPPO and IPPO, whose share is it?"""
     shares = [rates(study, "smax/smacv2_5_units") for study in ("maps", "maps-views", "smacv2-scale")]
     learning, best = ({k: v for found in shares for k, v in found[i].items()} for i in (0, 1))
-    kinds = {
-        "`mappo`": "mappo",
-        "`mappo`, the state normalised": "mappo (scaled-state)",
-        "`mappo`, all inputs normalised": "mappo (normalised)",
-        "`ippo`": "ippo",
-        "`ippo`, all inputs normalised": "ippo (normalised)",
-    }
-    rows = [[name, f"{learning[kind].mean():.1f}", f"{best[kind].mean():.1f}"] for name, kind in kinds.items()]
     tests = {
-        "MAPPO, the state normalised": exchanged(learning, ["mappo (scaled-state)"], ["mappo"]),
-        "what the agents see besides": exchanged(learning, ["mappo (normalised)"], ["mappo (scaled-state)"]),
-        "IPPO, all inputs normalised": exchanged(learning, ["ippo (normalised)"], ["ippo"]),
+        "MAPPO, the state normalised": ("mappo (scaled-state)", "mappo"),
+        "what the agents see besides": ("mappo (normalised)", "mappo (scaled-state)"),
+        "IPPO, all inputs normalised": ("ippo (normalised)", "ippo"),
     }
+    return of_forms("smax/smacv2_5_units, SMAX 0.1", ("mappo", "ippo"), learning, best, tests)
+
+
+def of_hydras():
+    """6h_vs_8z by today's rules: MAPPO with the state normalised, and all inputs."""
+    tests = {
+        "the state normalised": ("mappo (scaled-state)", "mappo"),
+        "what the agents see besides": ("mappo (normalised)", "mappo (scaled-state)"),
+    }
+    return of_forms("smax/6h_vs_8z, SMAX 0.2", ("mappo",), *rates("6h_vs_8z-scale"), tests)
+
+
+def of_forms(title, methods, learning, best, tests):
+    """Methods with inputs as they are, with the state normalised, and with all inputs normalised."""
+    forms = {
+        "{}": "`{}`, inputs as they are",
+        "{} (scaled-state)": "`{}`, the state normalised",
+        "{} (normalised)": "`{}`, all inputs normalised",
+    }
+    kinds = {form.format(x): name.format(x) for x in methods for form, name in forms.items()}
+    rows = [
+        [name, f"{learning[kind].mean():.1f}", f"{best[kind].mean():.1f}"]
+        for kind, name in kinds.items()
+        if kind in learning
+    ]
+    found = {what: exchanged(learning, [one], [other]) for what, (one, other) in tests.items()}
     return [
-        *markdown(["smax/smacv2_5_units, greedy win rate in %", "while learning", "best parameters"], rows),
+        *markdown([f"{title}: greedy win rate in %", "while learning", "best parameters"], rows),
         "",
-        f"Five seeds. While learning: {said(tests)}.",
+        f"Five seeds. While learning: {said(found)}.",
     ]
 
 
@@ -173,3 +190,25 @@ def of_scale():
         test = exchanged(scores, ["normalised"], ["as-it-is"])
         rows.append([measure, *(f"{scores[k].mean():.3g}" for k in kinds), f"{test.difference:+.2g}", chance(test.p)])
     return markdown(["MAPPO on smax/5m_vs_6m, five seeds", "as it is", "normalised", "difference", "p, exact"], rows)
+
+
+def of_paper_map():
+    """5m_vs_6m at the best weight of entropy: MAPPO with inputs as they are, and normalised."""
+    names = {"mappo": "as they are", "mappo (normalised)": "normalised"}
+    learning, best = rates("5m_vs_6m-normalised")
+    found = evaluations("5m_vs_6m-normalised")
+    rows = []
+    for kind, name in names.items():
+        times = {steps: 100 * np.mean(seeds) for steps, _, seeds in found[kind][0]}
+        later = [f"{rate:.1f}" for rate in list(times.values())[1::2]]
+        rows.append([name, *later, f"{learning[kind].mean():.1f}", f"{best[kind].mean():.1f}"])
+    after = [f"{steps / 1e6:.1f} M" for steps in list(times)[1::2]]
+    tests = {
+        "while learning": exchanged(learning, ["mappo (normalised)"], ["mappo"]),
+        "the best parameters": exchanged(best, ["mappo (normalised)"], ["mappo"]),
+    }
+    return [
+        *markdown(["greedy win rate in %, inputs", *after, "while learning", "best parameters"], rows),
+        "",
+        f"MAPPO, five seeds. Normalised instead of as they are, exact permutation tests: {said(tests)}.",
+    ]
