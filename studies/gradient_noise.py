@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 from dataclasses import replace
@@ -43,29 +44,30 @@ PLACES = {
     "teamwork/8": TEAM,
     "teamwork/32": TEAM,
     "smax/2s3z": BATTLE,
+    "smax/2s3z, normalised inputs": BATTLE | {"normalise_observations": True},
     "smax/custom:15m_vs_15m": BATTLE,
     "smax/5m_vs_6m": BATTLE | {"env_options": ("version=0.1",)},
 }
 ALGORITHMS = ("gpae", "gpae-pooled")
 
 
-def configured(env: str, algorithm: str, settings: dict, seeds: int) -> gpae.ExperimentConfig:
+def configured(place: str, algorithm: str, settings: dict, seeds: int) -> gpae.ExperimentConfig:
     """The training of a place."""
     more = {name: x for name, x in settings.items() if name not in ("steps", "stages", "updates", "held")}
     more |= {"evaluations": 20, "evaluation_episodes": 64, "total_steps": settings["steps"]}
-    return gpae.preset("quickstart", algorithm, env=env, seeds=seeds, **more)
+    return gpae.preset("quickstart", algorithm, env=place.split(",")[0], seeds=seeds, **more)
 
 
-def found(env: str, algorithm: str, settings: dict, seeds: int, folder: Path) -> dict:
+def found(place: str, algorithm: str, settings: dict, seeds: int, folder: Path) -> dict:
     """Stage -> the steps that were done, the evaluation there, and what `gpae inspect gradient` says."""
-    config, pause, results = configured(env, algorithm, settings, seeds), [0], {}
+    config, pause, results = configured(place, algorithm, settings, seeds), [0], {}
     last = {}
 
     def heard(evaluation: gpae.EvaluationResult) -> bool:
         last.update(steps=evaluation.env_steps, sampled=evaluation.mean(f"sampled_{score(evaluation)}"))
         return evaluation.env_steps >= pause[0]
 
-    name = f"{env}-{algorithm}".replace("/", "-").replace(":", "-")
+    name = re.sub("[/:, ]+", "-", f"{place}-{algorithm}")
     for number, stage in enumerate(settings["stages"]):
         pause[0] = stage
         run = gpae.train(config, gpae.RunOptions(name=name, runs=folder, resume=number > 0), callback=heard)
@@ -121,12 +123,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     asked = parser.parse_args()
     results = json.loads(asked.out.read_text()) if asked.out.exists() else {}
-    for env in asked.places:
+    for place in asked.places:
         for algorithm in ALGORITHMS:
-            if algorithm not in results.get(env, {}):
+            if algorithm not in results.get(place, {}):
                 with tempfile.TemporaryDirectory() as folder:
-                    of = found(env, algorithm, PLACES[env], asked.seeds, Path(folder))
-                results.setdefault(env, {})[algorithm] = of
+                    of = found(place, algorithm, PLACES[place], asked.seeds, Path(folder))
+                results.setdefault(place, {})[algorithm] = of
                 asked.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
