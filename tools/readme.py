@@ -56,7 +56,7 @@ from tables.paper_map import (
 )
 from tables.reports import costs, differences, improvements, made_again, scores, searched, side_by_side, sweep
 from tables.results import ROOT, made_in
-from tables.scale import of_critics, of_easy_map, of_hydras, of_inputs, of_paper_map, of_scale, of_smacv2, of_views
+from tables.scale import of_critics, of_easy_map, of_inputs, of_paper_map, of_rules, of_scale, of_smacv2, of_views
 from tables.speed import battles, benchmarks, gpu, host
 from tables.start import algorithms, baselines, critic, gap, kept, latency, policies, printed, quickstart, studied
 from tables.theory import bias, distance, spread, statements, verified
@@ -114,7 +114,7 @@ DOCUMENTS = {
         "maps-views": lambda: [*of_views(), *made_in("maps-views")],
         "smacv2-scale": lambda: [*of_smacv2(), *made_in("smacv2-scale")],
         "5m_vs_6m-normalised": lambda: [*of_paper_map(), *made_in("5m_vs_6m-normalised")],
-        "6h_vs_8z-scale": lambda: [*of_hydras(), *made_in("6h_vs_8z-scale")],
+        "scale-by-rules": lambda: [*of_rules(), *made_in("scale-by-rules")],
         "2s3z-scale": lambda: [*of_easy_map(), *made_in("2s3z-scale")],
         "5m_vs_6m-scale": lambda: [*of_scale(), *made_in("5m_vs_6m-scale")],
         "5m_vs_6m-released": lambda: unfinished("gpu-5m_vs_6m"),
