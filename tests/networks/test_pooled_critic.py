@@ -90,3 +90,8 @@ def test_they_learn_as_any_algorithm_of_ones_own(pooled_critics, name, recurrent
     assert {"['observations']", "['values']"} <= kept if normalised else not {"['values']"} & kept
     after, _ = jax.eval_shape(p.learner.update, before)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(lambda x: (x.shape, x.dtype), after)
+
+
+def test_settings_that_it_does_not_look_at_are_said_to_be_idle(pooled_critics):
+    for cls in pooled_critics.values():
+        assert {"critic_identity", "normalise_state"} <= cls().idle().keys()
