@@ -38,18 +38,19 @@ VIEWS = {
     "the state, normalised": ("mappo (scaled-state)", "gpae (scaled-state)"),
     "the state, all inputs normalised": ("mappo (normalised)", "gpae (normalised)"),
     "what the agent sees": ("ippo", "gpae-seen"),
-    "what the agent sees, all inputs normalised": ("ippo (normalised)",),
+    "what the agent sees, all inputs normalised": ("ippo (normalised)", None),
 }
-"""What a critic is shown -> the method with V, and the one with EQ."""
+"""What a critic is shown -> the method with V, and the one with EQ, where it was run."""
 
 
-def rates(study, env=None):
+def rates(*studies, env=None):
     """Of every method the greedy win rates of its seeds in %: means of what was seen while learning, and the best's."""
-    drawn = {
-        f"{name} ({setting})" if setting else name: 100 * np.array(found)
-        for (name, setting), (found, _) in areas(study, env, metric="win_rate").items()
-    }
-    return drawn, {name: 100 * np.array(best) for name, (_, best) in evaluations(study, env).items()}
+    learning, best = {}, {}
+    for study in studies:
+        for (name, setting), (found, _) in areas(study, env, metric="win_rate").items():
+            learning[f"{name} ({setting})" if setting else name] = 100 * np.array(found)
+        best |= {name: 100 * np.array(found) for name, (_, found) in evaluations(study, env).items()}
+    return learning, best
 
 
 def said(tests):
@@ -66,15 +67,15 @@ def of_critics():
     learning, best = rates("3s_vs_5z")
     rows = [
         [view, *(f"{scores[kind].mean():.1f}" if kind else "" for scores in (learning, best) for kind in pair)]
-        for view, (pair) in ((view, (*pair, None)[:2]) for view, pair in VIEWS.items())
+        for view, pair in VIEWS.items()
     ]
     state, scaled, normalised, seen, seen_normalised = VIEWS.values()
-    both = [pair for pair in VIEWS.values() if len(pair) == 2]
+    both = [pair for pair in VIEWS.values() if None not in pair]
     tests = {
         "what the agent sees instead of the state": exchanged(learning, seen, state),
         "the state normalised instead of as it is": exchanged(learning, scaled, state),
         "what the agents see normalised besides": exchanged(learning, normalised, scaled),
-        "the same with IPPO, which sees nothing else": exchanged(learning, seen_normalised, seen[:1]),
+        "the same with IPPO, which sees nothing else": exchanged(learning, seen_normalised[:1], seen[:1]),
         "what the agent sees instead of the normalised state": exchanged(learning, seen, scaled),
         "EQ instead of V, whatever is shown": exchanged(learning, [eq for _, eq in both], [v for v, _ in both]),
     }
@@ -92,7 +93,7 @@ def of_views():
     kinds = ["mappo", "mappo (normalised)", "gpae", "gpae (normalised)", "ippo"]
     rows, everywhere = [], {}
     for env in [block["env"] for block in load("maps-views/report.json")["environments"]]:
-        here, best = ({**x, **y} for x, y in zip(rates("maps", env), rates("maps-views", env), strict=True))
+        here, best = rates("maps", "maps-views", env=env)
         everywhere |= {(env, kind): scores for kind, scores in here.items()}
         cells = (f"{here[kind].mean():.1f} ({best[kind].mean():.1f})" if kind in here else "" for kind in kinds)
         rows.append([f"`{env}`", *cells])
@@ -137,14 +138,25 @@ def of_easy_map():
 
 def of_smacv2():
     """smacv2_5_units: MAPPO and IPPO, whose share is it?"""
-    shares = [rates(study, "smax/smacv2_5_units") for study in ("maps", "maps-views", "smacv2-scale")]
-    learning, best = ({k: v for found in shares for k, v in found[i].items()} for i in (0, 1))
-    tests = {
-        "MAPPO, the state normalised": ("mappo (scaled-state)", "mappo"),
-        "what the agents see besides": ("mappo (normalised)", "mappo (scaled-state)"),
-        "IPPO, all inputs normalised": ("ippo (normalised)", "ippo"),
+    learning, best = rates("maps", "maps-views", "smacv2-scale", env="smax/smacv2_5_units")
+    kinds = {
+        "`mappo`, inputs as they are": "mappo",
+        "`mappo`, the state normalised": "mappo (scaled-state)",
+        "`mappo`, all inputs normalised": "mappo (normalised)",
+        "`ippo`, inputs as they are": "ippo",
+        "`ippo`, all inputs normalised": "ippo (normalised)",
     }
-    return of_forms("smax/smacv2_5_units, SMAX 0.1", ("mappo", "ippo"), learning, best, tests)
+    rows = [[name, f"{learning[kind].mean():.1f}", f"{best[kind].mean():.1f}"] for name, kind in kinds.items()]
+    tests = {
+        "MAPPO, the state normalised": exchanged(learning, ["mappo (scaled-state)"], ["mappo"]),
+        "what the agents see besides": exchanged(learning, ["mappo (normalised)"], ["mappo (scaled-state)"]),
+        "IPPO, all inputs normalised": exchanged(learning, ["ippo (normalised)"], ["ippo"]),
+    }
+    return [
+        *markdown(["smax/smacv2_5_units, SMAX 0.1: greedy win rate in %", "while learning", "best parameters"], rows),
+        "",
+        f"Five seeds. While learning: {said(tests)}.",
+    ]
 
 
 def of_rules():
@@ -157,8 +169,7 @@ def of_rules():
         ("2s3z", "0.2"): ("scale-by-rules",),
     }
     for (name, version), studies in places.items():
-        of = [rates(study, f"smax/{name}") for study in studies]
-        learning, best = ({k: v for found in of for k, v in found[i].items()} for i in (0, 1))
+        learning, best = rates(*studies, env=f"smax/{name}")
         rows.append([f"`{name}`, SMAX {version}", *(f"{learning[k].mean():.1f} ({best[k].mean():.1f})" for k in kinds)])
         tests[f"{name}, {version}"] = exchanged(learning, ["mappo (normalised)"], ["mappo"])
     return [
@@ -167,27 +178,6 @@ def of_rules():
         ),
         "",
         f"Five seeds. Normalised inputs, while learning, exact: {said(tests)}.",
-    ]
-
-
-def of_forms(title, methods, learning, best, tests):
-    """Methods with inputs as they are, with the state normalised, and with all inputs normalised."""
-    forms = {
-        "{}": "`{}`, inputs as they are",
-        "{} (scaled-state)": "`{}`, the state normalised",
-        "{} (normalised)": "`{}`, all inputs normalised",
-    }
-    kinds = {form.format(x): name.format(x) for x in methods for form, name in forms.items()}
-    rows = [
-        [name, f"{learning[kind].mean():.1f}", f"{best[kind].mean():.1f}"]
-        for kind, name in kinds.items()
-        if kind in learning
-    ]
-    found = {what: exchanged(learning, [one], [other]) for what, (one, other) in tests.items()}
-    return [
-        *markdown([f"{title}: greedy win rate in %", "while learning", "best parameters"], rows),
-        "",
-        f"Five seeds. While learning: {said(found)}.",
     ]
 
 
