@@ -284,15 +284,3 @@ def named_values(option: str, words: Sequence[str]) -> dict[str, str]:
 def flag(name: str) -> str:
     """How the setting `name` is spelt on the command line."""
     return "--" + name.rstrip("_").replace("_", "-")
-
-
-def documentation(kind: type) -> dict[str, str]:
-    """Field -> the docstring below it, of a class and those that it inherits from."""
-    from docstring_parser import parse_from_object  # only help texts need it
-
-    found: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        if is_settings(base):
-            own = {p.arg_name: p.description or "" for p in parse_from_object(base).params}
-            found |= {name: inspect.cleandoc(text) for name, text in own.items()}
-    return found

@@ -158,6 +158,28 @@ def test_every_other_setting_is_refused_with_those_that_have_it(algorithm):
             configure(algorithm, **{name: ALL[name].default})
 
 
+@pytest.mark.parametrize("algorithm", ["coma-q", "dop-clip"])
+def test_without_old_experience_both_ranges_of_the_clip_are_the_same(algorithm):
+    assert {"clip_range"} <= configure(algorithm, **BASE).algorithm.idle().keys()
+    assert configure(algorithm, **BASE, stop_agent=0).algorithm.idle() == {}
+
+
+def test_a_clip_of_nothing_is_said_to_be_one():
+    assert "clip" in configure("dop", **BASE, clip_values=False).algorithm.idle()
+    assert "clip" not in configure("dop", **BASE).algorithm.idle()
+    assert "clip" not in configure("dop-clip", **BASE, clip_values=False).algorithm.idle()
+
+
+def test_where_an_agent_is_stopped_ratios_are_none_of_1_and_their_settings_count():
+    config = configure("gpae", **BASE, stop_agent=0, trace="others", own_weight="exact", own_cap=5.0)
+    assert config.algorithm.idle().keys() == {"window_memory", "window_start"}
+    program, names = update(config)
+    _, used = dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))
+    inputs = {name.rsplit(".", 1)[1]: use for name, use in zip(names, used, strict=True) if name.startswith("[0]")}
+    assert inputs["eta"]
+    assert inputs["own_cap"]
+
+
 @pytest.mark.parametrize("algorithm", ["gpae", "mappo", "dae"])
 def test_a_setting_that_the_others_make_idle_is_not_used_on_policy(algorithm):
     """What is remarked upon as idle is idle: the update does not depend on it."""

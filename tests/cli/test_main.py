@@ -8,13 +8,31 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
 from gpae.algorithms import ALGORITHMS
 from gpae.cli import main
 from gpae.cli.commands import COMMANDS
+from gpae.studies.worker import work, write_job
 from gpae.training.presets import names
 from reference.trainings import TINY
+
+
+def test_too_little_memory_is_one_line_that_says_what_needs_less(capsys, monkeypatch, tmp_path):
+    """Of a command, and of a child of a study."""
+
+    def full(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\nmore words")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gpae.cli.train.train", full)
+    monkeypatch.setattr("gpae.diagnostics.pictures.train_together", full)
+    write_job(tmp_path / "job.json", [], [])
+    for ended in (lambda: main(["train", *TINY, "--name", "large"]), lambda: work(tmp_path / "job.json")):
+        assert ended() == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("gpae: RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.; fewer --seeds")
 
 
 @pytest.mark.parametrize(

@@ -250,6 +250,19 @@ def test_the_version_of_smax_stands_wherever_its_results_do(options, made, versi
         assert (tmp_path / "out" / name).read_text().count(version) >= times, name
 
 
+def test_sampled_figures_are_called_so(tmp_path):
+    """In the caption and beside published ones, whatever the report compares by."""
+    run = write_run(tmp_path / "a", CONFIG.replace(env="smax/5m_vs_6m"), [[0.5], [0.75]], [0.5, 0.5])
+    file = run / "evaluations.json"
+    file.write_text(file.read_text().replace('"win_rate"', '"sampled_win_rate"'))
+    write_report([tmp_path / "a"], tmp_path / "out", resamples=10, metric="sampled_win_rate")
+    tables = (tmp_path / "out" / "tables.md").read_text()
+    assert "Sampled win rate, in %" in tables
+    assert "Greedy win rate" not in tables
+    (row,) = [line for line in tables.splitlines() if line.startswith("| ours")]
+    assert " | sampled | " in row
+
+
 def test_what_has_no_versions_has_none_in_a_report(tmp_path):
     write_run(tmp_path / "a", CONFIG.replace(env="mpe/simple_spread"), [[-9.0]], [-8.0])
     write_report([tmp_path / "a"], tmp_path / "out", resamples=10)

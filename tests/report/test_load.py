@@ -45,6 +45,60 @@ def test_without_a_study_methods_are_told_apart_by_their_settings(tmp_path):
     assert settings_that_differ(results) == {"window": {"gpae (window 1)": "1", "gpae (window 2)": "2"}}
 
 
+def test_runs_of_one_name_that_were_trained_otherwise_are_told_apart(tmp_path):
+    """Two studies, of which the second changed a setting; in another environment there is nothing to be told apart."""
+    for name, rate, seed in (("one", 1e-3, 0), ("two", 2e-3, 1)):
+        folder = tmp_path / name
+        write_run(folder / "run", config(window=2, learning_rate=rate, seed=seed), [[0.5]], [0.5])
+        write_run(folder / "same", config(algorithm="mappo", seed=seed), [[0.5]], [0.5])
+        write_run(folder / "far", config(algorithm="mappo", seed=seed, env="smax/2s3z", gamma=0.9), [[0.5]], [0.5])
+        runs = {"run": "gpae (off)", "same": "mappo", "far": "mappo"}
+        record = {"runs": {run: {"method": method} for run, method in runs.items()}}
+        (folder / "study.json").write_text(json.dumps(record))
+    results, remarks = load([tmp_path / "one", tmp_path / "two"])
+    found = {(r.env, r.method): len(r.seeds) for r in results}
+    assert found == {
+        ("smax/3m", "gpae (off, learning_rate 0.001)"): 1,
+        ("smax/3m", "gpae (off, learning_rate 0.002)"): 1,
+        ("smax/3m", "mappo"): 2,
+        ("smax/2s3z", "mappo"): 2,
+    }
+    assert remarks == ["gpae (off): runs of this name were trained with different settings: learning_rate"]
+
+
+def test_what_is_left_of_an_earlier_file_of_the_study_is_said_and_told_apart(tmp_path):
+    write_run(tmp_path / "a", config(), [[0.5]], [0.5])
+    write_run(tmp_path / "before", config(learning_rate=2e-3, seed=1), [[0.5]], [0.5])
+    (tmp_path / "study.json").write_text(json.dumps({"runs": {"a": {"method": "gpae"}}}))
+    results, remarks = load([tmp_path])
+    assert [r.method for r in results] == ["gpae (learning_rate 0.001)", "gpae (learning_rate 0.002)"]
+    assert remarks == [
+        f"before in {tmp_path}: not in the study's file as it was run last",
+        "gpae: runs of this name were trained with different settings: learning_rate",
+    ]
+
+
+def test_how_often_a_run_looks_and_how_long_it_trains_are_no_other_method(tmp_path):
+    write_run(tmp_path / "a", config(), [[0.5, 1]], [0.5])
+    write_run(tmp_path / "b", config(seed=1, total_steps=4096, evaluations=1), [[0.5]], [0.5])
+    (tmp_path / "study.json").write_text(json.dumps({"runs": {name: {"method": "gpae"} for name in "ab"}}))
+    ((result,), remarks) = load([tmp_path])
+    assert (result.method, len(result.seeds), remarks) == ("gpae", 2, [])
+
+
+def test_folders_and_files_of_one_name_have_names_of_their_own(tmp_path):
+    for i, folder in enumerate(("here/quick", "there/quick")):
+        write_run(tmp_path / folder / "run", config(seed=i), [[0.5]], [0.5])
+    ((result,), _) = load([tmp_path / "here/quick", tmp_path / "there/quick"])
+    assert [source.name for source in result.sources] == ["here/quick/run", "there/quick/run"]
+    files = [tmp_path / folder / "quick/run/evaluations.json" for folder in ("here", "there")]
+    ((result,), _) = load(files)
+    assert [source.name for source in result.sources] == [
+        "here/quick/run/evaluations.json",
+        "there/quick/run/evaluations.json",
+    ]
+
+
 def test_unfinished_runs_are_left_out_and_said(tmp_path):
     write_run(tmp_path / "a", config(), [[0.5]], [0.5])
     write_run(tmp_path / "b", config(algorithm="mappo"), [[0.5]])
@@ -217,4 +271,4 @@ def test_e_linked_and_missing_runs_are_not_passed_over(tmp_path):
     (study / "study.json").write_text(json.dumps({"runs": runs}))
     ((result,), remarks) = load([study])
     assert len(result.seeds) == 1
-    assert remarks == [f"b, c of the study in {study} have not begun"]
+    assert remarks == [f"b, c of the study in {study} have not been evaluated yet"]

@@ -302,7 +302,7 @@ def test_wrong_requests_are_one_line_and_write_nothing(run, shared, tmp_path, ca
         (["share", str(run), "-o", "mine", "--overwrite"], "mine exists and is not a shared policy"),
         (["share", str(run), "-o", "damaged/README.md/x"], "damaged/README.md is not a folder"),
         (["share", str(run), "-o", str(shared)], "replace it with --overwrite"),
-        (["share", str(unevaluated), "--seed", "0", "--best"], "has evaluated nothing yet"),
+        (["share", str(unevaluated), "--seed", "0", "--best"], "has not evaluated seed 0"),
         (["share", str(unevaluated)], "say which to share, --seed"),
         (["share", str(shared), "--best"], "a shared policy, which holds the last parameters alone: leave out best"),
         (["evaluate", str(shared), "--best"], "leave out best"),

@@ -1,5 +1,6 @@
 """Carrying out a tuning: draws, budgets, pruning, resumption, with a stand-in for training; and for real."""
 
+import importlib
 import io
 import json
 import math
@@ -151,7 +152,7 @@ def test_every_method_has_as_many_trials_and_a_program_trains_some(tmp_path, sta
     assert [len(call) for call in stand_in.calls[6:]] == [1, 1]
 
 
-def test_the_worse_ones_end_early_and_those_that_diverge_count_as_trials(tmp_path, stand_in):
+def test_the_worse_ones_end_early_and_those_that_diverge_count_as_trials(tmp_path, stand_in, monkeypatch):
     tuning = read(tmp_path, ONE.replace("trials = 10", "trials = 20"))
     _, said = carry_out(tuning)
     ((_, trials),) = tried(tuning)
@@ -166,6 +167,14 @@ def test_the_worse_ones_end_early_and_those_that_diverge_count_as_trials(tmp_pat
         assert trial.score < best(trials).score
         assert f"trial {trial.number}: win_rate {trial.score:.4g}, pruned at evaluation {len(steps)} (" in said
     assert "never evaluated, update 3, seed 100: value_loss not finite; in trial-" in said
+    # Of how much a setting matters they are the worst, whatever they told before they ended.
+    judged = []
+    module = importlib.import_module("optuna.importance")  # the attribute is another, lazy object
+    monkeypatch.setattr(module, "get_param_importances", lambda of, **_: judged.extend(of.trials) or {})
+    importances(tuning)
+    values = {trial.value for trial in judged}
+    assert values == {t.score for t in states["complete"]} | {min(t.score for t in states["complete"]) - 1.0}
+    assert len(judged) == 20
     kept = read(tmp_path / "kept", TEXT.replace("prune = {", "# prune = {") + "\n")
     assert kept.pruning is not None  # as by default
     whole = read(tmp_path / "whole", "prune = false\n" + ONE.replace("prune = {", "# {"))

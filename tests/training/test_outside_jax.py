@@ -186,6 +186,51 @@ def test_trainings_that_differ_in_traced_settings_use_one_program_and_fail_apart
     assert "absolute_metrics" in gpae.Run(tmp_path / "two").evaluations["seed_0"]
 
 
+def burns_at_evaluation(fuse, monkeypatch):
+    """The environments of the first evaluation fail, those of no other."""
+    evaluate, count = Experiment.evaluate, iter(range(100))
+
+    def burn(self, *args, **how):
+        if next(count) == 0:
+            fuse.touch()
+        try:
+            return evaluate(self, *args, **how)
+        finally:
+            fuse.unlink(missing_ok=True)
+
+    monkeypatch.setattr(Experiment, "evaluate", burn)
+
+
+def test_an_evaluation_that_failed_is_made_up_for_when_the_run_is_resumed(tmp_path, monkeypatch):
+    """Here it was the only one: without it nothing is best, and there is no curve."""
+    fuse = tmp_path / "fuse"
+    with monkeypatch.context() as patch:
+        burns_at_evaluation(fuse, patch)
+        with pytest.raises(Failed, match="gpae train --resume"):
+            gpae.train(config("mappo", "fault=raise", f"fuse={fuse}", "worker_processes=0"), options(tmp_path))
+    run = gpae.Run(tmp_path / "run")
+    assert "step_0" not in run.evaluations.get("seed_0", {})
+    with pytest.raises(UserError, match="has evaluated nothing yet, so that none of its parameters are the best"):
+        gpae.load_policy(run.path, best=True)
+    assert main(["evaluate", str(run.path), "--best"]) == 2
+    for _ in range(2):  # the second time there is nothing left to do
+        assert main(["train", "--resume", str(run.path), "--quiet"]) == 0
+        assert [len(run.evaluations["seed_0"]), len(run.metrics)] == [2, 3]
+    assert run.evaluations["seed_0"]["step_0"]["step_count"] == 96
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_fails_leaves_the_other_trainings_of_the_program_their_environments(tmp_path, monkeypatch):
+    fuse = tmp_path / "fuse"
+    faults = ("worker_processes=1", "fault=exit", f"fuse={fuse}")
+    configs = [config("mappo", *faults, learning_rate=rate) for rate in (1e-3, 2e-3)]
+    burns_at_evaluation(fuse, monkeypatch)
+    places = [replace(options(tmp_path), name=name) for name in ("one", "two")]
+    with pytest.raises(Failed, match=f"worker process .* exit code 3; saved; .*--resume {tmp_path / 'one'}"):
+        train_together(configs, places)
+    assert "absolute_metrics" in gpae.Run(tmp_path / "two").evaluations["seed_0"]
+
+
 @pytest.fixture(scope="module")
 def winnable(tmp_path_factory):
     """A short run of episodes of 3 steps, won where both agents end with the right lever."""

@@ -1,6 +1,7 @@
 """A run from its first update to its files, and what stops it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -54,6 +55,42 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_good_checkpoint_st
     monkeypatch.undo()
     resumed = gpae.train(CONFIG, options(tmp_path, resume=True))
     assert same_but_for_time(resumed.metrics) == same_but_for_time(run.metrics)
+
+
+def test_a_score_that_is_not_finite_stops_the_run_and_is_nobodys_best(tmp_path, monkeypatch):
+    score, count = Experiment.score, iter(range(100))
+    monkeypatch.setattr(Experiment, "score", lambda self, e: np.nan if next(count) == 1 else score(self, e))
+    with pytest.raises(Diverged, match=r"update 14, seed 0: an evaluation's win_rate is not finite; .* 6 is kept"):
+        gpae.train(CONFIG, options(tmp_path))
+    monkeypatch.undo()
+    run = gpae.train(CONFIG, options(tmp_path, resume=True))
+    assert [run.evaluations["seed_0"][f"step_{i}"]["step_count"] for i in range(3)] == [96, 224, 320]
+
+
+def test_a_training_that_comes_to_nothing_leaves_nothing_in_the_way(run, tmp_path, monkeypatch):
+    """Refused before the first update, for whatever reason: the same command can be given again."""
+
+    def refuse(*_):
+        raise UserError("observe: not as declared")
+
+    def full(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+
+    there = shutil.copytree(run.path, tmp_path / "there" / "run")
+    before = sorted(p.name for p in there.iterdir())
+    for place, wrong in ((trainer, ("check_declared", refuse)), (Experiment, ("update", full))):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, *wrong)
+            for again in range(2):
+                with pytest.raises((UserError, jax.errors.JaxRuntimeError), match=r"not as declared|RESOURCE"):
+                    gpae.train(CONFIG.replace(seed=again), options(tmp_path / "new"))
+                assert not list((tmp_path / "new").iterdir())
+            for how in ({"overwrite": True}, {"resume": True}):
+                config = CONFIG.replace(total_steps=400) if "resume" in how else CONFIG
+                with pytest.raises((UserError, jax.errors.JaxRuntimeError)):
+                    gpae.train(config, options(there.parent, **how))
+                assert sorted(p.name for p in there.iterdir()) == before
+    assert gpae.Run(there).metrics == run.metrics
 
 
 def test_infinite_parameters_are_noticed(tmp_path):

@@ -42,7 +42,7 @@ from gpae.envs.protocol import Environment, EnvSpec
 from gpae.envs.vector import begin, observe
 from gpae.errors import UserError
 from gpae.networks import CriticInput, Distribution, lecun
-from gpae.settings import settings
+from gpae.settings import settings, settings_of
 from gpae.threefry import fold_in, split
 from gpae.types import Targets, Trajectory, View
 
@@ -61,6 +61,11 @@ class ActorCritic(PPO):
     def only_fresh(self) -> bool:
         """Whether an update learns from nothing but what the parameters that it begins with have collected."""
         return self.experience.segments == 1
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether the policy at the start of an update is the one that acted: all ratios are 1 then."""
+        return self.experience.segments == 1 and self.intervention.stop_agent is None
 
     @property
     def begins_with_newest(self) -> bool:
@@ -117,8 +122,12 @@ class ActorCritic(PPO):
 
     def idle(self) -> dict[str, str]:
         """See `Algorithm.idle`."""
-        none = self.intervention.stop_agent is None
-        return super().idle() | ({"stop_probability": "no agent is stopped (--stop-agent)"} if none else {})
+        found = super().idle()
+        if self.intervention.stop_agent is None:
+            found["stop_probability"] = "no agent is stopped (--stop-agent)"
+        if self.on_policy and "clip_range" in settings_of(self):
+            found["clip_range"] = "experience is on-policy: all old ratios are 1, and both ranges the same"
+        return found
 
     # -- state -----------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from gpae.envs.protocol import EnvSpec
 from gpae.errors import UserError
 from gpae.estimators import counterfactual_advantages, gae, tree_backup
 from gpae.networks import CriticInput, DecomposedCritic, DecomposedOutput
-from gpae.settings import Size, TracedUnit, between, settings
+from gpae.settings import Size, TracedUnit, between, settings, settings_of
 from gpae.types import Targets, Trajectory
 
 
@@ -151,6 +151,13 @@ class DOP(ActorCritic):
             advantages=extras["weights"] * own,
             critic_targets=jnp.broadcast_to(found[..., None], own.shape),
         )
+
+    def idle(self) -> dict[str, str]:
+        """See `Algorithm.idle`."""
+        found = super().idle()
+        if not self.clip_values and "clip_range" not in settings_of(self):
+            found["clip"] = "--no-clip-values: nothing else is clipped"
+        return found
 
     def critic_loss(self, spec: EnvSpec, params: Any, batch: Batch, carry: Any) -> tuple[Array, Metrics]:
         """The squared error of Q_tot, on new and replayed rows alike."""

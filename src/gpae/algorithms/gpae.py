@@ -36,7 +36,7 @@ class GPAE(PerAgent):
     def idle(self) -> dict[str, str]:
         """See `Algorithm.idle`."""
         found = super().idle()
-        if self.experience.window == 1 and self.bootstrap == "weighted":
+        if self.on_policy and self.bootstrap == "weighted":
             found["bootstrap"] = "experience is on-policy (--window 1): all ratios are 1, as with sampled"
         if self.continuous.normalise_actions and not self.networks.layer_norm:
             found["normalise_actions"] = "--no-layer-norm: there is no LayerNorm anywhere"

@@ -113,10 +113,11 @@ class PerAgent(ActorCritic):
             why = "the networks remember nothing (--no-recurrent)"
             found |= dict.fromkeys(("forget", "window_memory"), why)
         if self.experience.window == 1:
-            why = "experience is on-policy (--window 1): all ratios are 1"
-            found |= dict.fromkeys(("trace", "eta", "own_weight", "own_cap", "actor_weight"), why)
             why = "experience is on-policy (--window 1): the newest segment is the oldest"
-            return found | dict.fromkeys(("window_memory", "window_start"), why)
+            found |= dict.fromkeys(("window_memory", "window_start"), why)
+        if self.on_policy:
+            why = "experience is on-policy (--window 1): all ratios are 1"
+            return found | dict.fromkeys(("trace", "eta", "own_weight", "own_cap", "actor_weight"), why)
         if self.trace not in ("dt", "others") and self.actor_weight == "own":
             found["eta"] = f"neither --trace {self.trace} nor --actor-weight own uses it"
         if self.trace != "others" and self.own_weight == "truncated":

@@ -70,9 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"gpae: {clear}", file=sys.stderr)
         return 2
-    except Exception:
+    except Exception as error:
         # Without a device JAX fails in many ways and places, an assertion without words among them.
-        if (line := _no_device()) is None:
+        if (line := _of_jax(error)) is None:
             raise
         print(f"gpae: {line}", file=sys.stderr)
         return 2
@@ -94,13 +94,13 @@ def _of_disk(error: OSError) -> UserError | None:
     return disk_error(error, os.fsdecode(error.filename), "read")
 
 
-def _no_device() -> str | None:
-    """What to say where JAX was needed and has no device to compute on; None if it has one."""
+def _of_jax(error: Exception) -> str | None:
+    """What to say where JAX has too little memory, or was needed and has no device to compute on; None if neither."""
     if "jax" not in sys.modules:
         return None
-    from gpae.training.device import problem
+    from gpae.training.device import problem, too_large
 
-    return problem()
+    return too_large(error) or problem()
 
 
 def _run(words: list[str]) -> int:

@@ -44,9 +44,10 @@ class OfRun(Command):
 
     def _restored(self, whole: bool, shapes: Any) -> tuple[Any, dict[str, Any]]:
         from gpae.runs.checkpoint import Checkpoints
-        from gpae.training.items import item_of
+        from gpae.training.items import check_evaluated, item_of
 
         item = item_of(self.run_directory, best=self.best, whole=whole)
         with Checkpoints(self.run_directory / "checkpoints", read_only=True) as checkpoints:
+            check_evaluated(self.run_directory, checkpoints.info(), best=self.best)
             items, info = checkpoints.restore({item: shapes})
         return items[item], info

@@ -98,6 +98,11 @@ class Pool:
         self._close()
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed, by who called it or since a worker failed."""
+        return not self._close.alive
+
+    @property
     def pids(self) -> list[int]:
         """Of the workers."""
         return [worker.process.pid for worker in self._workers]

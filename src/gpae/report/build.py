@@ -13,7 +13,7 @@ from gpae.report.differences import differences, settings_that_differ
 from gpae.report.load import Result
 from gpae.report.permutation import DRAWS, holm, permutation_test, smallest_corrected
 from gpae.report.published import caution, published
-from gpae.report.scores import SAMPLED, Scale, is_rate, scale_of
+from gpae.report.scores import SAMPLED, Scale, is_rate, played, scale_of
 from gpae.report.statistics import FEW, Bootstrap, Interval, first_reached, median_reached
 from gpae.report.tables import KINDS, REACHED
 from gpae.report.tried import of_results
@@ -265,6 +265,7 @@ def _published(by_env: dict[str, list[Result]], metrics: dict[str, str], bootstr
                     "algorithm": result.algorithm,
                     unit: [round(times * x, 4) for x in mean],
                     f"sampled_{unit}": None if sampled is None else number(times * float(sampled.mean())),
+                    "actions": played(metrics[env]),
                     "n": len(result.seeds),
                     "steps": result.seeds[0].steps[-1],
                     "environment_version": _versions(env, [result]) or "not said",

@@ -80,9 +80,10 @@ def load(paths: Sequence[Path], metric: str | None = None) -> tuple[list[Result]
     remarks: list[str] = []
     sources: list[tuple[Source, Path]] = []
     for path in paths:
-        new, said = find(path, prefix=path.name + "/" if len(paths) > 1 else "")
+        new, said = find(path, prefix=_apart(path, paths) + "/" if len(paths) > 1 else "")
         sources, remarks = sources + new, remarks + said
-    labels = labels_of(sources)
+    labels, said = labels_of(sources)
+    remarks += said
     found: dict[tuple[str, str], list[_Found]] = {}
     names = _Names(remarks)
     for source, file in sources:
@@ -108,6 +109,14 @@ def load(paths: Sequence[Path], metric: str | None = None) -> tuple[list[Result]
         places = ", ".join(map(str, paths))
         raise UserError(f"there are no finished runs in {places}" + "".join(f"; {r}" for r in remarks))
     return results, remarks
+
+
+def _apart(path: Path, paths: Sequence[Path]) -> str:
+    """As much of a path, from its end, as tells it from the others."""
+    others = [other.absolute().parts for other in paths if other != path]
+    own = path.absolute().parts
+    least = next((n for n in range(1, len(own)) if all(other[-n:] != own[-n:] for other in others)), len(own))
+    return "/".join(own[-least:])
 
 
 class _Names:

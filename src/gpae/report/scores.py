@@ -36,6 +36,11 @@ def is_rate(metric: str) -> bool:
     return metric.endswith("win_rate")
 
 
+def played(metric: str) -> str:
+    """How actions were chosen where a metric was measured: "greedy" or "sampled"."""
+    return "sampled" if metric.startswith(SAMPLED) else "greedy"
+
+
 def scale_of(
     env: str, metric: str, scores: Sequence[np.ndarray], given: Mapping[str, tuple[float, float]] | None = None
 ) -> Scale:

@@ -24,7 +24,7 @@ from gpae.runs.shared import CARD, EVALUATION, FILM, SHARED, is_shared, read_sha
 from gpae.runs.versions import VERSIONS, read_versions, versions
 from gpae.training.config import ExperimentConfig, as_dict, from_dict
 from gpae.training.experiment import Experiment
-from gpae.training.items import item_of
+from gpae.training.items import check_evaluated, item_of
 
 EPISODES = 1_000_000
 """Seed of the episodes that are played, which is that of `gpae evaluate`."""
@@ -68,6 +68,7 @@ def share(
     with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
         update = checkpoints.latest  # a run that is still training makes others
         info = checkpoints.info(update)
+    check_evaluated(run, info, best=best)
     found = _Found(run, config, best, info)
     seed = found.chosen() if seed is None else found.checked(seed)
     notes = {key: value for key, value in info.items() if key != "lines"} | found.moment(seed)
@@ -152,7 +153,7 @@ class _Found:
         if not self.best:
             return {"best_scores": scores}
         if (step := self._evaluation(seed)) is None:
-            raise UserError(f"{self.run} has evaluated nothing yet, so that none of its parameters are the best")
+            raise UserError(f"{self.run} has not evaluated seed {seed}, so that none of its parameters are the best")
         steps = step["step_count"]
         return {
             "update": steps // self.config.algorithm.steps_per_update,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ from gpae.runs.evaluations import EVALUATIONS
 from gpae.runs.files import exists, read_regular
 from gpae.runs.record import recorded
 from gpae.runs.versions import VERSIONS, read_versions
+from gpae.training.config import EvaluationPlan
 from gpae.training.existing import completed
 
 PLACE = ("env", "algorithm", "preset", "seed", "seeds")
 """Settings that say where a run stands, rather than how it was trained."""
+_LOOKING = ("total_steps", *(field.name for field in fields(EvaluationPlan)))
+"""Settings that say how long to train and how often to look: what differs in these is said, and not told apart."""
 _FILM = 64 << 20
 """Bytes of the largest film that a page holds."""
 
@@ -76,8 +79,8 @@ def find(path: Path, prefix: str = "") -> tuple[list[tuple[Source, Path]], list[
       UserError: there is nothing of that name, or a file of a run is damaged.
     """
     if path.is_file():
-        name = prefix + path.name if path.name == EVALUATIONS else path.name
-        return [(Source(name=name, path=path.parent), path)], []
+        # Runs all call it alike.
+        return [(Source(name=prefix.rstrip("/") or path.name, path=path.parent), path)], []
     if not path.is_dir():
         raise UserError(f"there is no {path}")
     found, remarks = [], []
@@ -91,9 +94,10 @@ def find(path: Path, prefix: str = "") -> tuple[list[tuple[Source, Path]], list[
     there = {source.path.name for source, _ in found}
     planned = recorded(path).get("runs", {})
     if missing := [name for name in planned if name not in there]:
-        remarks.append(
-            f"{', '.join(missing)} of the study in {path} {'has' if len(missing) == 1 else 'have'} not begun"
-        )
+        have = "has" if len(missing) == 1 else "have"
+        remarks.append(f"{', '.join(missing)} of the study in {path} {have} not been evaluated yet")
+    if planned and (besides := [name for name in sorted(there) if name not in planned]):
+        remarks.append(f"{', '.join(besides)} in {path}: not in the study's file as it was run last")
     order = {prefix + name: i for i, name in enumerate(planned)}
     return sorted(found, key=lambda pair: order.get(pair[0].name, len(order))), remarks
 
@@ -113,9 +117,13 @@ def _run_directories(path: Path) -> list[Path]:
     return sorted(found)
 
 
-def labels_of(sources: Sequence[tuple[Source, Path]]) -> dict[str, str]:
-    """What tables call the method of each of our runs: as its study says, or by what tells it from others."""
+def labels_of(sources: Sequence[tuple[Source, Path]]) -> tuple[dict[str, str], list[str]]:
+    """What tables call the method of each of our runs: as its study says, or by what tells it from others.
+
+    Runs of one name that were trained otherwise, in one environment, are told apart by that too; remarks say so.
+    """
     labels: dict[str, str] = {}
+    remarks: list[str] = []
     alone: dict[str, list[Source]] = {}
     for source, _ in sources:
         said = recorded(source.path.parent).get("runs", {}).get(source.path.name, {}).get("method")
@@ -127,9 +135,39 @@ def labels_of(sources: Sequence[tuple[Source, Path]]) -> dict[str, str]:
         names = [n for n in group[0].config if n not in PLACE]
         telling = [n for n in names if len({shown(s.config.get(n)) for s in group}) > 1]
         for source in group:
-            words = ", ".join(f"{n} {shown(source.config.get(n))}" for n in telling)
-            labels[source.name] = f"{algorithm} ({words})" if words else algorithm
-    return labels
+            labels[source.name] = _with(algorithm, _words(source, telling))
+    named: dict[str, list[Source]] = {}
+    for source, _ in sources:
+        if source.name in labels and source.config:
+            named.setdefault(labels[source.name], []).append(source)
+    for label, group in named.items():
+        if telling := _telling(group):
+            remarks.append(f"{label}: runs of this name were trained with different settings: {', '.join(telling)}")
+            for source in group:
+                labels[source.name] = _with(label, _words(source, telling))
+    return labels, remarks
+
+
+def _telling(group: Sequence[Source]) -> list[str]:
+    """The settings in which runs differ that were made in the same environment; how often they look is none."""
+    found: dict[str, None] = {}
+    for env in dict.fromkeys(source.config["env"] for source in group):
+        here = [source.config for source in group if source.config["env"] == env]
+        for name in here[0]:
+            if name not in (*PLACE, *_LOOKING) and len({shown(config.get(name)) for config in here}) > 1:
+                found[name] = None
+    return list(found)
+
+
+def _words(source: Source, telling: Sequence[str]) -> str:
+    return ", ".join(f"{name} {shown(source.config.get(name))}" for name in telling)
+
+
+def _with(label: str, words: str) -> str:
+    """A method's name with more in its brackets."""
+    if not words:
+        return label
+    return f"{label[:-1]}, {words})" if label.endswith(")") else f"{label} ({words})"
 
 
 def shown(value: Any) -> str:

@@ -6,7 +6,7 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gpae.report.scores import is_rate
+from gpae.report.scores import is_rate, played
 
 KINDS = ("final", "absolute")
 """The last evaluation of training; and that of the best parameters, on more episodes."""
@@ -140,7 +140,7 @@ def published_table(entry: Mapping[str, Any]) -> Table:
     for ours in entry["ours"]:
         last = [str(ours["n"]), f"{ours['steps']:,}", ours["environment_version"], "this report, mean"]
         mean, low, high = map(form.format, ours[unit])
-        rows.append(["ours", ours["method"], f"{mean} [{low}, {high}]", "greedy", *last])
+        rows.append(["ours", ours["method"], f"{mean} [{low}, {high}]", ours["actions"], *last])
         if ours[f"sampled_{unit}"] is not None:
             rows.append(["ours", ours["method"], form.format(ours[f"sampled_{unit}"]), "sampled", *last])
     for other in entry["others"]:
@@ -203,7 +203,8 @@ def caption(block: Mapping[str, Any]) -> str:
         without = f"; not run in all of them: {', '.join(block['left_out'])}" if block["left_out"] else ""
         return f"Scores over {', '.join(block['environments'])}, in %{scaled}{without}"
     version = f"; {block['version']}" if block.get("version") else ""
-    score = "Greedy win rate, in %" if is_rate(block["metric"]) else block["metric"].replace("_", " ")
+    metric = block["metric"]
+    score = f"{played(metric).capitalize()} win rate, in %" if is_rate(metric) else metric.replace("_", " ")
     return score + version
 
 

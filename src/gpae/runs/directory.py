@@ -126,6 +126,7 @@ class RunDirectory:
         self._lock = lock
         self._metrics = MetricsFile(path)
         self._replaced: Replacement | None = None
+        self._abandoned = False
 
     @classmethod
     def create(cls, path: str | Path, config: Mapping[str, Any], *, overwrite: bool = False) -> RunDirectory:
@@ -329,6 +330,10 @@ class RunDirectory:
         if everything:
             write_json(self.path / EVALUATIONS, everything, indent=None)
 
+    def abandon(self) -> None:
+        """To be called if nothing was learnt: a run that is new is removed when it is closed, a resumed one is not."""
+        self._abandoned = not self.resuming
+
     def close(self) -> None:
         """Gives the directory free for other processes; puts a run back that was to be replaced, unless `commit` was
         called.
@@ -341,6 +346,8 @@ class RunDirectory:
             if self._replaced is not None:
                 replaced, self._replaced = self._replaced, None
                 replaced.restore()
+            elif self._abandoned:
+                _replacement(self.path).remove()
         finally:
             self._lock.close()
 

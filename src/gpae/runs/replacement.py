@@ -20,6 +20,7 @@ from pathlib import Path
 
 from gpae.errors import UserError
 from gpae.runs.files import clear_disk_errors, exists, refuse_irregular, sync_folder
+from gpae.runs.lock import LOCK
 
 _MOVING, _MOVED, _DISCARDED = ".old-run-moving", ".old-run", ".old-run-discarded"
 _SUFFIX = ".old"
@@ -75,6 +76,17 @@ class Replacement:
         if exists(self._run / _MOVED):
             self._step(_MOVED, _DISCARDED)
         self._remove(self._run / _DISCARDED)
+
+    def remove(self) -> None:
+        """Removes the files that a run writes, and the folder where nothing else is in it.
+
+        Raises:
+          UserError: something cannot be removed.
+        """
+        for name in (*self._files, *self._folders):
+            self._remove(self._run / name)
+        if {path.name for path in self._run.iterdir()} <= {LOCK}:
+            self._remove(self._run)
 
     def restore(self) -> None:
         """Puts the old run back, wherever the replacement was; does nothing if there is none or it was discarded.

@@ -123,8 +123,10 @@ def importances(tuning: Tuning) -> list[dict[str, float]]:
     with database(tuning) as methods:
         for method, study in methods:
             ended = list(filter(_ended, study.trials))
-            worst = min((trial.value for trial in ended if trial.value is not None), default=0.0) - 1.0
-            values = [worst if trial.value is None else trial.value for trial in ended]
+            # A trial that was pruned or failed has a value too, the last that it told.
+            whole = [trial.value if trial.state == optuna.trial.TrialState.COMPLETE else None for trial in ended]
+            worst = min((value for value in whole if value is not None), default=0.0) - 1.0
+            values = [worst if value is None else value for value in whole]
             if len(ended) < _FEW or len(set(values)) < 2:
                 found.append({})
                 continue

@@ -66,6 +66,13 @@ def work(file: Path, place: Place | None = None) -> int:
     except UserError as error:
         print(f"gpae: {error}", file=sys.stderr)
         return 2
+    except Exception as error:
+        from gpae.training.device import too_large
+
+        if (line := too_large(error)) is None:
+            raise
+        print(f"gpae: {line}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -36,6 +36,16 @@ class EvaluationPlan:
     updates_per_call: Size = 1
     """Updates that run on the device before the host looks at them."""
 
+    def updates(self, last: int) -> tuple[set[int], set[int]]:
+        """The updates of 1 to `last` after which to evaluate and to save: ends of calls, the last one in both."""
+        calls = last // self.updates_per_call
+        number = min(self.evaluations, calls)
+        evaluate_at = {round(calls * (i + 1) / number) * self.updates_per_call for i in range(number)}
+        save_at = evaluate_at
+        if every := self.checkpoint_updates:
+            save_at = set(range(0, last, math.ceil(every / self.updates_per_call) * self.updates_per_call))
+        return evaluate_at, save_at | {last}
+
 
 @settings
 class ExperimentConfig:

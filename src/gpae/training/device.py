@@ -13,6 +13,16 @@ from gpae.errors import UserError
 from gpae.training.config import ExperimentConfig
 
 
+def too_large(error: BaseException) -> str | None:
+    """What to say of an error that says that memory has run out; None if it says something else."""
+    if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        return None
+    words = " ".join((str(error).splitlines() or [""])[0][:200].split()) or "out of memory"
+    return (
+        f"{words}; fewer --seeds at once, fewer --num-envs, a shorter --rollout-length or more --minibatches need less"
+    )
+
+
 def problem() -> str | None:
     """Why JAX has no device to compute on, and what would do; None if it has one."""
     log = logging.getLogger("jax._src.xla_bridge")

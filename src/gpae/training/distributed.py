@@ -6,11 +6,13 @@ tells the others; what any of them may notice, such as a signal, they agree upon
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -19,6 +21,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from gpae.errors import UserError
+from gpae.training.stopped import HostLost
 
 Found = TypeVar("Found")
 _TEXT = 2048
@@ -63,6 +66,29 @@ class Place:
             words = (str(error).splitlines() or [""])[0][:200]
             met = f"--coordinator {self.coordinator}: the {self.hosts} hosts did not meet"
             raise UserError(f"{met} ({words})") from error
+
+
+@contextlib.contextmanager
+def lost(run: Path) -> Iterator[None]:
+    """What ends one of several processes is said in one line: an error of its own, or that another one has gone.
+
+    Args:
+      run: the run directory, for the command that goes on.
+
+    Raises:
+      HostLost: that is so. Where one process trains alone, errors are what they were.
+    """
+    try:
+        yield
+    except UserError as error:
+        if not several():
+            raise
+        raise HostLost(str(error)) from error
+    except jax.errors.JaxRuntimeError as error:
+        if not several():
+            raise
+        words = str(error).splitlines()[0][:200]
+        raise HostLost(f"another host has ended ({words}); start all again with --resume {run}") from error
 
 
 def place(coordinator: str | None = None, hosts: int | None = None, host: int | None = None) -> Place | None:

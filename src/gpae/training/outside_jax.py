@@ -219,7 +219,8 @@ class OutsideLoop:
         return play
 
     def _evaluating(self, num_envs: int) -> Pool:
-        if self._evaluation is None or self._evaluation[0] != num_envs:
+        # One that failed is closed, and another training of this program may go on.
+        if self._evaluation is None or self._evaluation[0] != num_envs or self._evaluation[1].closed:
             pool = self.env.pool(num_envs * self.seeds.count, automatic=False)
             self._evaluation = num_envs, pool
         return self._evaluation[1]

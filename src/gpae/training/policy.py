@@ -24,7 +24,7 @@ from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import read_config
 from gpae.training.config import from_dict
 from gpae.training.device import require_device
-from gpae.training.items import item_of
+from gpae.training.items import check_evaluated, item_of
 
 
 @dataclass(frozen=True)
@@ -333,7 +333,8 @@ def load_policy(path: str | Path, *, best: bool = False, seed: int | None = None
         them all.
 
     Raises:
-      UserError: not a run directory, no whole checkpoint, no such seed or agent.
+      UserError: not a run directory, no whole checkpoint, no such seed or agent; nothing was evaluated yet, of which
+        the parameters could be the best.
     """
     require_device()
     config = from_dict(read_config(path))
@@ -342,7 +343,9 @@ def load_policy(path: str | Path, *, best: bool = False, seed: int | None = None
         raise UserError(f"{path} has seeds {config.seed} to {config.seed + config.seeds - 1}, not {seed}")
     item = item_of(path, best=best, whole=False)
     with Checkpoints(Path(path) / "checkpoints", read_only=True) as checkpoints:
-        sizes = Sizes.told(checkpoints.info())
+        info = checkpoints.info()
+        check_evaluated(path, info, best=best)
+        sizes = Sizes.told(info)
         actor = config.algorithm.actor(_spec(sizes))
         items, _ = checkpoints.restore({item: _template(actor, config.seeds, sizes)})
     params = items[item]

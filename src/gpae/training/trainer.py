@@ -28,7 +28,7 @@ from gpae.training.policy import described
 from gpae.training.recorder import Callback, Recorder
 from gpae.training.run import Run
 from gpae.training.signals import interruptible, signals
-from gpae.training.stopped import Diverged, Failed, HostLost, Interrupted, Stopped
+from gpae.training.stopped import Diverged, Failed, Interrupted, Stopped
 from gpae.training.together import Together
 from gpae.training.transfer import Transfer, read_trained
 
@@ -89,11 +89,12 @@ def train_together(
             option = option if place == 0 else replace(option, quiet=True)
             training = _Training(experiment, option, callbacks, together.compile_update, lambda: asked())
             trainings.append(stack.enter_context(training))
+        stack.enter_context(_abandoned(trainings))
         with interruptible():
             for training in trainings:
                 training.begin()
         stopped: list[Stopped] = []
-        with signals(*_STOP) as caught, _lost(trainings[0]):
+        with signals(*_STOP) as caught, distributed.lost(trainings[0].directory.path):
             asked = distributed.Signals(caught)
             while busy := {i: t for i, t in enumerate(trainings) if t.state is not None}:
                 # A kill between two that were saving leaves one behind: it catches up first.
@@ -112,7 +113,7 @@ def train_together(
         # Everything is saved by now: from here on a signal simply ends the program.
         interrupted = [stop for stop in stopped if isinstance(stop, Interrupted)]
         if not interrupted:
-            with _lost(trainings[0]), interruptible():
+            with distributed.lost(trainings[0].directory.path), interruptible():
                 for training in trainings:
                     training.finish()
         if stopped:
@@ -121,20 +122,14 @@ def train_together(
 
 
 @contextlib.contextmanager
-def _lost(training: _Training) -> Iterator[None]:
-    """What ends one of several processes is said in one line: an error of its own, or that another one has gone."""
+def _abandoned(trainings: Sequence[_Training]) -> Iterator[None]:
+    """What is refused, or does not fit into memory, before a first update leaves no run that would be in the way."""
     try:
         yield
-    except UserError as error:
-        if not distributed.several():
-            raise
-        raise HostLost(str(error)) from error
-    except jax.errors.JaxRuntimeError as error:
-        if not distributed.several():
-            raise
-        words = str(error).splitlines()[0][:200]
-        path = training.options.path(training.config)
-        raise HostLost(f"another host has ended ({words}); start all again with --resume {path}") from error
+    except (UserError, jax.errors.JaxRuntimeError):
+        for training in trainings:
+            training.abandon()
+        raise
 
 
 class _Training:
@@ -157,6 +152,8 @@ class _Training:
         self.begun = self.done = 0
         """Updates that the device has been given, and those whose metrics are written down."""
         self.best_scores = [-math.inf] * self.config.seeds
+        self.owes = False
+        """Whether the evaluation of the checkpoint that is resumed failed."""
         self.state: Any = None
         """Of the learner, while it is to be updated."""
         self.trained_before: Transfer | None = None
@@ -231,7 +228,12 @@ class _Training:
                     for line in before.report:
                         recorder.line(line)
                 best = jax.tree.map(jnp.copy, state.params)
-        self.evaluate_at, self.save_at = self._plan()
+        self.evaluate_at, self.save_at = config.evaluation.updates(config.num_updates)
+        if self.owes:
+            best, halted = self._judge(state, best)
+            if halted:
+                self._halt(stopped=False)
+                return
         self._next(state, best)
 
     def learnt(self, state: Any, metrics: dict[str, Any]) -> None:
@@ -247,24 +249,44 @@ class _Training:
         # Those of the call before are fetched while this one runs, unless something else has to wait for it.
         self._write(0 if self.begun in self.evaluate_at | self.save_at else 1)
         if self.begun in self.evaluate_at:
-            try:
-                best, halted = self._evaluate(state, best, self.recorder)
-            except UserError as error:  # of an environment outside JAX
-                self._save(state, best)
-                raise Failed(error, self.directory.path) from error
-            halted = halted and self.begun < self.config.num_updates
+            best, halted = self._judge(state, best)
         if stop := self.caught():
             self._write(0)
         if self.begun in self.save_at or stop or halted:
             self._save(state, best)
         if stop or halted:
-            by = "" if stop else " by its callback"
-            self.recorder.line(f"stopped{by} and saved after update {self.done}")
-            self.recorder.interrupted()
+            self._halt(stopped=bool(stop))
         if stop:
             raise Interrupted(stop[0], self.directory.path)
         if not halted:
             self._next(state, best)
+
+    def _judge(self, state: Any, best: Any) -> tuple[Any, bool]:
+        """Evaluates; the best parameters, and whether a callback ends the training here.
+
+        Raises:
+          Failed: an environment outside JAX failed. What was learnt is saved, and whoever resumes evaluates it first.
+          Diverged: a score is not finite.
+        """
+        try:
+            best, halted = self._evaluate(state, best, self.recorder)
+        except UserError as error:
+            self.owes = True
+            self._save(state, best)
+            raise Failed(error, self.directory.path) from error
+        self.owes = False
+        return best, halted and self.begun < self.config.num_updates
+
+    def _halt(self, *, stopped: bool) -> None:
+        """Tells that the training goes no further."""
+        by = "" if stopped else " by its callback"
+        self.recorder.line(f"stopped{by} and saved after update {self.done}")
+        self.recorder.interrupted()
+
+    def abandon(self) -> None:
+        """Leaves nothing behind of a training that came to nothing before its first update."""
+        if not self.begun and isinstance(self.directory, RunDirectory):
+            self.directory.abandon()
 
     def failed(self, error: UserError) -> Stopped:
         """Saves what was learnt before an environment failed; where nothing was, raises the error as it is."""
@@ -310,6 +332,7 @@ class _Training:
             items, info = self.checkpoints.restore({"state": shapes, "best": shapes.params})
             self.begun = self.done = info["update"]
             self.best_scores, lines = info["best_scores"], info.get("lines")
+            self.owes = info.get("owes") is True
             self.began -= info["seconds"]
             state = self.experiment.spread(items["state"])
             # Best parameters lie where the state's do, so that either can be chosen.
@@ -320,22 +343,11 @@ class _Training:
     def _rewind(self, lines: int | None) -> None:
         """Forgets what was written after the checkpoint, of which metrics.jsonl had so many lines."""
         assert isinstance(self.directory, RunDirectory)
-        self.directory.rewind(update=self.done, env_steps=self.steps, lines=lines)
+        # Of an evaluation that failed some seeds may be there.
+        self.directory.rewind(update=self.done, env_steps=self.steps - self.owes, lines=lines)
         if self.options.resume:
             # `total_steps` may have grown. Not before: where the checkpoint does not fit, the run stays as it was.
             write_json(self.directory.path / CONFIG, as_dict(self.config))
-
-    def _plan(self) -> tuple[set[int], set[int]]:
-        """The updates after which to evaluate and to save; all are ends of calls, the last update is in both."""
-        plan = self.config.evaluation
-        per_call = plan.updates_per_call
-        calls = self.config.num_updates // per_call
-        number = min(plan.evaluations, calls)
-        evaluate_at = {round(calls * (i + 1) / number) * per_call for i in range(number)}
-        save_at = evaluate_at
-        if every := plan.checkpoint_updates:
-            save_at = set(range(0, self.config.num_updates, math.ceil(every / per_call) * per_call))
-        return evaluate_at, save_at | {self.config.num_updates}
 
     def _log(self, metrics: dict[str, Any], recorder: Recorder) -> None:
         """Writes the metrics of one call, and stops if something is not finite."""
@@ -344,11 +356,12 @@ class _Training:
             self.done += 1
             here = {name: value[:, k] if config.seeds > 1 else value[k] for name, value in metrics.items()}
             for seed, bad in recorder.update(self.done, self.steps, self.seconds, here).items():
-                kept = self.checkpoints.latest
-                raise Diverged(
-                    f"update {self.done}, seed {seed}: {', '.join(bad)} not finite; "
-                    + (f"the checkpoint of update {kept} is kept" if kept else "there is no checkpoint yet")
-                )
+                raise Diverged(f"update {self.done}, seed {seed}: {', '.join(bad)} not finite; {self._kept}")
+
+    @property
+    def _kept(self) -> str:
+        kept = self.checkpoints.latest
+        return f"the checkpoint of update {kept} is kept" if kept else "there is no checkpoint yet"
 
     def _evaluate(self, state: Any, best: Any, recorder: Recorder) -> tuple[Any, bool]:
         """Evaluates the parameters, keeps them where they are the best so far, and asks whether to stop."""
@@ -356,8 +369,13 @@ class _Training:
         compiled = experiment.evaluation_compiled
         with recorder.progress.phase("evaluating" if compiled else "compiling evaluation", once=not compiled):
             found = experiment.evaluate(state.params.actor, purpose=1, number=self.done)
-        halted = recorder.evaluation(self.done, self.steps, self.seconds, found)
         scores = list(map(experiment.score, found))
+        if bad := [seed for seed, score in zip(experiment.seeds, scores, strict=True) if not math.isfinite(score)]:
+            raise Diverged(
+                f"update {self.done}, seed {', '.join(map(str, bad))}: an evaluation's {experiment.score_name} is not"
+                f" finite; {self._kept}"
+            )
+        halted = recorder.evaluation(self.done, self.steps, self.seconds, found)
         # Of equals, the one trained longer.
         better = [score >= highest for score, highest in zip(scores, self.best_scores, strict=True)]
         self.best_scores = [max(pair) for pair in zip(scores, self.best_scores, strict=True)]
@@ -374,6 +392,8 @@ class _Training:
             "seconds": self.seconds,
             "best_scores": self.best_scores,
         } | described(self.experiment.spec)
+        if self.owes:
+            info["owes"] = True
         params = state.params
         items = {"state": state, "params": params, "best": best, "actor": params.actor, "best_actor": best.actor}
         self.checkpoints.save(self.done, items, info)
