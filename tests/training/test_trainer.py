@@ -91,6 +91,11 @@ def test_a_training_that_comes_to_nothing_leaves_nothing_in_the_way(run, tmp_pat
                     gpae.train(config, options(there.parent, **how))
                 assert sorted(p.name for p in there.iterdir()) == before
     assert gpae.Run(there).metrics == run.metrics
+    shutil.rmtree(there / "checkpoints")  # a run that is resumed is somebody's, however far it came
+    monkeypatch.setattr(trainer, "check_declared", refuse)
+    with pytest.raises(UserError):
+        gpae.train(CONFIG, options(there.parent, resume=True))
+    assert {p.name for p in there.iterdir()} >= set(before) - {"checkpoints"}
 
 
 def test_infinite_parameters_are_noticed(tmp_path):
