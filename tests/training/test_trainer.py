@@ -93,8 +93,8 @@ def test_a_training_that_comes_to_nothing_leaves_nothing_in_the_way(run, tmp_pat
     assert gpae.Run(there).metrics == run.metrics
     shutil.rmtree(there / "checkpoints")  # a run that is resumed is somebody's, however far it came
     monkeypatch.setattr(trainer, "check_declared", refuse)
-    with pytest.raises(UserError):
-        gpae.train(CONFIG, options(there.parent, resume=True))
+    with pytest.raises(UserError, match="not as declared"):
+        gpae.train(CONFIG.replace(total_steps=400), options(there.parent, resume=True))
     assert {p.name for p in there.iterdir()} >= set(before) - {"checkpoints"}
 
 
