@@ -36,6 +36,13 @@ RUNS = {
     "gpae, chunked": f"{PROBE} --algorithm gpae --window 2 --chunk-length 4 {SMALL} --total-steps 512",
     "gpae, stopped": f"{MAP} --algorithm gpae --stop-agent 1 --stop-probability 0.2 {SMALL} --total-steps 384",
     "gpae, 2 seeds": f"{PROBE} --algorithm gpae --seeds 2 {SMALL} --total-steps 512",
+    "gpae, 2 groups": f"{PROBE} --algorithm gpae --groups 2 {SMALL} --total-steps 512",
+    "gpae, continuous": f"--env probe/aim --algorithm gpae --squash {SMALL} --total-steps 512",
+    "mappo, normalised": (
+        f"{PROBE} --algorithm mappo --normalise-observations --normalise-values {SMALL} --total-steps 512"
+    ),
+    "ippo, unshared": f"{PROBE} --algorithm ippo --share-parameters false {SMALL} --total-steps 512",
+    "qmix, normalised": f"{PROBE} --algorithm qmix --normalise-observations {VALUES} --total-steps 512",
     "gpae-state": f"{PROBE} --algorithm gpae-state --window 2 {SMALL} --total-steps 512",
     "mappo": f"{MAP} --algorithm mappo {SMALL} --total-steps 384",
     "mappo, window 2": f"{PROBE} --algorithm mappo --window 2 {SMALL} --total-steps 512",

@@ -52,7 +52,7 @@ class Range:
         if math.isinf(self.high):
             return f"{low} and finite"
         if not (self.low_open or self.high_open):
-            return f"between {self.low:g} and {self.high:.10g}"
+            return f"between {self.low:g} and {self.high:.15g}"
         return f"{low} and {'below' if self.high_open else 'at most'} {self.high:g}"
 
 

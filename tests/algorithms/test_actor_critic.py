@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -78,8 +79,14 @@ def with_advantages(batch, advantages):
 
 @pytest.mark.parametrize(
     ("env", "settings"),
-    [(DEATH, CHUNKED), (STAY, {}), (DEATH, WINDOW | {"recurrent": False})],
-    ids=["death, chunked", "stay, whole", "death, without memory"],
+    [
+        (DEATH, CHUNKED),
+        (STAY, {}),
+        (DEATH, WINDOW | {"recurrent": False}),
+        pytest.param(DEATH, CHUNKED | {"algorithm": "mappo", "normalise_observations": True}, marks=pytest.mark.slow),
+        pytest.param(DEATH, {"algorithm": "dae", "share_parameters": "false"}, marks=pytest.mark.slow),
+    ],
+    ids=["death, chunked", "stay, whole", "death, without memory", "mappo, normalised", "dae, unshared"],
 )
 def test_first_epoch_ratio_is_one(env, settings):
     """Traps 1 and 8: memory is reset at episode ends and only there, and chunks begin with the memory before them."""
@@ -207,16 +214,17 @@ def test_dead_agents_change_no_gradient_of_the_policy(mask_dead):
 
     @jax.jit
     def gradient(batch):
-        # A policy that has moved, so that the dead agents' one legal action is not the only reason.
-        moved = jax.tree.map(lambda x: x + 0.05, params.actor)
-        return jax.grad(lambda q: p.learner.policy_loss(q, batch, carries.actor)[0])(moved)
+        """As if the dead could choose, so that their one legal action is no other reason."""
+        view = dataclasses.replace(batch.trajectory.view, action_mask=jnp.ones_like(batch.trajectory.view.action_mask))
+        free = dataclasses.replace(batch, trajectory=dataclasses.replace(batch.trajectory, view=view))
+        return jax.grad(lambda q: p.learner.policy_loss(q, free, carries.actor)[0])(params.actor)
 
     _, measured = p.learner.policy_loss(params.actor, batch, carries.actor)
     _, spoilt_measured = p.learner.policy_loss(params.actor, spoilt, carries.actor)
     same = np.allclose(measured["policy_loss"], spoilt_measured["policy_loss"])
     assert same == mask_dead
-    for x, y in zip(jax.tree.leaves(gradient(batch)), jax.tree.leaves(gradient(spoilt)), strict=True):
-        np.testing.assert_array_equal(x, y)
+    pairs = zip(jax.tree.leaves(gradient(batch)), jax.tree.leaves(gradient(spoilt)), strict=True)
+    assert all(np.array_equal(x, y) for x, y in pairs) == mask_dead
     # The entropy is a mean over those who can choose, where the dead are masked.
     assert (measured["entropy"] > 0.6) == mask_dead
 
@@ -422,6 +430,14 @@ def test_the_expected_value_learns_the_mean_over_the_others_policies():
         errors.append(float(metrics["expected_rms_error"]))
     assert np.mean(errors[-10:]) < 0.5 * np.mean(errors[1:6])
     assert np.mean(errors[-10:]) < 0.1
+
+
+def test_an_update_without_a_row_that_counts_has_finite_weights():
+    """As rollouts of one row have, where all episodes were cut off a row before."""
+    rows = SimpleNamespace(valid=jnp.zeros((2, 3), bool))
+    evaluation = SimpleNamespace(log_ratios=jnp.ones((2, 3, 2)))
+    weights = small(bootstrap="expected").algorithm.samples(rows, evaluation)["expected_weights"]
+    np.testing.assert_array_equal(weights, np.zeros((2, 3, 2)))
 
 
 def test_the_expected_value_is_trained_with_the_others_ratios_as_weights():

@@ -74,13 +74,16 @@ def test_fresh_experience_has_ratio_one_and_values_of_its_own_slots(settings):
     p = Programs(configure("gpae", **TINY | settings), Aim(low=-3.0, high=7.0))
     state, data = jax.jit(p.learner.experience)(p.learner.init(jax.random.key(0)))
     trajectory, evaluation = data.segment.trajectory, data.evaluation
-    np.testing.assert_allclose(evaluation.log_ratios, 0, atol=1e-5)
     assert evaluation.own_slot.shape[-1] == (2 if settings else 1)
     if settings:
         assert ((trajectory.actions >= -3) & (trajectory.actions <= 7)).all()
     batch, carries = p.learner.batch(data)
     values = p.learner.criticise(state.params.critic, batch.inputs, batch.trajectory.is_first, carries.critic).values
     np.testing.assert_allclose(values, batch.evaluation.critic.values, atol=1e-5)
+    pi = p.learner.policy(state.params.actor, batch.trajectory, carries.actor)
+    log_probs = pi.log_prob(batch.evaluation.actions)
+    np.testing.assert_allclose(log_probs, batch.trajectory.log_probs, atol=2e-5)
+    assert np.ptp(log_probs) > 0.1
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from gpae.envs.vector import begin
 from gpae.errors import UserError
 from gpae.networks import CriticSizes
 from gpae.settings import as_arrays
+from reference.stages import Learner
 
 ENVS, ROWS = 4, 8
 
@@ -80,7 +81,7 @@ def learner(algorithm, rows=ROWS, window=1, *, forget="fallen", **changes):
     env = Falling()
     settings = algorithm_called(algorithm)(
         experience=WindowedExperience(num_envs=ENVS * window, rollout_length=rows, window=window, **changes),
-        networks=CriticSizes(hidden_size=8, embedding_size=4, critic_identity=algorithm == "gpae"),
+        networks=CriticSizes(hidden_size=8, embedding_size=4, critic_identity=algorithm in ("gpae", "dae")),
         forget=forget,
     )
     settings = as_arrays(settings)
@@ -181,3 +182,25 @@ def test_what_does_nothing_is_said_and_what_cannot_be_is_refused():
     with pytest.raises(UserError, match="--forget fallen: only networks that agents share"):
         gpae(forget="fallen", networks=CriticSizes(share_parameters="false")).fits(make("probe/team").spec)
     assert not hasattr(Experience(), "window_start")
+
+
+def test_reward_models_learn_with_the_memory_that_they_are_asked_with():
+    """Of survivors who remember: at the first pass the loss is that of what the evaluation said."""
+    env, settings, _ = learner("dae")
+    settings = replace(settings, ensemble=1)
+    p = Learner(settings, env, None)
+
+    @jax.jit
+    def found(key):
+        _, data = p.experience(p.init(key))
+        batch, carries = p.batch(data)
+        measured = p.critic_loss(p.init(key).params.critic, batch, carries.critic)[1]
+        return data, batch.trajectory, measured["reward_loss"]
+
+    data, rows, loss = found(jax.random.key(3))
+    assert (np.asarray(rows.forgets) != np.asarray(rows.is_first)[..., None]).any()
+    said, taken = data.evaluation.critic.extras["rewards"], data.evaluation.actions[..., None]
+    said = np.take_along_axis(np.asarray(said), np.asarray(taken), axis=-1)[..., 0]
+    errors = 0.5 * np.square(said - np.asarray(data.segment.trajectory.rewards)[..., None])
+    valid = np.asarray(data.segment.trajectory.valid)
+    np.testing.assert_allclose(loss, errors[valid].mean(), rtol=1e-5)

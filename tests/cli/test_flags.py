@@ -1,6 +1,8 @@
 """The flags of `gpae train`: those of one algorithm, all of which do something, and no others."""
 
+import runpy
 import typing
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -230,3 +232,9 @@ def test_a_training_has_all_options_of_its_environment():
     words = "--env probe/team --env-options length=3 --seed 4 --env-options=slope=0.5"
     config, _, _ = request(words.split())
     assert (config.env_options, config.seed) == (("length=3", "slope=0.5"), 4)
+
+
+def test_the_tool_that_holds_a_change_against_the_numbers_before_it_knows_all_algorithms_and_todays_flags():
+    runs = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "same_numbers.py"))["RUNS"]
+    configs = [request(words.split())[0] for words in runs.values()]
+    assert {config.algorithm.name for config in configs} == set(ALGORITHMS)

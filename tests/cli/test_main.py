@@ -11,9 +11,12 @@ import time
 import jax
 import pytest
 
+from gpae import envs
 from gpae.algorithms import ALGORITHMS
 from gpae.cli import main
 from gpae.cli.commands import COMMANDS
+from gpae.exact.statements import Statement
+from gpae.exact.verify import Report
 from gpae.studies.worker import work, write_job
 from gpae.training.presets import names
 from reference.trainings import TINY
@@ -130,11 +133,22 @@ def test_help_names_every_command_and_every_command_explains_itself(capsys):
         assert len(capsys.readouterr().out.splitlines()) > 3
 
 
+def test_a_training_that_diverges_and_a_statement_that_fails_end_with_1(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *TINY, "--total-steps", "64", "--learning-rate", "1e30", "--quiet"]) == 1
+    assert "not finite; there is no checkpoint yet" in capsys.readouterr().err
+    for code, worst in ((0, 0.0), (1, 1.0)):
+        statement = Statement("1", "a name", checks=1, worst=worst, tolerance=1e-9)
+        monkeypatch.setattr("gpae.exact.verify.run", lambda statement=statement, **_: Report([statement], []))
+        assert main(["verify"]) == code
+        assert "a name" in capsys.readouterr().out
+
+
 def test_lists_name_every_environment_algorithm_and_preset(capsys):
     assert main(["envs"]) == 0
     text = capsys.readouterr().out
-    for name in ("smax/3m", "smax/27m_vs_30m", "smax/smacv2_5_units", "mpe/simple_spread", "probe/team"):
-        assert name in text
+    for name in envs.names():
+        assert name in text, name
     assert main(["algorithms"]) == 0
     lines = capsys.readouterr().out.splitlines()
     for name in (*ALGORITHMS, *names()):

@@ -45,6 +45,8 @@ def test_every_environment_is_as_its_spec_says():
         ("3m", {}, r"unknown environment '3m'; did you mean 'smax/3m'"),
         ("smax/3m", {"max_step": 3}, r"unknown option of smax/3m 'max_step'; did you mean 'max_steps'"),
         ("probe/team", {"horizon": 3}, r"unknown option of probe/team 'horizon'"),
+        ("teamwork/4", {"tasks": "Alike"}, r"unknown tasks of teamwork/4 'Alike'; did you mean 'alike'"),
+        ("jaxmarl/overcooked", {"layout": "x"}, r"unknown layout of jaxmarl/overcooked 'x'; .*coord_ring"),
     ],
 )
 def test_unknown_names_and_options(name, options, message):

@@ -65,8 +65,20 @@ def test_the_coin_game_pays_the_team_and_is_cut_off():
     _, (view, outcome, _) = played(env, 6)
     assert outcome.truncated.tolist() == [False] * 5 + [True]
     # Both coins taken by their owners: 2; a stolen one costs the other 2 and pays 1.
-    assert set(outcome.reward.tolist()) <= {-2.0, -1.0, 0.0, 1.0, 2.0}
+    _, (_, longer, _) = played(make("jaxmarl/coin_game", steps=80), 80)
+    assert {-1.0, 0.0, 1.0} <= set(longer.reward.tolist()) <= {-2.0, -1.0, 0.0, 1.0, 2.0}
     assert view.observations.sum() == 6 * 2 * 4  # two players, two coins, each once
+    np.testing.assert_array_equal(longer.agent_rewards.sum(axis=1), longer.reward)
+    assert (longer.agent_rewards[:, 0] != longer.agent_rewards[:, 1]).any()
+
+
+def test_a_coin_game_that_is_cut_off_is_the_longer_one_so_far():
+    """JaxMARL's own end would show the board of another game, and pay nothing for the last step."""
+    played_by = {steps: played(make("jaxmarl/coin_game", steps=steps), 6) for steps in (6, 50)}
+    (last, (_, outcome, _)), (still, (_, longer, _)) = played_by.values()
+    np.testing.assert_array_equal(last.observations, still.observations)
+    np.testing.assert_array_equal(outcome.reward, longer.reward)
+    assert (outcome.truncated.sum(), longer.truncated.sum()) == (1, 0)
 
 
 def test_hanabi_lets_one_player_move():
@@ -198,7 +210,7 @@ def test_a_wire_s_own_board_is_told_from_the_others(jumanji):
         ("jaxmarl/hanabi", {"num_colors": 1}, "10 cards are too few for 2 hands of 5"),
         ("jaxmarl/overcooked_v2", {"layout": "cramped"}, "did you mean 'cramped_room'"),
         ("jaxmarl/switch_riddle", {"num_agents": 2}, "num_agents must be at least 3"),
-        ("jaxmarl/coin_game", {"steps": 1}, "steps must be at least 2"),
+        ("jaxmarl/coin_game", {"steps": 0}, "steps must be at least 1"),
         ("mpe/simple_tag", {"num_hunters": 0}, "num_hunters must be at least 1"),
         ("mpe/simple_reference", {"max_steps": 0}, "max_steps must be at least 1"),
     ],

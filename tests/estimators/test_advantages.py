@@ -224,6 +224,23 @@ def test_any_batch_axes(batch, strict):
     assert_close(targets.advantages, expected)
 
 
+def test_half_precision_beside_ratios_in_single():
+    arguments = experience(seed=3)
+    half = {name: jnp.asarray(arguments[name], jnp.bfloat16) for name in ("rewards", "values", "next_values")}
+    settings = {"gamma": 0.9, "lambda_": 0.8, "trace": "dt"}
+    found, whole = gpae(**arguments | half, **settings), gpae(**arguments, **settings)
+    np.testing.assert_allclose(np.asarray(found.advantages, np.float32), whole.advantages, atol=0.15)
+
+
+def test_a_teams_reward_beside_ends_of_each_agent():
+    arguments = experience(seed=4)
+    del arguments["log_ratios"]
+    each = {name: np.repeat(arguments[name][..., None], N, axis=-1) for name in ("terminated", "truncated")}
+    settings = {"gamma": 0.9, "lambda_": 0.8}
+    found, teams = gae(**arguments | each, **settings), gae(**arguments, **settings)
+    np.testing.assert_array_equal(found.advantages, teams.advantages)
+
+
 def test_gae_of_a_team_value():
     arguments = without_ratios(experience(seed=11))
     team = arguments | {name: arguments[name][..., 0] for name in ("values", "next_values")}

@@ -381,11 +381,12 @@ def test_a_kept_policy_replays_and_does_as_well_as_its_card_says(folder, tmp_pat
     found, said = (
         json.loads(file.read_text())["episodes"] for file in (tmp_path / "found.json", folder / "evaluation.json")
     )
-    for metric, values in (*found.values(),)[0].items():
-        # Of the first episodes, the very same ones, on another machine.
-        there = said[next(iter(found))][metric][:64]
-        error = np.std(there) / 8 + 1e-6
-        assert abs(np.mean(values) - np.mean(there)) < 4 * error, metric
+    (here,) = found.values()
+    there = said[next(iter(found))]
+    for metric in here:
+        # The very same episodes, on another machine: most end as they did there.
+        same = np.isclose(here[metric], there[metric][: len(here[metric])], rtol=1e-3)
+        assert same.mean() > 0.75, metric
 
 
 def test_there_are_kept_policies():

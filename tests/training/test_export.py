@@ -15,6 +15,7 @@ import gpae
 from gpae.cli import main
 from gpae.envs import make
 from gpae.errors import UserError
+from gpae.networks import STATISTICS
 from gpae.training.export import as_onnx, as_stablehlo, export_policy
 from gpae.training.policy import Policy, Sizes, _template
 
@@ -23,6 +24,7 @@ KINDS = {
     "discrete, recurrent": ("gpae", {"env": "probe/team", "actor_identity": True}),
     "discrete, feed-forward": ("mappo", {"env": "probe/team", "recurrent": False, "head_layers": 1}),
     "own networks, recurrent": ("gpae", {"env": "probe/team", "share_parameters": "false"}),
+    "normalised, recurrent": ("mappo", {"env": "probe/team", "normalise_observations": True, "actor_identity": True}),
     "values, recurrent": ("qmix", {"env": "probe/team", "layer_norm": False}),
     "continuous, recurrent": ("gpae", {"env": "probe/aim", "action_scale": "state", "squash": True}),
     "continuous, feed-forward": ("ippo", {"env": "probe/aim", "recurrent": False}),
@@ -40,6 +42,8 @@ def policy_of(kind, agent=None):
     shapes = _template(actor, 1, sizes)
     rng = np.random.default_rng(1)
     params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0.2, 0.7, size=x.shape), jnp.float32), shapes)
+    if statistics := params.get(STATISTICS):
+        params = {**params, STATISTICS: jax.tree.map(lambda x: jnp.abs(x) + 0.1, statistics)}
     return Policy(actor, params, sizes, agent=agent)
 
 

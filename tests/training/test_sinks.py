@@ -3,10 +3,16 @@
 import sys
 import types
 
+import numpy as np
 import pytest
 
 from gpae.errors import UserError
+from gpae.runs.directory import RunDirectory
+from gpae.training.config import as_dict
+from gpae.training.experiment import Experiment
+from gpae.training.recorder import Recorder
 from gpae.training.sinks import TensorBoard, WeightsAndBiases
+from reference.trainings import CONFIG, options
 
 
 def test_tensorboard_writes_one_curve_per_seed(tmp_path):
@@ -48,6 +54,22 @@ def wandb(monkeypatch):
     module.init = init
     monkeypatch.setitem(sys.modules, "wandb", module)
     return module
+
+
+def test_a_recorder_tells_whom_it_was_asked_to_tell(tmp_path, wandb):
+    experiment, asked = Experiment(CONFIG), options(tmp_path, tensorboard=True, wandb=True)
+    with (
+        RunDirectory.create(tmp_path / "run", as_dict(CONFIG)) as directory,
+        Recorder(experiment, directory, asked, [], start_steps=16) as recorder,
+    ):
+        recorder.update(2, 32, 1.0, {"episodes": np.float32(4), "wins": np.float32(1), "entropy": np.float32(0.25)})
+        recorder.evaluation(2, 32, 1.0, [{"win_rate": [0.0, 1.0], "return": [0.5, 0.5]}])
+    ((settings, told),) = wandb.runs
+    assert settings["resume"]
+    logged = {name for metrics in told.logged for name in metrics}
+    assert logged >= {"entropy", "train_win_rate", "evaluation/win_rate"}
+    (file,) = (tmp_path / "run" / "tensorboard" / "seed_0").iterdir()
+    assert b"evaluation/win_rate" in file.read_bytes()
 
 
 def test_wandb_is_told_and_a_resumed_run_stays_the_same(tmp_path, wandb):

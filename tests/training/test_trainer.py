@@ -110,10 +110,12 @@ def test_seeds_in_one_run_are_those_trained_alone(run, tmp_path):
     both = gpae.train(config, options(tmp_path))
     assert [(line["update"], line["seed"]) for line in both.metrics[:3]] == [(1, 0), (1, 1), (2, 0)]
     assert set(both.evaluations) == {"seed_0", "seed_1"}
-    first, second = both.metrics[0], both.metrics[1]
-    np.testing.assert_allclose(first["value_loss"], run.metrics[0]["value_loss"], rtol=1e-4)
-    np.testing.assert_allclose(first["parameter_norm"], run.metrics[0]["parameter_norm"], rtol=1e-5)
-    assert abs(second["parameter_norm"] - first["parameter_norm"]) > 1e-3
+    other = gpae.train(CONFIG.replace(seed=1), options(tmp_path / "alone"))
+    for seed, alone in ((0, run.metrics), (1, other.metrics)):
+        for ours, theirs in zip(both.metrics[seed::2][:4], alone[:4], strict=True):
+            for name in ours.keys() - {"seconds"}:
+                np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-3, atol=2e-4, err_msg=name)
+    assert abs(both.metrics[1]["parameter_norm"] - both.metrics[0]["parameter_norm"]) > 1e-3
     items, _ = final_state(config, both.path)
     for seed in (0, 1):
         policy = both.policy(agent=0, seed=seed)
@@ -163,7 +165,7 @@ def test_the_best_parameters_are_kept_for_each_seed(tmp_path, monkeypatch):
 
 def test_evaluations_have_keys_of_their_own():
     seeds = Experiment(CONFIG).seeds
-    keys = [(0, 0), *((1, number) for number in range(20)), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0)]
+    keys = [(0, 0), *((1, number) for number in range(20)), (2, 0), (3, 0), (4, 0), (5, 0), (6, 0), (7, 0)]
     assert len({tuple(np.asarray(jax.random.key_data(seeds.keys(*key)))) for key in keys}) == len(keys)
 
 

@@ -72,7 +72,7 @@ class Optimisation:
     adam_epsilon: Annotated[float, above(0)] = 1e-5
     """Adam's epsilon."""
     max_grad_norm: Positive = 0.5
-    """Gradients of greater norm are scaled down to it, those of actor and critic apart."""
+    """Gradients of greater norm are scaled down to it; where there are actor and critic, those of each apart."""
     epochs: Size = 4
     """Passes over the experience of an update."""
 

@@ -90,7 +90,7 @@ class DAE(MAPPO):
         return jax.vmap(one, (0, 1), (0, 2))(params, carry)
 
     def evaluate_critic(self, spec: EnvSpec, params: Any, seen: CriticExperience, key: Array) -> CriticEvaluation:
-        """Values; the extras hold "rewards", the ensemble's mean for each own action, [W, E, N, A]."""
+        """Values; the extras hold "rewards", the ensemble's mean for each own action, [W, E, N, A], or [W, E, N]."""
         found = super().evaluate_critic(spec, params["value"], replace(seen, carry=seen.carry["value"]), key)
         rewards, carries = self.predicted(spec, params["rewards"], seen.inputs, seen.is_first, seen.carry["rewards"])
         return CriticEvaluation(
@@ -131,7 +131,8 @@ class DAE(MAPPO):
     def critic_loss(self, spec: EnvSpec, params: Any, batch: Batch, carry: Any) -> tuple[Array, Metrics]:
         """The critic's squared error, and that of every reward model for the action taken."""
         loss, metrics = super().critic_loss(spec, params["value"], batch, carry["value"])
-        found, _ = self.predicted(spec, params["rewards"], batch.inputs, batch.trajectory.is_first, carry["rewards"])
+        forgets = self.critic_forgets(spec, batch.trajectory.is_first, batch.trajectory.forgets)
+        found, _ = self.predicted(spec, params["rewards"], batch.inputs, forgets, carry["rewards"])
         actions, rewards = batch.evaluation.actions, batch.extras["rewards"]
         if actions.ndim == rewards.ndim:
             errors = jax.vmap(lambda x: 0.5 * jnp.square(of_taken(x, actions) - rewards))(found)

@@ -15,7 +15,7 @@ class ObservationCriticSizes(CriticSizes):
     """Networks, actor and critic."""
 
     critic_identity: ClassVar[bool] = False  # type: ignore[misc]
-    """The critic sees what the agent sees, its index included where the actor is shown it."""
+    """The critic sees what the agent sees, and no index."""
     normalise_state: ClassVar[bool] = False  # type: ignore[misc]
     """It does not see the state."""
 

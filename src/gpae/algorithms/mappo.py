@@ -1,4 +1,4 @@
-"""MAPPO: a critic of the state, and one advantage for the whole team."""
+"""MAPPO: a critic of the state, with the agent's index or (one advantage for the whole team) without it."""
 
 from __future__ import annotations
 

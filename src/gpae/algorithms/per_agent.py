@@ -76,7 +76,7 @@ class PerAgent(ActorCritic):
     """Weight of a sample in the policy's loss: the agent's own ratio, or own-others, times min(eta, the others')."""
     forget: Literal["all", "fallen"] = "all"
     """Who forgets: all as an episode begins; or, as in the released code, those alone that have fallen, so that
-    survivors remember the last episode. A critic of the state has one memory, and forgets."""
+    survivors remember the last episode. A critic of the state alone has one memory, and forgets."""
     experience: WindowedExperience = WindowedExperience()
     continuous: ContinuousPolicy = ContinuousPolicy()
 
@@ -270,7 +270,8 @@ class PerAgent(ActorCritic):
         weights = others(evaluation.log_ratios)
         valued = jnp.broadcast_to(trajectory.valid[..., None], weights.shape)
         mean = log_total_exp(weights, valued) - jnp.log(jnp.maximum(total(valued), 1))
-        return {"expected_weights": jnp.exp(weights - mean)}
+        # Of an update without a row that counts the mean is 0.
+        return {"expected_weights": jnp.where(valued, jnp.exp(weights - mean), 0.0)}
 
     def critic_loss(self, spec: EnvSpec, params: Any, batch: Batch, carry: Any) -> tuple[Array, Metrics]:
         """The critic's squared error.

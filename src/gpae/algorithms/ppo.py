@@ -251,7 +251,9 @@ class PPO(Algorithm):
         if epochs != critic_epochs:
             longer = "critic" if critic_epochs > epochs else "actor"
             more = abs(critic_epochs - epochs)
-            state, alone = passes(state, jax.random.fold_in(key, 1), more, learning=(longer,))
+            # The key that comes after those of the passes before.
+            key = jax.random.fold_in(key, min(epochs, critic_epochs))
+            state, alone = passes(state, key, more, learning=(longer,))
             metrics |= {name: jnp.concatenate([metrics[name], found]) for name, found in alone.items()}
         metrics = jax.tree.map(lambda x: x.mean(0), metrics)
         # A norm is finite only if every parameter is.

@@ -66,6 +66,7 @@ def critic_use(
         counted = jnp.broadcast_to(trajectory.valid[..., None], targets.shape)
         inputs = critic_input(trajectory, evaluation)
         before = carries_before(critic_carry, evaluation.critic.carries)
+        forgets = algorithm.critic_forgets(spec, trajectory.is_first, trajectory.forgets)
 
         def error(values: Array) -> Array:
             return losses.masked_mean(jnp.square(values - targets), counted)
@@ -74,7 +75,7 @@ def critic_use(
             together = evaluation.actions.reshape(-1, *evaluation.actions.shape[2:])
             moved = jax.random.permutation(key, together).reshape(evaluation.actions.shape)
             moved_inputs = replace(inputs, actions=moved)
-            values = algorithm.branch(spec, params.critic, moved_inputs, trajectory.is_first, before)
+            values = algorithm.branch(spec, params.critic, moved_inputs, forgets, before)
             change = losses.masked_mean(jnp.square(values - present), counted)
             return error(values), losses.explained_variance(values, targets, counted), change
 

@@ -54,7 +54,7 @@ class Aim(Probe):
         return replace(super().observe(state), action_mask=jnp.ones((self.num_agents, 1), bool))
 
     def targets(self, state: ProbeState) -> Array:
-        """T of every agent but the lazy one, [N - 1]."""
+        """The targets t of every agent but the lazy one, [N - 1]."""
         odd = (state.cue + jnp.arange(self.num_agents - 1, dtype=jnp.int32)) % 2
         return odd.astype(jnp.float32) - 0.5
 

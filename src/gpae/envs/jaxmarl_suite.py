@@ -5,6 +5,7 @@ Nothing of JaxMARL is imported until an environment is made.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from jax import Array
 
 from gpae.envs.from_jaxmarl import FromJaxMARL, Position
 from gpae.envs.muted import muted
-from gpae.envs.protocol import Environment
+from gpae.envs.protocol import Environment, Outcome
 from gpae.envs.ranges import at_least, between
 from gpae.errors import UserError, unknown_name
 
@@ -218,25 +219,30 @@ def coin_game(*, steps: int = 10) -> Environment:
     """The coin game for a team: the reward is the sum of both players'.
 
     Args:
-      steps: the game is cut off after so many; the last one, as in JaxMARL, is not rewarded.
+      steps: the game is cut off after so many. In JaxMARL the last one begins the next game, and is not rewarded.
 
     Raises:
       UserError: no steps.
 
     Source: Lerer and Peysakhovich 2017 (arXiv 1707.01068); jaxmarl.environments.coin_game.
     """
-    at_least("steps", steps, 2)
+    at_least("steps", steps, 1)
     with muted():
         from jaxmarl.environments.coin_game import CoinGame
 
-        env = CoinGame(num_inner_steps=steps, num_outer_steps=1, shared_rewards=True)
+        env = CoinGame(num_inner_steps=steps + 1, num_outer_steps=1)  # its own end would show another board
     names = ("right", "left", "up", "down", "stay")
     return _Coins(env, name="jaxmarl/coin_game", episode_limit=steps, action_names=names)
 
 
 class _Coins(FromJaxMARL):
-    def own_end(self, position: Position, reward: Array) -> Array:
-        return jnp.bool_(False)
+    def step(self, key: Array, state: Position, actions: Array) -> tuple[Position, Outcome]:
+        """JaxMARL's, cut off by our clock."""
+        after, outcome = super().step(key, state, actions)
+        return after, replace(outcome, truncated=after.step == self.spec.episode_limit)
+
+    def team_reward(self, rewards: Array, infos: Any) -> Array:
+        return jnp.sum(rewards.astype(jnp.float32))
 
     def legal(self, inner: Any) -> None:
         return None

@@ -304,7 +304,7 @@ class NonMonotone(Probe):
           a sum (VDN)                 (5 - 8 p) / 9   (2 - 5 p) / 9   -(1 + 2 p) / 9
           any monotone one (QMIX)     (1 - 4 p) / 5   (1 - 4 p) / 5   0
 
-    the second where p > 1.73, so that both methods play 1 or 2, for a reward of 0. The pay-offs in use elsewhere, 8 and
+    the second where p > 1.72, so that both methods play 1 or 2, for a reward of 0. The pay-offs in use elsewhere, 8 and
     -12, are p = 1.5: there the monotone fit of least error does have its greatest value where both play 0, and what
     keeps QMIX from it is only that learning does not find it. If VDN or QMIX wins: its mixer is not what it says.
 

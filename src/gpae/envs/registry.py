@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from gpae.envs.places import announced, class_at, installed, is_place
 from gpae.envs.protocol import Environment, EnvSpec
@@ -160,10 +161,19 @@ def make(name: str, **options: Any) -> Environment:
         if known is not None and option not in known:
             raise unknown_name(f"option of {name}", option, known)
     for option, parameter in (known or {}).items():
+        if option in options and (choices := _choices(parameter)) and options[option] not in choices:
+            raise unknown_name(f"{option} of {name}", str(options[option]), choices)
         required = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
         if required and option not in options:
             raise UserError(f"{name} needs the option {option}: --env-options {option}=...")
     return _environment(name, _factory(name)(**options))
+
+
+def _choices(parameter: inspect.Parameter) -> tuple[str, ...]:
+    """The values of an option that is a Literal of strings; none where it is anything else."""
+    if typing.get_origin(parameter.annotation) is not Literal:
+        return ()
+    return typing.get_args(parameter.annotation)
 
 
 def _environment(name: str, made: Any) -> Environment:

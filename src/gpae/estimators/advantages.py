@@ -284,8 +284,8 @@ def _advantages(
     truncated = check.flags("truncated", truncated, terminated.shape)
     next_values = check.floating("next_values", next_values, values.shape)
     rewards = check.floating("rewards", rewards)
-    if rewards.shape not in (terminated.shape, values.shape):
-        wanted = " or ".join(str(shape) for shape in dict.fromkeys((terminated.shape, values.shape)))
+    if rewards.shape not in (terminated.shape, values.shape, values.shape[:-1] or values.shape):
+        wanted = " or ".join(map(str, (values.shape[:-1] or values.shape, values.shape)))
         raise ValueError(f"rewards must have shape {wanted}, got {rewards.shape}")
     gamma = jnp.asarray(check.scalar("gamma", gamma, 0, 1), values.dtype)
 
@@ -294,6 +294,9 @@ def _advantages(
 
     terminated, ended = all_agents(terminated), all_agents(terminated | truncated)
     deltas = all_agents(rewards) + gamma * jnp.where(terminated, 0, next_values) - values
+    # In half precision rewards and values may be, and ratios not.
+    dtype = jnp.result_type(deltas, traces)
+    deltas, traces = deltas.astype(dtype), traces.astype(dtype)
 
     # Row by row: on CPU an associative scan takes 2.4 to 6.8 times as long (benchmarks/backward_scan.py).
     def step(later: Array, row: tuple[Array, Array, Array]) -> tuple[Array, Array]:

@@ -122,7 +122,7 @@ def solve_linear_quadratic(game: LinearQuadraticGame, policy: LinearPolicy) -> L
     """The values of a policy.
 
     Raises:
-      ValueError: they are infinite, since gamma (F + G K)' (F + G K) does not contract.
+      ValueError: they are infinite, since sqrt(gamma) (F + G K) has a spectral radius of 1 or more.
     """
     root = np.sqrt(game.discount) * (game.dynamics + game.control @ policy.gains)
     if not _contracts(root):
@@ -248,5 +248,5 @@ def _flat(actions: Floats) -> Floats:
 
 
 def _form(matrix: Floats, x: Floats) -> Floats:
-    """X' M x, [...]."""
+    """The quadratic form x' M x, [...]."""
     return np.sum((x @ matrix) * x, axis=-1)

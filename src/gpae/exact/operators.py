@@ -216,8 +216,8 @@ def advantage_variance(
 ) -> Floats:
     r"""Variance of one sample of the estimator over an endless window, given (s, a), [S, J].
 
-    From the second moment, which satisfies a linear recursion of its own; infinite where that does not converge, as
-    products of unbounded ratios may.
+    From the second moment, which satisfies a linear recursion of its own. Where that does not converge from some state,
+    as products of unbounded ratios may, it is infinite for all that are not terminal.
     """
     estimator = Estimator(game, policy, behaviour, agent, form)
     gamma, chain = game.discount, game.continues

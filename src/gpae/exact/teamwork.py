@@ -218,7 +218,7 @@ class Law:
 
     @property
     def scale(self) -> float:
-        """C: what one agent's achievement adds to the return, the team's or, of "individual", its own."""
+        """The scale c: what one agent's achievement adds to the return, the team's or, of "individual", its own."""
         parts = 1 if self.estimator == "individual" else self.team.agents
         return self.team.gamma**self.team.delay / (parts * self.team.length)
 
