@@ -12,6 +12,7 @@ from gpae.estimators import BOOTSTRAPS, OWN_WEIGHTS
 from gpae.exact import (
     Form,
     Operator,
+    TeamGame,
     advantage_variance,
     discounted_states,
     draw_actions,
@@ -114,6 +115,47 @@ def test_variance_is_that_of_samples(case, trace, bootstrap):
         for pair in np.unique(pairs):
             squares = (sampled[pairs == pair, agent] - mean[pair]) ** 2
             assert abs(squares.mean() - variance[pair]) < 5 * squares.std() / math.sqrt(len(squares))
+
+
+@pytest.fixture
+def follows_the_other():
+    """Two states, never an end; the next one is what the other agent does. Agent 0 plays evenly, under mu too."""
+    next_state = np.eye(2)[[0, 1, 0, 1]]  # joint actions 00, 01, 10, 11
+    game = TeamGame("other", 2, 2, np.stack([next_state] * 2), np.ones((2, 4)), 0.9, np.array([1.0, 0.0]))
+    even = np.full((2, 2), 0.5)
+    policy = np.stack([even, np.array([[0.1, 0.9], [0.9, 0.1]])])
+    behaviour = np.stack([even, np.array([[0.9, 0.1], [0.1, 0.9]])])
+    return game, policy, behaviour
+
+
+@pytest.mark.parametrize(("trace", "diverges"), [("none", True), ("it", True), ("st", False), ("dt", False)])
+def test_traces_that_are_blind_to_the_others_can_diverge_with_a_corrected_bootstrap(follows_the_other, trace, diverges):
+    game, policy, behaviour = follows_the_other
+    found = operator(game, policy, behaviour, 0, Form(trace, "expected", "exact", lambda_=0.8))
+    assert (found.spectral_radius > 3) == diverges
+    assert (found.max_norm <= game.discount + 1e-9) != diverges
+
+
+def test_with_the_truncated_own_weight_gamma_is_no_modulus():
+    """Where no episode ends and lambda is 0 the larger bound of statement 3b is reached."""
+    rng = np.random.default_rng(3)
+    game = random_game(rng, states=3, agents=2, actions=2, discount=0.9, terminal=0)
+    policy = random_policy(game, rng)
+    behaviour = mixed_behaviour(game, policy, rng, 0.5)
+    found = operator(game, policy, behaviour, 0, Form(lambda_=0.0))
+    bound = 1 - 0.1 * np.minimum(policy[0], behaviour[0]).sum(-1).min()
+    assert found.max_norm == pytest.approx(bound)
+    assert bound > 0.9 + 1e-3
+
+
+def test_a_large_ratio_of_ones_own_makes_the_variance_of_others_infinite_and_a_cap_does_not():
+    rng = np.random.default_rng(0)
+    game = random_game(rng, states=2, agents=2, actions=2, discount=0.9, terminal=0)
+    policy, behaviour = (np.stack([np.tile(own, (2, 1)), np.full((2, 2), 0.5)]) for own in ([0.9, 0.1], [0.1, 0.9]))
+    table = np.zeros((2, 2))
+    for cap, infinite in ((math.inf, True), (1.0, False)):
+        form = Form("others", "expected", "exact", lambda_=0.8, own_cap=cap)
+        assert np.isinf(advantage_variance(game, policy, behaviour, 0, table, form)).all() == infinite
 
 
 def test_products_of_unbounded_ratios_have_infinite_variance():

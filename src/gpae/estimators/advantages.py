@@ -42,7 +42,8 @@ def gpae(
     t + 1: the ratio of step t itself belongs to the surrogate loss, and in y to w.
 
     One agent on-policy is `gae`; one agent off-policy with st, it or dt is V-trace(lambda) with both caps 1. What these
-    targets converge to, and which choice of trace, own_weight and next_values has no bias, is in `docs/theory.md`.
+    targets converge to, and which choice of trace, own_weight and next_values has no bias, is in
+    `docs/theory-off-policy.md`.
 
     Args:
       rewards: what step t brought, [T, ...] for a team or [T, ..., N], floating.

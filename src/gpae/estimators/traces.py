@@ -61,8 +61,8 @@ def importance_traces(
 
     On-policy each of them is lambda. dt <= st, and dt tends to st as eta grows: the two differ where the others'
     product exceeds eta while the agent's own ratio is below 1 / eta, a drop that st hides. others, uncapped, moves no
-    fixed point (`docs/theory.md`), but nothing bounds it below lambda e^80; a finite own_cap does, at the price of a
-    bias. With eta infinite it is the untruncated per-decision trace lambda rho^i rho^-i.
+    fixed point (`docs/theory-off-policy.md`), but nothing bounds it below lambda e^80; a finite own_cap does, at the
+    price of a bias. With eta infinite it is the untruncated per-decision trace lambda rho^i rho^-i.
 
     Args:
       log_ratios: log pi - log mu of the taken actions, [T, ..., N], floating; beyond +-80 they count as +-80.
@@ -90,7 +90,7 @@ def importance_traces(
       >>> print(estimators.importance_traces(log_ratios, trace="dt", lambda_=1.0, eta=1.5))
       [[0.75 1.  ]]
 
-    Source: Kim et al. 2026 (arXiv 2603.02654), section 4; others: `docs/theory.md`.
+    Source: Kim et al. 2026 (arXiv 2603.02654), section 4; others: `docs/theory-off-policy.md`.
     """
     if trace not in TRACES:
         raise unknown_name("trace", trace, TRACES)

@@ -2,7 +2,8 @@
 
 1 to 4 are about the operators of `gpae.exact.operators`; 5 says that `gpae.estimators` has those operators as its mean;
 6 is about real-valued actions.
-The derivations are in `docs/theory.md`; the theorems are those of Kim et al. 2026 (arXiv 2603.02654).
+The derivations are in `docs/theory.md` and `docs/theory-off-policy.md`; the theorems are those of Kim et al. 2026
+(arXiv 2603.02654).
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def off_policy_bounds(cases: Iterable[Case], own_weight: OwnWeight) -> Statement
     """Max-norm moduli with the sampled bootstrap: Theorem 4.3 as far as it goes.
 
     The theorem claims gamma. That holds for the own weight "exact"; for the paper's "truncated" one only the larger
-    bound 1 - (1 - gamma) min_s sum_a min(pi^i, mu^i) does (`docs/theory.md`).
+    bound 1 - (1 - gamma) min_s sum_a min(pi^i, mu^i) does (`docs/theory-off-policy.md`).
     """
     excesses = []
     for case in cases:
