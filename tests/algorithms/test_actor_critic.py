@@ -39,9 +39,13 @@ def small(algorithm="gpae", **settings):
     return configure(algorithm, **SMALL | settings)
 
 
-@functools.cache
 def programs(env, algorithm="gpae", **settings):
-    return Programs(small(algorithm, **settings), env)
+    return _programs(env, small(algorithm, **settings))
+
+
+@functools.cache
+def _programs(env, config):
+    return Programs(config, env)
 
 
 DEATH, MEMORY, STAY, TEAM = Death(length=5), Memory(), Stay(length=2, prize=0.0), Team()
@@ -49,14 +53,18 @@ CHUNKED = {"chunk_length": 4}
 WINDOW = {"window": 2, "chunk_length": 4}
 
 
-@functools.cache
 def experienced(env, updates, lambda_=0.95, change=0.0, **settings):
     """After `updates` rollouts, with nothing learnt but `change` added to the parameters before the last.
 
     Returns:
       The programs, the parameters of the last rollout, its experience, its batch and the batch's carries.
     """
-    p = programs(env, **settings)
+    return _experienced(env, updates, lambda_, change, small(**settings))
+
+
+@functools.cache
+def _experienced(env, updates, lambda_, change, config):
+    p = _programs(env, config)
     chosen = dataclasses.replace(p.algorithm, lambda_=jnp.float32(lambda_))
     state = p.init(jax.random.key(0))
     for i in range(updates):

@@ -29,7 +29,7 @@ def test_an_existing_run_is_refused_unless_resumed_or_replaced(run):
         gpae.train(CONFIG, options(run.path.parent / "elsewhere", resume=True))
 
 
-@pytest.mark.parametrize("how", ["signal", "signal at the last update", "crash"])
+@pytest.mark.parametrize("how", ["signal", pytest.param("signal at the last update", marks=pytest.mark.slow), "crash"])
 def test_a_resumed_run_equals_the_unbroken_one(run, how, tmp_path, monkeypatch):
     """Bit for bit, with no line lost or doubled; also where it died between a metrics line and the checkpoint."""
     if how != "crash":

@@ -45,6 +45,7 @@ def test_each_is_what_it_would_be_alone(both, run, tmp_path):
         assert ours.policy(agent=0).num_actions == 2
 
 
+@pytest.mark.slow
 def test_a_signal_saves_all_and_all_are_resumed(both, tmp_path, monkeypatch):
     stop_after(6, monkeypatch)
     with pytest.raises(Interrupted):

@@ -78,18 +78,18 @@ def test_a_training_that_comes_to_nothing_leaves_nothing_in_the_way(run, tmp_pat
 
     there = shutil.copytree(run.path, tmp_path / "there" / "run")
     before = sorted(p.name for p in there.iterdir())
-    for place, wrong in ((trainer, ("check_declared", refuse)), (Experiment, ("update", full))):
+    for place, wrong, said, hows in (
+        (trainer, ("check_declared", refuse), "not as declared", ({}, {"overwrite": True}, {"resume": True})),
+        (Experiment, ("update", full), "RESOURCE", ({},)),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(place, *wrong)
-            for again in range(2):
-                with pytest.raises((UserError, jax.errors.JaxRuntimeError), match=r"not as declared|RESOURCE"):
-                    gpae.train(CONFIG.replace(seed=again), options(tmp_path / "new"))
-                assert not list((tmp_path / "new").iterdir())
-            for how in ({"overwrite": True}, {"resume": True}):
-                config = CONFIG.replace(total_steps=400) if "resume" in how else CONFIG
-                with pytest.raises((UserError, jax.errors.JaxRuntimeError)):
-                    gpae.train(config, options(there.parent, **how))
+            for how in hows:
+                folder = there.parent if how else tmp_path / "new"
+                with pytest.raises((UserError, jax.errors.JaxRuntimeError), match=said):
+                    gpae.train(CONFIG.replace(total_steps=400) if "resume" in how else CONFIG, options(folder, **how))
                 assert sorted(p.name for p in there.iterdir()) == before
+                assert how or not list(folder.iterdir())
     assert gpae.Run(there).metrics == run.metrics
     shutil.rmtree(there / "checkpoints")  # a run that is resumed is somebody's, however far it came
     monkeypatch.setattr(trainer, "check_declared", refuse)
