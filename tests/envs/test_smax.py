@@ -368,7 +368,7 @@ def test_wrong_options():
         SMAX("3m", attack_mode="closet")
     with pytest.raises(UserError, match=r"unknown version of SMAX '0.3'"):
         SMAX("3m", version="0.3")
-    with pytest.raises(UserError, match=r"unknown backend 'jax'; did you mean 'jaxmarl'"):
+    with pytest.raises(UserError, match=r"unknown backend of smax/3m 'jax'; did you mean 'jaxmarl'"):
         make("smax/3m", backend="jax")
     with pytest.raises(UserError, match=r"backend jaxmarl has version 0.2 alone"):
         make("smax/3m", backend="jaxmarl", version="0.1")
