@@ -51,6 +51,7 @@ from tables.paper_map import (
     noise_of_kept,
     of_entropy,
     of_equal,
+    of_long,
     of_windows,
     unfinished,
 )
@@ -123,6 +124,7 @@ DOCUMENTS = {
         "5m_vs_6m-equal": lambda: side_by_side("5m_vs_6m-methods"),
         "5m_vs_6m-equal-pairs": of_equal,
         "5m_vs_6m-windows": of_windows,
+        "5m_vs_6m-long": of_long,
         "5m_vs_6m-methods": lambda: unfinished("5m_vs_6m-methods/runs"),
         "suites": lambda: [*side_by_side("suites"), *made_in("suites")],
         "riddle": lambda: [*side_by_side("riddle"), *made_in("riddle")],

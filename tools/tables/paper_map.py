@@ -234,3 +234,55 @@ def noise_by_entropy():
         "",
         f"`{command} --json results/gradient-entropy/gpae-0.03.json`, and the others; {made}.",
     ]
+
+
+LONG = {
+    "`mappo`, normalised": "5m_vs_6m-long/runs/mappo",
+    "`gpae`, normalised": "5m_vs_6m-long/runs/gpae",
+    "`mappo`, as they are, networks of 128": "entropy/runs/mappo-0.03",
+    "`gpae`, as they are, networks of 128": "entropy/runs/gpae-0.03",
+}
+"""Trainings with the best weight of entropy -> where they are kept."""
+MILLIONS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+
+
+def of_long():
+    """With normalised inputs, as far as it came: greedy win rates after so many steps, GPAE beside MAPPO."""
+    kept, rows = {name: _kept(folder) for name, folder in LONG.items()}, []
+    ends = {name: seeds[0][-1]["step_count"] for name, seeds in kept.items()}
+    after = [n for n in MILLIONS if n * 1e6 <= max(ends.values()) * 1.01]
+    for name, seeds in kept.items():
+        cells = []
+        for million in after:
+            near = [min(seed, key=lambda e: abs(e["step_count"] - million * 1e6)) for seed in seeds]
+            there = abs(near[0]["step_count"] - million * 1e6) <= 0.15e6
+            cells.append(f"{100 * mean(mean(e['win_rate']) for e in near):.1f}" if there else "")
+        late = [e for seed in seeds for e in seed if e["step_count"] > ends[name] - 2e6]
+        greedy, sampled = (f"{100 * mean(mean(e[key]) for e in late):.1f}" for key in ("win_rate", "sampled_win_rate"))
+        rows.append([name, *cells, f"{greedy}, {sampled} ({ends[name] / 1e6:.1f} M)"])
+    mappo, gpae = list(LONG)[:2]
+    common = min(len(kept[mappo][0]), len(kept[gpae][0]))
+
+    def drawn(begin, end):
+        """Mean greedy win rates of evaluations begin to end - 1, and the test of GPAE instead of MAPPO."""
+        rates = {
+            name: np.array([100 * mean(mean(e["win_rate"]) for e in seed[begin:end]) for seed in kept[name]])
+            for name in (mappo, gpae)
+        }
+        return exchanged(rates, [gpae], [mappo])
+
+    tests = {
+        f"over the {common} evaluations that both have": drawn(0, common),
+        "over the first ten of them, 2 M steps": drawn(0, 10),
+        "over the last ten of them": drawn(common - 10, common),
+    }
+    corrected = holm({what: test.p for what, test in tests.items()})
+    says = [
+        f"{what} {test.difference:+.1f} points, p {equal(test.p)} (Holm's {equal(corrected[what])})"
+        for what, test in tests.items()
+    ]
+    return [
+        *markdown(["greedy win rate in %", *(f"{n} M" for n in after), "last 2 M steps, mean: greedy, sampled"], rows),
+        "",
+        f"Means of five seeds. GPAE instead of MAPPO, normalised, exact permutation tests: {'; '.join(says)}.",
+    ]
