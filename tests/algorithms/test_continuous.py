@@ -68,7 +68,7 @@ def test_settings_of_continuous_policies_change_the_update_and_are_refused_where
         configure("gpae", stop_agent=1).algorithm.fits(Aim().spec)
 
 
-@pytest.mark.parametrize("settings", [{}, OTHER], ids=["plain", "squashed"])
+@pytest.mark.parametrize("settings", [pytest.param({}, marks=pytest.mark.slow), OTHER], ids=["plain", "squashed"])
 def test_fresh_experience_has_ratio_one_and_values_of_its_own_slots(settings):
     """In a box of other bounds. The batch's inputs give the values that the estimator took."""
     p = Programs(configure("gpae", **TINY | settings), Aim(low=-3.0, high=7.0))

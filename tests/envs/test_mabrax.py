@@ -188,6 +188,7 @@ def fall():
     return jax.device_get(play(jax.random.key(1)))
 
 
+@pytest.mark.slow
 def test_a_fall_is_an_end_and_the_clock_is_a_truncation(fall):
     _, (view, outcome, steps) = fall
     assert steps.tolist() == list(range(1, 61))  # never reset
@@ -199,6 +200,7 @@ def test_a_fall_is_an_end_and_the_clock_is_a_truncation(fall):
     assert not outcome.won.any()
 
 
+@pytest.mark.slow
 def test_an_agent_s_observation_is_its_entries_of_the_state(fall):
     first, (view, *_) = fall
     for i, (_, sees) in enumerate(TASKS["hopper_3x1"]):

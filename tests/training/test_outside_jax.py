@@ -90,6 +90,7 @@ def test_every_learner_trains_there(algorithm, env_options, changes, tmp_path):
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids if int(pid) != os.getpid())
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_whoever_plays(tmp_path):
     runs = []
     for processes in (0, 2):
@@ -110,6 +111,7 @@ def test_gpae_learns_to_pull_the_lever_that_is_lit(tmp_path):
     assert np.mean(run.evaluations["seed_0"]["absolute_metrics"]["return"]) > 4.5  # of 5
 
 
+@pytest.mark.slow
 def test_a_run_whose_environment_fails_is_saved_and_goes_on_when_it_is_mended(tmp_path):
     fuse = tmp_path / "fuse"
     wanted = config("mappo", "fault=exit", f"fuse={fuse}", "worker_processes=1", total_steps=32 * 6)
