@@ -1,5 +1,5 @@
-"""For mkdocs: pages link to results/, which lies beside docs/. What they link to becomes part of the site, so that a missing
-picture or report is a broken link as any other.
+"""For mkdocs: pages link to results/, which lies beside docs/. What they link to becomes part of the site, so that a
+missing picture or report is a broken link as any other.
 """
 
 from __future__ import annotations
