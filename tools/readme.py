@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from gpae.report.card import card
+from tables.answer import answer
 from tables.critics import (
     POOL,
     critic_passes,
@@ -90,6 +91,7 @@ DOCUMENTS = {
     "docs/benchmarks.md": {"benchmarks": benchmarks, "gpu": gpu},
     "docs/environments.md": {"host": host, "smax-battles": battles},
     "docs/results.md": {
+        "answer": answer,
         "ladder": ladder,
         "ladder-steps": lambda: [*ladder_steps(), *made_in("ladder-steps")],
         "ladder-steps-pairs": ladder_steps_pairs,

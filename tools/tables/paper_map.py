@@ -246,6 +246,13 @@ LONG = {
 MILLIONS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
 
 
+def long_so_far():
+    """Greedy win rates with normalised inputs over the evaluations that both have, of each seed: MAPPO's, GPAE's."""
+    kept = [_kept(LONG[name]) for name in list(LONG)[:2]]
+    common = min(len(seeds[0]) for seeds in kept)
+    return [[mean(mean(e["win_rate"]) for e in seed[:common]) for seed in seeds] for seeds in kept]
+
+
 def of_long():
     """With normalised inputs, as far as it came: greedy win rates after so many steps, GPAE beside MAPPO."""
     kept, rows = {name: _kept(folder) for name, folder in LONG.items()}, []
