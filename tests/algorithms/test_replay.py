@@ -94,21 +94,27 @@ def test_a_buffer_keeps_the_newest_segments_and_samples_only_what_it_holds():
         np.testing.assert_array_equal(drawn.trajectory.view.observations, firsts + 10 * np.arange(T)[:, None])
 
 
-def test_the_last_row_of_a_sequence_only_shows_what_follows():
+def test_the_last_row_of_a_sequence_only_shows_what_follows_unless_the_episode_ended_there():
     held = replay.buffer(ending(0), 1)
     sample = jax.jit(replay.sample, static_argnums=2)
-    for number in (0b0000, 0b0001, 0b0100, 0b1000, 0b1111):
+    for number in (0b0000, 0b0001, 0b0100, 0b1000, 0b1100, 0b1111):
         held = replay.add(held, ending(number))
         drawn = jax.device_get(sample(held, jax.random.key(0), 32).trajectory)
         whole = ending(number).trajectory
         envs = np.asarray(drawn.actions[0]) % 10  # the actions tell the environment
         for c, env in enumerate(envs):
-            np.testing.assert_array_equal(drawn.valid[:, c], [True, True, True, False])
+            ended = bool(whole.terminated[-1, env])
+            np.testing.assert_array_equal(drawn.valid[:, c], [True, True, True, ended])
             np.testing.assert_array_equal(drawn.rewards[:-1, c], whole.rewards[:-1, env])
-            np.testing.assert_array_equal(drawn.terminated[:, c], np.append(whole.terminated[:-1, env], False))
+            np.testing.assert_array_equal(drawn.terminated[:, c], whole.terminated[:, env])
             np.testing.assert_array_equal(drawn.won[:, c], drawn.terminated[:, c])
-            assert drawn.rewards[-1, c] == 0
             np.testing.assert_array_equal(drawn.agent_rewards[:-1, c], whole.agent_rewards[:-1, env])
+            if ended:  # nothing follows, and nothing is missing
+                assert drawn.rewards[-1, c] == whole.rewards[-1, env] != 0
+                np.testing.assert_array_equal(drawn.agent_rewards[-1, c], whole.agent_rewards[-1, env])
+                np.testing.assert_array_equal(drawn.truncated[:, c], whole.truncated[:, env])
+                continue
+            assert drawn.rewards[-1, c] == 0
             np.testing.assert_array_equal(drawn.agent_rewards[-1, c], 0)
             # Nothing is known of what follows the row before the last one but its observation.
             assert bool(drawn.truncated[-2, c]) != bool(drawn.terminated[-2, c])

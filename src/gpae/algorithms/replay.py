@@ -93,8 +93,8 @@ def add(held: Buffer, segment: Segment) -> Buffer:
 def sample(held: Buffer, key: Array, num_sequences: int) -> Segment:
     """C = `num_sequences` sequences of T rows, each of one environment in one segment, drawn evenly with replacement.
 
-    What came after a sequence is not known, so that its last row only shows what follows the row before: it is marked
-    invalid, and the row before it truncated unless it terminated.
+    What came after a sequence is not known, so that its last row only shows what follows the row before (`closed`),
+    unless the episode ended there.
 
     Args:
       held: at least one segment.
@@ -119,22 +119,23 @@ def sample(held: Buffer, key: Array, num_sequences: int) -> Segment:
 
 
 def closed(trajectory: Trajectory) -> Trajectory:
-    """A trajectory [T, C, ...] after which nothing is known: its last row only shows what follows the row before.
+    """A trajectory [T, C, ...] after which nothing is known.
 
-    That row is marked invalid, and the row before it truncated unless it terminated.
+    Where its last row terminated nothing follows, and all is as it was. Elsewhere that row only shows what follows the
+    row before: it is marked invalid, and the row before it truncated unless it terminated.
     """
-    rows = trajectory.valid.shape[0]
-    last = (jnp.arange(rows) == rows - 1)[:, None]
-    cut = (jnp.arange(rows) >= rows - 2)[:, None]
-    own = trajectory.agent_rewards
+    rows, own = trajectory.valid.shape[0], trajectory.agent_rewards
+    number = jnp.arange(rows)[:, None]
+    goes_on = ~trajectory.terminated[-1]
+    open_row = (number == rows - 1) & goes_on
+    cut = (number >= rows - 2) & goes_on & ~trajectory.terminated
     return replace(
         trajectory,
-        rewards=jnp.where(last, jnp.zeros_like(trajectory.rewards), trajectory.rewards),
-        terminated=trajectory.terminated & ~last,
-        truncated=trajectory.truncated | (cut & ~(trajectory.terminated & ~last)),
-        won=trajectory.won & ~last,
-        agent_rewards=None if own is None else jnp.where(last[..., None], jnp.zeros_like(own), own),
-        valid=trajectory.valid & ~last,
+        rewards=jnp.where(open_row, jnp.zeros_like(trajectory.rewards), trajectory.rewards),
+        truncated=trajectory.truncated | cut,
+        won=trajectory.won & ~open_row,
+        agent_rewards=None if own is None else jnp.where(open_row[..., None], jnp.zeros_like(own), own),
+        valid=trajectory.valid & ~open_row,
     )
 
 
