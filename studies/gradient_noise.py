@@ -49,6 +49,8 @@ PLACES = {
     "smax/5m_vs_6m": BATTLE | {"env_options": ("version=0.1",)},
 }
 ALGORITHMS = ("gpae", "gpae-pooled")
+DRAWS = 8
+"""Of the others' actions, over which V(s) is the mean of EQ."""
 
 
 def configured(place: str, algorithm: str, settings: dict, seeds: int) -> gpae.ExperimentConfig:
@@ -72,7 +74,7 @@ def found(place: str, algorithm: str, settings: dict, seeds: int, folder: Path) 
         pause[0] = stage
         run = gpae.train(config, gpae.RunOptions(name=name, runs=folder, resume=number > 0), callback=heard)
         file = folder / f"{name}-{stage}.json"
-        look = Gradient(run_directory=run.path, seeds=seeds, updates=settings["updates"], json=file)
+        look = Gradient(run_directory=run.path, seeds=seeds, updates=settings["updates"], draws=DRAWS, json=file)
         look.run()
         results[str(stage)] = dict(last) | json.loads(file.read_text())
         if number == 0:
@@ -82,7 +84,7 @@ def found(place: str, algorithm: str, settings: dict, seeds: int, folder: Path) 
                 params = held_still(look, place, held)
                 of = look.experiment()
                 measured = gradient_noise(
-                    of.env, of.algorithm, params, jax.random.key(place), updates=settings["updates"]
+                    of.env, of.algorithm, params, jax.random.key(place), updates=settings["updates"], draws=DRAWS
                 )
                 kinds[f"seed_{seed}"] = {name: x.finite() for name, x in measured.items()}
             results["held still"] = dict(last) | {"updates": held, "kinds": kinds}

@@ -283,12 +283,14 @@ def compared(found):
             if against in here and (name, setting) != against:
                 tests[name, setting] = (
                     against,
-                    permutation_test(np.array(run["areas"])[:, None], np.array(here[against]["areas"])[:, None]),
+                    permutation_test(
+                        np.array(run["areas"])[:, None], np.array(here[against]["areas"])[:, None], rounding=5e-6
+                    ),
                 )
         corrected = holm({key: test.p for key, (_, test) in tests.items()})
         lines += [
             "",
-            f"| N = {agents} | mean return drawn while learning | over | by | p (Holm) |",
+            f"| N = {agents} | mean return drawn while learning | over | by | p (Holm, of {len(tests)}) |",
             "|---|---|---|---|---|",
         ]
         for key, run in sorted(here.items(), key=lambda pair: -float(np.mean(pair[1]["areas"]))):

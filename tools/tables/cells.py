@@ -9,6 +9,9 @@ import numpy as np
 from gpae.report.permutation import permutation_test
 from gpae.report.tables import shown_reached
 
+ROUNDING = 5e-7
+"""Scores are kept with six digits after the point."""
+
 
 def markdown(columns, rows):
     columns = [column.replace("|", "\\|") for column in columns]
@@ -33,12 +36,20 @@ def soon(when):
 
 def tested(drawn, beside):
     """The exact permutation test of two lists, of a number for each seed."""
-    return permutation_test(*(np.array(x)[:, None] for x in (drawn, beside)))
+    return permutation_test(*(np.array(x)[:, None] for x in (drawn, beside)), rounding=ROUNDING)
 
 
-def exchanged(scores, one, other):
-    """The permutation test of some kinds of runs against as many others, pair by pair; scores: kind -> of its seeds."""
-    return permutation_test(*(np.stack([scores[kind] for kind in kinds], axis=1) for kinds in (one, other)))
+def exchanged(scores, one, other, unit=100):
+    """The permutation test of some kinds of runs against as many others, pair by pair.
+
+    Args:
+      scores: kind -> of its seeds.
+      one: kinds.
+      other: as many.
+      unit: what scores were multiplied with; default: they are percent.
+    """
+    sides = (np.stack([scores[kind] for kind in kinds], axis=1) for kinds in (one, other))
+    return permutation_test(*sides, rounding=unit * ROUNDING)
 
 
 def chance(p):

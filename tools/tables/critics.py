@@ -186,21 +186,30 @@ def critic_passes_fresh():
     return [f"Without seeds 0 to 2 the expected bootstrap is ahead there by {' and '.join(words)}."]
 
 
-def noise_of_law(agents, p):
+def noise_of_law(agents, p, draws):
     """Trace of the covariance of an agent's gradient in its logits with exact values, summed over an episode's steps.
 
     Of V(s), EQ^i as published, and with the expected bootstrap; lambda .5, 4 actions, wrong ones equally likely. With
     W = |e_a - pi|^2 of the action taken it is E W A^2 - |E (e_a - pi) A|^2, and A is x^i and what does not depend on a.
+    V(s) is a mean of EQ^i over `draws` of the others' actions, as `gpae inspect gradient` makes it, so that a part of
+    their variance is left in it: before a step, which the value after the step before it takes back but for lambda, and
+    after a step where EQ^i stands before it.
     """
-    team, found = Team(agents=agents, cues=1), []
+    team, found, lambda_, gamma = Team(agents=agents, cues=1), [], 0.5, 0.99
     policy = np.array([p, *[(1 - p) / 3] * 3])
     directions, x = np.eye(4) - policy, np.array([1 - p, -p, -p, -p])
     size = policy @ np.sum(directions**2, axis=1)
     own = policy @ (np.sum(directions**2, axis=1) * x**2) - np.sum((policy * x @ directions) ** 2)
     for estimator in ("state", "others", "others-expected"):
-        laws = [Law(team, estimator, 0.5, rows=rows) for rows in range(1, team.length + 1)]
-        rest = (law.advantage_variance(p) - law.scale**2 * p * (1 - p) for law in laws)
-        found.append(sum(law.scale**2 * own + size * x for law, x in zip(laws, rest, strict=True)))
+        noise = 0.0
+        for rows in range(1, team.length + 1):
+            law = Law(team, estimator, lambda_, rows=rows)
+            after = gamma * (gamma * lambda_) ** np.arange(rows - 1)
+            left = {"state": 1 + np.sum((after * (1 - lambda_)) ** 2), "others-expected": np.sum(after**2)}
+            drawn = left.get(estimator, 0.0) * (agents - 1) / draws * law.scale**2 * p * (1 - p)
+            rest = law.advantage_variance(p) - law.scale**2 * p * (1 - p) + drawn
+            noise += law.scale**2 * own + size * rest
+        found.append(noise)
     return found
 
 
@@ -225,8 +234,10 @@ def gradient_noise():
                 row.append(mid + spread if known and len(found) > 1 else mid)
             rows.append(row)
             if env.startswith("teamwork/") and stage != "held still" and critic != "usual":
-                state, *others = noise_of_law(int(env.removeprefix("teamwork/")), of["sampled"])
-                rows.append([f"`{env}`", "without error: the law", when, "", *(f"{x / state:.2f}" for x in others)])
+                state, *others = noise_of_law(int(env.removeprefix("teamwork/")), of["sampled"], of["draws"])
+                rows.append(
+                    [f"`{env}`", "without error: the law, as measured", when, "", *(f"{x / state:.2f}" for x in others)]
+                )
     columns = ["", "critic", "after steps (sampled score)", "V(s): steps", *(f"{kind}: times" for kind in kinds[1:])]
     stages = [stage for algorithms in load("gradient_noise.json").values() for stage in algorithms["gpae"].values()]
     made = made_with(next(stage["versions"] for stage in stages if "versions" in stage), "one CPU core, others beside")

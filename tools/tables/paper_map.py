@@ -109,7 +109,9 @@ def noise_of_kept():
             steps = "no signal found" if x["steps"] is None else f"{x['steps']:,.0f}"
             rows.append([f"`5m_vs_6m-{name}`", kind, steps, f"more than {low}" if high is None else f"{low} to {high}"])
     made = made_with(found["versions"], "one CPU core, others beside")
-    command = f"gpae inspect gradient results/policies/5m_vs_6m-gpae --updates {found['updates']}"
+    command = (
+        f"gpae inspect gradient results/policies/5m_vs_6m-gpae --updates {found['updates']} --draws {found['draws']}"
+    )
     columns = ["policy", "advantages", "steps for as much signal as noise", "95 %"]
     return [
         *markdown(columns, rows),
@@ -228,7 +230,8 @@ def noise_by_entropy():
     for kind in ("MAPPO", "GPAE's critic, V(s)"):
         columns += [f"{kind}: steps, median (least to most)", "seeds with a signal beyond chance"]
     made = made_with(found["versions"], "one CPU core, others beside")
-    command = f"gpae inspect gradient runs/entropy/smax-5m_vs_6m-gpae-0.03 --updates {found['updates']} --seeds 5"
+    asked = f"--updates {found['updates']} --draws {found['draws']} --seeds 5"
+    command = f"gpae inspect gradient runs/entropy/smax-5m_vs_6m-gpae-0.03 {asked}"
     return [
         *markdown([*columns, "published EQ: times", "expected: times"], rows),
         "",

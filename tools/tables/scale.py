@@ -191,7 +191,7 @@ def of_scale():
     }
     rows = []
     for measure, scores in measures.items():
-        test = exchanged(scores, ["normalised"], ["as-it-is"])
+        test = exchanged(scores, ["normalised"], ["as-it-is"], unit=100 if "%" in measure else 1)
         rows.append([measure, *(f"{scores[k].mean():.3g}" for k in kinds), f"{test.difference:+.2g}", chance(test.p)])
     return markdown(["MAPPO on smax/5m_vs_6m, five seeds", "as it is", "normalised", "difference", "p, exact"], rows)
 

@@ -91,8 +91,8 @@ class Gradient(OfRun):
 
     updates: int = 64
     """Rollouts to take gradients of."""
-    draws: int = 8
-    """Draws of the others' actions, over which V(s) is the mean of EQ."""
+    draws: int = 32
+    """Draws of the others' actions, over which V(s) is the mean of EQ; one part in so many of their noise is left."""
     seeds: int = 1
     """How many of the run's seeds to look at, from the first."""
     seed: int = 1_000_000

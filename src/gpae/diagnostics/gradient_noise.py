@@ -63,7 +63,7 @@ def gradient_noise(
     key: Array,
     *,
     updates: int = 64,
-    draws: int = 8,
+    draws: int = 32,
 ) -> dict[str, Noise]:
     """From how many steps of experience the policy's gradient is more signal than noise, by kind of advantages.
 
@@ -77,7 +77,7 @@ def gradient_noise(
       params: of actor and critic.
       key: draws experience.
       updates: B: rollouts that count, 2 or more.
-      draws: of the others' actions, over whose EQ the mean is V(s).
+      draws: of the others' actions, over whose EQ the mean is V(s); one part in so many of their noise is left in it.
 
     Returns:
       Kind of advantages -> what was found. V(s) comes first, the algorithm's own last, where they are another.

@@ -32,13 +32,15 @@ class Tested(NamedTuple):
     """Whether all share-outs were counted; else `DRAWS` were drawn, and the one that was seen counts as one more."""
 
 
-def permutation_test(scores: np.ndarray, other: np.ndarray, seed: int = 0) -> Tested:
+def permutation_test(scores: np.ndarray, other: np.ndarray, seed: int = 0, *, rounding: float = 0.0) -> Tested:
     """Tests whether the runs of two methods are of one make; runs change sides within each task.
 
     Args:
       scores: [n, tasks].
       other: [m, tasks].
       seed: of the draws, where there are too many share-outs to count all.
+      rounding: by how much each score may be off. Share-outs that differ by no more than this from what was seen count
+        as it does: else those that are alike would be told apart by what rounding left of them, and p were too small.
     """
     n, m = len(scores), len(other)
     both, tasks = np.concatenate([scores, other]), scores.shape[1]
@@ -52,7 +54,8 @@ def permutation_test(scores: np.ndarray, other: np.ndarray, seed: int = 0) -> Te
         found = (found[:, None] + differences).reshape(-1) if exact else found + differences
     found = found / tasks
     seen = float(np.mean(scores.mean(axis=0) - other.mean(axis=0)))
-    slack = 1e-9 * max(1.0, float(np.abs(both).max()))  # what rounding takes from a sum makes it no smaller
+    # A difference of two means is off by up to twice that, and so is the one it is held against.
+    slack = 4 * rounding + 1e-9 * max(1.0, float(np.abs(both).max()))
     more = 0 if exact else 1
     sides = (np.sum(found >= seen - slack) + more, np.sum(found <= seen + slack) + more)
     total = len(found) + more

@@ -113,7 +113,8 @@ def tried(tuning: Tuning) -> list[tuple[Method, list[Tried]]]:
 def importances(tuning: Tuning) -> list[dict[str, float]]:
     """Of each method, the share of each setting in what tells its best trials from the others; empty if too few.
 
-    By PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255). A trial that ended early counts as worse than all that did
+    By PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255), whose best trials are a tenth, and five at least; from 20
+    trials on. A trial that ended early counts as worse than all that did
     not: left out, a choice that was always given up early would look unimportant.
     """
     import optuna
@@ -135,12 +136,15 @@ def importances(tuning: Tuning) -> list[dict[str, float]]:
                 copy.add_trial(
                     optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=value)
                 )
-            shares = get_param_importances(copy, evaluator=PedAnovaImportanceEvaluator())
+            best = PedAnovaImportanceEvaluator(target_quantile=max(0.1, _BEST / len(ended)))
+            shares = get_param_importances(copy, evaluator=best)
             found.append({method.keys[name]: float(share) for name, share in shares.items()})
     return found
 
 
-_FEW = 4
+_BEST = 5
+"""As many trials at least are the best ones, where they are told from the others: of one or two nothing is learnt."""
+_FEW = 4 * _BEST
 """Fewer trials tell nothing of what is important."""
 
 
