@@ -25,13 +25,13 @@ from tables.fights import (
     AGAIN,
     PAIRS,
     PASSES,
-    SUSPECTS,
     mabrax,
     of_battles,
     of_maps,
     of_more_battles,
     of_pooled_battles,
     of_pooled_lambda,
+    of_suspects,
 )
 from tables.hard_maps import equal_pairs, twins
 from tables.ladder import (
@@ -101,7 +101,7 @@ DOCUMENTS = {
         "quick-again": lambda: made_again("quick", AGAIN),
         "smacv2": lambda: [*scores("smacv2-small"), *made_in("smacv2-small")],
         "smacv2-window": lambda: [*scores("smacv2-window", rates=("0.5",)), *made_in("smacv2-window")],
-        "smacv2-window-pairs": lambda: differences("smacv2-window", SUSPECTS),
+        "smacv2-window-pairs": of_suspects,
         "5m_vs_6m": lambda: unfinished("5m_vs_6m/runs"),
         "5m_vs_6m-swapped": method_or_settings,
         "5m_vs_6m-pairs": lambda: differences("5m_vs_6m", SWAPPED),

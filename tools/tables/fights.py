@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from statistics import mean
 
+import numpy as np
+
 from gpae.report.permutation import holm
-from tables.cells import chance, equal, markdown, tested
+from tables.cells import chance, equal, exchanged, markdown, tested
+from tables.reports import differences
 from tables.results import ROOT, areas, evaluations, load, made_with
 
 RETURNS = ("return", "sampled_return")
@@ -41,6 +44,30 @@ PASSES = [
     ("gpae (passes4)", "mappo (passes4)"),
     ("gpae (passes16)", "mappo (passes16)"),
 ]
+
+
+def of_suspects():
+    """smacv2: pairs of methods, and what a window and half of its passes do to GPAE and MAPPO together."""
+    scores = {name: 100 * np.array(best) for name, (_, best) in evaluations("smacv2-window").items()}
+
+    def both(setting, than):
+        return exchanged(scores, *([f"{name} ({x})" for name in ("gpae", "mappo")] for x in (setting, than)))
+
+    tests = {
+        "a window instead of none": both("window", "on-policy"),
+        "half of its passes": both("window-half-epochs", "window"),
+        "a window with half of the passes instead of none": both("window-half-epochs", "on-policy"),
+    }
+    corrected = holm({what: test.p for what, test in tests.items()})
+    says = [
+        f"{what} {test.difference:+.1f} points, p {equal(test.p)} (Holm's {equal(corrected[what])})"
+        for what, test in tests.items()
+    ]
+    return [
+        *differences("smacv2-window", SUSPECTS),
+        "",
+        f"GPAE and MAPPO together, runs exchanged within the method: {'; '.join(says)}.",
+    ]
 
 
 def of_maps():
