@@ -9,7 +9,8 @@ import pytest
 
 from gpae.algorithms import ALGORITHMS, MAPPO, algorithm
 from gpae.cli import main
-from gpae.cli.parse import gathered
+from gpae.cli.parse import gathered, parse
+from gpae.cli.study import Report, Study
 from gpae.cli.train import request
 from gpae.errors import UserError
 from gpae.exact.teamwork import error_growth
@@ -226,6 +227,15 @@ def test_an_algorithm_of_ones_own_has_flags_help_and_a_line_in_config_json(own_a
 def test_options_of_the_environment_may_be_given_in_one_flag_or_in_several(given, others, options):
     expected = [*others.split(), "--env-options", *options.split()]
     assert gathered(given.split(), "--env-options") == expected
+
+
+def test_of_a_flag_that_is_given_twice_neither_is_forgotten():
+    words = "--scale a=0:1 --tuning runs/t --scale b=0:2 --tuning runs/u runs/a runs/b"
+    report = parse(Report, "report", words.split())
+    assert report.scale == ("a=0:1", "b=0:2")
+    assert report.tuning == (Path("runs/t"), Path("runs/u"))
+    assert report.paths == [Path("runs/a"), Path("runs/b")]
+    assert parse(Study, "study", ["--slurm", "a=1", "f.toml", "--slurm", "b=2"]).slurm == ("a=1", "b=2")
 
 
 def test_a_training_has_all_options_of_its_environment():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import pytest
@@ -59,7 +60,16 @@ def test_too_little_memory_is_one_line_that_says_what_needs_less(capsys, monkeyp
         ("train --env probe/team --resume", "--env with --resume"),
         ("train --env probe/team --name ../x", "a run cannot be named"),
         ("algorithms --import nowhere.py", "--import nowhere.py: there is no such file"),
+        (
+            "algorithms --import nowhere",
+            "--import nowhere: there is no module 'nowhere'; run gpae where",
+        ),
         ("tune nowhere.toml", "there is no nowhere.toml"),
+        ("report", "gpae report takes folders of runs"),
+        ("inspect gap", "gpae inspect gap takes run directories"),
+        ("inspect gap nowhere -o gap.pdf", "gap.pdf will be a PNG; name it gap.png"),
+        ("inspect credit nowhere -o credit.gif", "credit.gif will be a PNG; name it credit.png"),
+        ("play nowhere -o film.mp4", "film.mp4 will be a GIF; name it film.gif"),
         ("report nowhere --resamples 0", "--resamples is 0"),
         ("train --env smax/3m --env-options walls_cause_death=maybe", "true or false"),
         ("evaluate nowhere --episodes 0", "--episodes is 0"),
@@ -83,6 +93,15 @@ def test_wrong_requests_are_one_clear_line_and_write_nothing(arguments, words, c
     assert len(printed.err.splitlines()) == 1
     assert printed.out == ""
     assert not list(tmp_path.iterdir())
+
+
+def test_a_module_in_the_working_directory_is_imported(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(tmp_path))])
+    Path("levers_of_mine.py").write_text("raise ValueError('it was found')\n")
+    assert main(["algorithms", "--import", "levers_of_mine"]) == 2
+    said = capsys.readouterr().err
+    assert said == "gpae: --import levers_of_mine: importing levers_of_mine failed: ValueError: it was found\n"
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
 """Credit of an episode, and the use that a critic makes of the others' actions, on probes with known answers."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gpae.algorithms.base import Budget
+from gpae.cli.inspect import Critic
 from gpae.diagnostics.credit import credited_episode, with_advantages
 from gpae.diagnostics.critic_use import critic_use
 from gpae.envs.probes import Death, Stay, Team
@@ -109,3 +113,14 @@ def test_a_critic_that_is_not_shown_the_joint_action_is_refused(name):
 def test_what_learns_values_of_actions_has_no_advantages_to_credit(name):
     with pytest.raises(UserError, match=f"{name} learns values of actions"):
         with_advantages(configure(name).algorithm)
+
+
+def test_what_a_constant_critic_leaves_unknown_is_null_in_json(tmp_path, monkeypatch, capsys):
+    names = ("error", "shuffled_error", "ratio", "explained_variance", "shuffled_explained_variance", "change")
+    found = dict.fromkeys(names, 0.0) | {"ratio": np.nan, "change": np.nan}
+    monkeypatch.setattr("gpae.diagnostics.critic_use.of_experiment", lambda *_, **__: found)
+    for name in ("experiment", "params"):
+        monkeypatch.setattr(Critic, name, lambda *_: None)
+    assert Critic(Path("runs/constant"), json=tmp_path / "critic.json").run() == 0
+    told = json.loads((tmp_path / "critic.json").read_text())
+    assert (told["ratio"], told["change"], told["error"]) == (None, None, 0.0)

@@ -91,6 +91,10 @@ def test_folders_and_files_of_one_name_have_names_of_their_own(tmp_path):
         write_run(tmp_path / folder / "run", config(seed=i), [[0.5]], [0.5])
     ((result,), _) = load([tmp_path / "here/quick", tmp_path / "there/quick"])
     assert [source.name for source in result.sources] == ["here/quick/run", "there/quick/run"]
+    runs = [tmp_path / "here/quick/run", tmp_path / "there/quick/run"]
+    ((result,), _) = load(runs)
+    assert [source.name for source in result.sources] == ["here/quick/run", "there/quick/run"]
+    assert load(runs[:1])[0][0].sources[0].name == "run"
     files = [tmp_path / folder / "quick/run/evaluations.json" for folder in ("here", "there")]
     ((result,), _) = load(files)
     assert [source.name for source in result.sources] == [

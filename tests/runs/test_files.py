@@ -245,6 +245,10 @@ def test_missing_folders_of_an_output_are_made_before_anything_is_computed(tmp_p
     output.write_text("mine")
     writable_file(output)
     assert output.read_text() == "mine"
+    assert writable_file(tmp_path / "X.JSON", ".json").name == writable_file(tmp_path / "X.JSON").name
+    assert writable_file(tmp_path / "x", ".json").suffix == ""
+    with pytest.raises(UserError, match=r"x\.gif will be a PNG; name it .*x\.png"):
+        writable_file(tmp_path / "x.gif", ".png")
     assert ensure_parent(tmp_path / "p" / "q").parent.is_dir()
 
 

@@ -281,6 +281,14 @@ def test_two_runs_of_one_name_are_refused(tmp_path):
         read(tmp_path, text + '[settings.A]\nonly = ["gpae"]\n[settings.a]\nonly = ["gpae"]\n')
 
 
+def test_a_run_that_could_not_be_named_so_is_refused_where_its_setting_stands(tmp_path):
+    setting = "a" * 60
+    numbers = "seeds_at_once = 1\nfirst_seed = 1000000000\nseeds = "
+    text = TEXT[: TEXT.index("[for.mappo]")].replace("seeds = ", numbers)
+    with pytest.raises(UserError, match=r"line \d+: settings.a+: a run cannot be named .* longer than 100 bytes"):
+        read(tmp_path, text + f"[settings.{setting}]\n")
+
+
 def test_a_byte_order_mark_is_accepted(tmp_path):
     (tmp_path / "study.toml").write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
     assert read_study(tmp_path / "study.toml", tmp_path / "runs").name == "small"

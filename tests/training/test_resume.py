@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -129,6 +130,14 @@ def test_settings_that_came_later_do_not_keep_a_run_from_being_resumed(finished)
     file.write_text(json.dumps(before))
     assert main(["train", "--resume", str(finished.path), "--total-steps", "96", "--quiet"]) == 0
     assert json.loads(file.read_text()) == values | {"total_steps": 96}
+
+
+def test_a_resume_that_is_refused_leaves_a_finished_run_finished(finished, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    before = {path.name: path.read_bytes() for path in finished.path.glob("*.json*")}
+    assert main(["train", "--resume", str(finished.path), "--tensorboard"]) == 2
+    assert "pip install -e '.[tensorboard]'" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in finished.path.glob("*.json*")} == before
 
 
 def test_fewer_steps_on_resume_are_refused_and_change_nothing(finished, capsys):

@@ -83,7 +83,7 @@ class Play(OfRun):
         from gpae.outside_jax.sizes import Undrawable
         from gpae.runs.files import writable_file
 
-        writable_file(self.output)
+        writable_file(self.output, ".gif")
         experiment = self.experiment()
         actor, _ = self.actor(experiment)
         try:

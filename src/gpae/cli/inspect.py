@@ -31,7 +31,8 @@ class Credit(OfRun):
         from gpae.diagnostics.pictures import credit
         from gpae.runs.files import writable_file
 
-        writable_file(self.output)
+        writable_file(self.output, ".png")
+        writable_file(self.output.with_suffix(".gif"))
         experiment = self.experiment()
         params = self.params(experiment)
         with patience("compiling, playing and drawing"):
@@ -71,7 +72,8 @@ class Critic(OfRun):
             found = of_experiment(experiment, params, number=self.seed, num_envs=self.envs, shuffles=self.shuffles)
         if self.json:
             about = {"run": self.run_directory.name, "envs": self.envs, "shuffles": self.shuffles, "seed": self.seed}
-            write_json(self.json, about | found | {"versions": versions()})
+            known = {name: x if isfinite(x) else None for name, x in found.items()}
+            write_json(self.json, about | known | {"versions": versions()})
         explained = (found["explained_variance"], found["shuffled_explained_variance"])
         rows = [
             ("mean squared error", f"{found['error']:.4g}", f"{found['shuffled_error']:.4g}"),
@@ -152,7 +154,7 @@ class Gap(Command):
         from gpae.diagnostics.gap import advantage_gaps
         from gpae.runs.files import writable_file
 
-        writable_file(self.output)
+        writable_file(self.output, ".png")
         print(advantage_gaps(self.runs, self.output))
         return 0
 

@@ -27,14 +27,16 @@ class Command(ABC):
 
 def parse(kind: type[Flags], command: str, words: Sequence[str], default: Flags | None = None) -> Flags:
     """The flags of `gpae command` from words; prints help or errors and exits where there is nothing to run."""
+    for flag in _OF_PAIRS:
+        words = gathered(words, flag)
     flags: Any = tyro.cli(
-        kind,
-        default=default,
-        prog=f"gpae {command}",
-        args=gathered(words, "--env-options"),
-        config=(tyro.conf.OmitArgPrefixes,),
+        kind, default=default, prog=f"gpae {command}", args=words, config=(tyro.conf.OmitArgPrefixes,)
     )
     return flags
+
+
+_OF_PAIRS = ("--env-options", "--scale", "--slurm")
+"""Flags that take several words of the form NAME=VALUE."""
 
 
 def gathered(words: Sequence[str], flag: str) -> list[str]:

@@ -75,13 +75,17 @@ class Report(Command):
     """A report.json of the same study, made before, such as results/quick/report.json: says what came out otherwise."""
     metric: str | None = None
     """The score to compare by; None: win_rate, or a return where nothing is won."""
-    tuning: tuple[Path, ...] = ()
-    """Folders of `gpae tune` in which settings of these runs were chosen: their budget and sensitivity are told too."""
+    tuning: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """Folder of `gpae tune` in which settings of these runs were chosen: its budget and sensitivity are told too.
+
+    Of several folders each has a flag of its own."""
     scale: tuple[str, ...] = ()
     """Returns that stand for 0 and 1 where environments are put together, each as ENVIRONMENT=LOW:HIGH."""
 
     def run(self) -> int:
         """Writes the report and says where it is."""
+        if not self.paths:
+            raise UserError("gpae report takes folders of runs, such as runs/quick, or JSON files")
         in_range("--resamples", self.resamples, 1, 10**7)
         in_range("--seed", self.seed, 0)
         from gpae.cli.show import patience, printable

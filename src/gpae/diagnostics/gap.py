@@ -33,9 +33,11 @@ def advantage_gaps(run_directories: Sequence[str | Path], picture: str | Path) -
       `picture`.
 
     Raises:
-      UserError: a run without the metric, or runs with different interventions.
+      UserError: no run, a run without the metric, or runs with different interventions.
     """
     paths = [Path(run) for run in run_directories]
+    if not paths:
+        raise UserError("gpae inspect gap takes run directories, trained with --stop-agent")
     configs = [read_config(path) for path in paths]
     for path, config in zip(paths, configs, strict=True):
         if any(name not in config for name in _NEEDED) or config["stop_agent"] in (None, -1):

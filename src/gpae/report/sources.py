@@ -86,7 +86,7 @@ def find(path: Path, prefix: str = "") -> tuple[list[tuple[Source, Path]], list[
     found, remarks = [], []
     for run in _run_directories(path):
         study = recorded(run.parent)
-        name = prefix + str(run.relative_to(path)) if run != path else run.name
+        name = prefix + str(run.relative_to(path)) if run != path else prefix.rstrip("/") or run.name
         config = completed(read_config(run)) if exists(run / CONFIG) and exists(run / VERSIONS) else {}
         versions = read_versions(run) if exists(run / VERSIONS) else {}
         memory = study.get("runs", {}).get(run.name, {}).get("peak_memory_mb")

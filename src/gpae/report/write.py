@@ -207,7 +207,7 @@ def _title(path: Path) -> str:
 
 
 def _command(paths: Sequence[Path], tunings: Sequence[Path]) -> str:
-    return " ".join(["gpae report", *map(str, paths), *(["--tuning", *map(str, tunings)] if tunings else [])])
+    return " ".join(["gpae report", *map(str, paths), *(f"--tuning {tuning}" for tuning in tunings)])
 
 
 def _replays(results: Sequence[Result], report: dict[str, Any]) -> dict[str, tuple[str, str, bytes]]:

@@ -227,14 +227,21 @@ def ensure_parent(path: str | Path) -> Path:
     return path
 
 
-def writable_file(path: str | Path) -> Path:
+def writable_file(path: str | Path, ending: str | None = None) -> Path:
     """`path`, where a file can be written; commands call it before they compute what they will write.
 
     The folder is made where it was missing. A file that is there already is left as it is.
 
+    Args:
+      path: the file.
+      ending: of such files, as ".png"; a name with another one is refused, one without any is not. None: any.
+
     Raises:
-      UserError: the folder cannot be made or written to, or a folder, link, pipe or device is in the file's place.
+      UserError: the name promises another kind of file, the folder cannot be made or written to, or a folder, link,
+        pipe or device is in the file's place.
     """
+    if ending and Path(path).suffix.lower() not in ("", ending):
+        raise UserError(f"{path} will be a {ending[1:].upper()}; name it {Path(path).with_suffix(ending)}")
     path = ensure_parent(path)
     with clear_disk_errors(path):
         refuse_irregular(path)

@@ -36,7 +36,7 @@ from typing import Any
 from gpae.algorithms import algorithm_called
 from gpae.envs.registry import parameters
 from gpae.errors import UserError, unknown_name
-from gpae.runs.directory import read_config, refuse_other_settings
+from gpae.runs.directory import check_name, read_config, refuse_other_settings
 from gpae.runs.files import read_text
 from gpae.settings import checked, flag, settings_of
 from gpae.studies.place import locate
@@ -152,6 +152,10 @@ class Reader:
         for part in self.parts(data, config):
             numbers = [] if part == config else [f"seeds{part.seed}-{part.seed + part.seeds - 1}"]
             name = "-".join([name_of(env, one, setting), *numbers])
+            try:
+                check_name(name)
+            except UserError as error:
+                raise self.wrong(("settings", setting) if setting != DEFAULT else ("name",), str(error)) from error
             found.append(StudyRun(name, setting, part, path / name, said))
         return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib
 import importlib.util
 import os
 import signal
@@ -12,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpae.envs.places import imported
 from gpae.errors import UserError
 from gpae.runs.files import read_json, write_json
 from gpae.training.signals import interruptible
@@ -87,7 +87,7 @@ def import_user_code(names: Sequence[str]) -> None:
             if name.endswith(".py"):
                 _import_file(Path(name))
             else:
-                importlib.import_module(name)
+                imported(name, f"--import {name}")
         except UserError:
             raise
         except FileNotFoundError as error:

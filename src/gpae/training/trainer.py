@@ -198,10 +198,12 @@ class _Training:
     def begin(self) -> None:
         """Reads the checkpoint or makes the first state, and compiles."""
         config, experiment = self.config, self.experiment
-        state, best = self._begin()
+        state, best, lines = self._begin()
         self.recorder = recorder = self._stack.enter_context(
             Recorder(experiment, self.directory, self.options, self.callbacks, start_steps=self.steps)
         )
+        # Now that nothing is refused any more.
+        distributed.by_first(lambda: self._rewind(lines), None)
         if said := experiment.shared_out:
             recorder.line(said)
         if config.num_steps != config.total_steps:
@@ -323,8 +325,8 @@ class _Training:
                 experiment = Experiment(self.config)  # it draws alone
             distributed.by_first(lambda: self.recorder.finished(experiment, params, absolute, self.seconds), None)
 
-    def _begin(self) -> tuple[Any, Any]:
-        """State and best parameters of the checkpoint that is resumed, or nothing."""
+    def _begin(self) -> tuple[Any, Any, int | None]:
+        """State, best parameters and lines of metrics of the checkpoint that is resumed, or nothing."""
         state = best = None
         lines: int | None = 0
         if self.options.resume and self.checkpoints.latest is not None:
@@ -337,8 +339,7 @@ class _Training:
             state = self.experiment.spread(items["state"])
             # Best parameters lie where the state's do, so that either can be chosen.
             best = distributed.put(items["best"], jax.tree.map(lambda x: x.sharding, state.params))
-        distributed.by_first(lambda: self._rewind(lines), None)
-        return state, best
+        return state, best, lines
 
     def _rewind(self, lines: int | None) -> None:
         """Forgets what was written after the checkpoint, of which metrics.jsonl had so many lines."""
