@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -127,10 +128,11 @@ def test_dae_trains_its_reward_models_on_the_reward_of_the_action_taken():
 
 @pytest.mark.slow
 def test_dae_without_beta_trains_like_mappo():
-    """Also with gradients that are clipped: the reward models have a norm of their own."""
+    """Also with gradients that are clipped, the reward models having a norm of their own, and weights drawn anew."""
     trained = {}
     for name in ("dae", "mappo"):
-        p = Programs(small(name, max_grad_norm=0.01, **({"beta": 0.0} if name == "dae" else {})), Team())
+        beta = {"beta": 0.0} if name == "dae" else {}
+        p = Programs(small(name, max_grad_norm=0.01, initial_weights="lecun", **beta), Team())
         state, _ = p.update(p.init(jax.random.key(0)))
         critic = state.params.critic["value"] if name == "dae" else state.params.critic
         trained[name] = (state.params.actor, critic)
@@ -212,9 +214,11 @@ def test_dop_follows_the_plain_gradient_and_dop_clip_the_clipped_one():
     np.testing.assert_allclose(
         measured["policy_loss"], -np.mean((log_probs * advantages)[acting]), rtol=1e-4, atol=1e-7
     )
+    # With ratios of 1 the clipped objective is their mean, which is 0 where they are normalised.
+    higher = replace(batch, targets=replace(batch.targets, advantages=batch.targets.advantages + 0.5))
     clipped = Learner(small("dop-clip").algorithm, learner.env, learner.budget)
-    _, measured = clipped.policy_loss(state.params.actor, batch, carries.actor)
-    np.testing.assert_allclose(measured["policy_loss"], -advantages[acting].mean(), atol=1e-5)
+    _, measured = clipped.policy_loss(state.params.actor, higher, carries.actor)
+    np.testing.assert_allclose(measured["policy_loss"], -(advantages[acting].mean() + 0.5), atol=1e-5)
 
 
 def test_dop_hands_on_the_carry_of_its_environments_alone():

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 
 from gpae.algorithms import losses
 from gpae.errors import UserError
+from gpae.training.config import configure
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -131,6 +134,17 @@ def test_nan_is_not_hidden_by_the_bounds():
     nan, zero = jnp.full(1, jnp.nan), jnp.zeros(1)
     assert np.isnan(losses.clipped_surrogate(nan, zero, jnp.ones(1), 0.2)).all()
     assert np.isnan(losses.clipped_surrogate(zero, nan, jnp.ones(1), 0.2)).all()
+
+
+@pytest.mark.parametrize("eta", [1.0, 1.05])
+def test_what_rounding_leaves_of_fresh_experience_is_not_said_to_be_cut(eta):
+    algorithm = configure("gpae", window=2, num_envs=8, eta=eta).algorithm
+    noise = 1e-3 * np.random.default_rng(0).normal(size=(4, 5, 3)).astype(np.float32)
+    mask = jnp.ones(noise.shape, bool)
+    fresh = algorithm.measure(None, SimpleNamespace(log_ratios=jnp.asarray(noise)), mask)
+    assert (fresh["cut_at_one"], fresh["cut_at_eta"]) == (0, 0)
+    old = algorithm.measure(None, SimpleNamespace(log_ratios=jnp.full(noise.shape, 0.1)), mask)
+    assert (old["cut_at_one"], old["cut_at_eta"]) == (1, 1)
 
 
 def test_an_unknown_clip_range_is_named():

@@ -11,6 +11,7 @@ import pytest
 
 import gpae
 from gpae.algorithms import replay
+from gpae.algorithms.base import Budget
 from gpae.algorithms.value_based import q_targets
 from gpae.envs.probes import Death, Stay, Team
 from gpae.errors import UserError
@@ -175,6 +176,14 @@ def test_epsilon_greedy(strict):
         drawn = np.asarray(many.sample(jax.random.key(0)))
         seen = [set(drawn[row::2].tolist()) for row in (0, 1)]
         assert seen == [{2} if epsilon == 0 else {0, 2, 3}, {1}]
+
+
+def test_exploration_falls_over_its_part_of_the_training_and_is_over_at_once_where_that_is_none():
+    budget = Budget(updates=20, gradient_steps=jnp.float32(1))
+    for fraction, expected in ((0.5, [1.0, 0.55, 0.1, 0.1]), (0.0, [0.1] * 4)):
+        algorithm = configure("iql", epsilon_start=1.0, epsilon_end=0.1, epsilon_fraction=fraction).algorithm
+        found = [algorithm.epsilon(jnp.int32(done), budget) for done in (0, 5, 10, 20)]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_the_dead_and_all_others_do_what_is_legal():

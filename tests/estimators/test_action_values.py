@@ -163,6 +163,11 @@ def test_tree_backup_by_hand():
     two = tree_backup(**arguments, gamma=0.5, lambda_=0.8, steps=2)
     np.testing.assert_allclose(two, [1 + 1 + 0.2 * 0.5, 2 + 0.5 + 0.1 * 2, 3 + 2], rtol=1e-6)
     three = tree_backup(**arguments, gamma=0.5, lambda_=0.8, steps=3)
+    # More steps than there are rows are no more rounds.
+    long, whole = (
+        jax.make_jaxpr(lambda s=s: tree_backup(**arguments, gamma=0.5, lambda_=0.8, steps=s))() for s in (9_999, 3)
+    )
+    assert len(long.eqns) == len(whole.eqns)
     np.testing.assert_allclose(three, [1 + 1 + 0.2 * 0.5 + 0.2 * 0.1 * 2, 2 + 0.5 + 0.1 * 2, 3 + 2], rtol=1e-6)
 
 

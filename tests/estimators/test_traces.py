@@ -85,6 +85,15 @@ def test_precision_at_log_ratios_of_twenty_and_27_agents(trace):
     np.testing.assert_allclose(traces, reference.traces(log_ratios, trace=trace, lambda_=0.95), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("trace", BOUNDED)
+def test_half_precision_at_log_ratios_of_seventy(trace):
+    """Multiples of 2^-10 of what is above 64 are beyond float16, and infinite less infinite is NaN."""
+    log_ratios = np.array([[-70.0, 0.5, 69.5]], np.float16)
+    traces = compiled(log_ratios, trace=trace, lambda_=0.95)
+    assert traces.dtype == jnp.float16
+    np.testing.assert_allclose(traces, reference.traces(log_ratios, trace=trace, lambda_=0.95), atol=1e-3)
+
+
 def test_a_plain_float32_sum_would_not_be_precise_enough():
     log_ratios = wide_log_ratios()
     plain = np.add.accumulate(log_ratios, axis=-1)[:, -1:]

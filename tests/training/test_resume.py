@@ -134,10 +134,11 @@ def test_settings_that_came_later_do_not_keep_a_run_from_being_resumed(finished)
 
 def test_a_resume_that_is_refused_leaves_a_finished_run_finished(finished, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    before = {path.name: path.read_bytes() for path in finished.path.glob("*.json*")}
+    names = ("config.json", "evaluations.json", "metrics.jsonl")
+    before = [(finished.path / name).read_bytes() for name in names]
     assert main(["train", "--resume", str(finished.path), "--tensorboard"]) == 2
     assert "pip install -e '.[tensorboard]'" in capsys.readouterr().err
-    assert {path.name: path.read_bytes() for path in finished.path.glob("*.json*")} == before
+    assert [(finished.path / name).read_bytes() for name in names] == before
 
 
 def test_fewer_steps_on_resume_are_refused_and_change_nothing(finished, capsys):

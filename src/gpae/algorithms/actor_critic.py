@@ -80,7 +80,11 @@ class ActorCritic(PPO):
 
     def init_critic(self, spec: EnvSpec, key: Array, inputs: CriticInput, is_first: Array, carry: Any) -> Any:
         """The critic's first parameters; `inputs` [1, E, ...] are an example."""
-        return self.critic(spec).init(key, inputs, is_first, carry)
+        return self.drawn(self.critic(spec).init(key, inputs, is_first, carry), key)
+
+    def drawn(self, params: Any, key: Array) -> Any:
+        """First parameters of a network with kernels as `initial_weights` wants them."""
+        return lecun(params, key) if self.networks.initial_weights == "lecun" else params
 
     def critic_forgets(self, spec: EnvSpec, is_first: Array, forgets: Array) -> Array:
         """Whose memory of the critic rows empty: where an episode begins [L, C], or as the actors' `forgets` it."""
@@ -143,20 +147,19 @@ class ActorCritic(PPO):
         view = jax.tree.map(lambda x: x[None], observe(env, vector))
         is_first = vector.is_first[None]
 
+        seen = (view.observations, view.action_mask, is_first, carry.actor)
+
         def shown() -> tuple[Array, Array]:
             """Actions and own slots like those that the critic will be shown."""
-            seen = (view.observations, view.action_mask, is_first, carry.actor)
             pi, _ = actor.apply(actor.init(actor_key, *seen), *seen)
             return pi.mode(), pi.own_slot
 
         actions, own_slot = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(shown))
         inputs = CriticInput(view=view, actions=actions, own_slot=own_slot)
         params = PerNetwork(
-            actor=actor.init(actor_key, view.observations, view.action_mask, is_first, carry.actor),
+            actor=self.drawn(actor.init(actor_key, *seen), actor_key),
             critic=self.init_critic(spec, critic_key, inputs, is_first, carry.critic),
         )
-        if self.networks.initial_weights == "lecun":
-            params = PerNetwork(actor=lecun(params.actor, actor_key), critic=lecun(params.critic, critic_key))
         state = LearnerState(
             params=params,
             optimiser=PerNetwork(
@@ -304,6 +307,7 @@ class ActorCritic(PPO):
             seen = CriticExperience(
                 inputs=CriticInput(view=view, actions=actions, own_slot=own_slot),
                 is_first=self.critic_forgets(spec, is_first, forgets),
+                forgets=forgets,
                 carry=carry.critic,
                 policy=pi,
                 log_ratios=log_ratios,

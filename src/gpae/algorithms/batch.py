@@ -49,7 +49,9 @@ class CriticExperience:
     inputs: CriticInput
     """[W + 1, E, ...]."""
     is_first: Array
-    """[W + 1, E] bool; or [W + 1, E, N], where agents forget one by one."""
+    """Whose memory of the critic rows empty: [W + 1, E] bool; or [W + 1, E, N], where agents forget one by one."""
+    forgets: Array
+    """Whose memory of the actor: as `is_first`, which it is but for a critic of the state alone."""
     carry: Any
     """The critic's before the first row, [E, ...]."""
     policy: Distribution

@@ -63,17 +63,23 @@ class DAE(MAPPO):
 
     def init_critic(self, spec: EnvSpec, key: Array, inputs: CriticInput, is_first: Array, carry: Any) -> Any:
         """First parameters; those of the value are MAPPO's for the same key."""
-        keys = jax.random.split(jax.random.fold_in(key, 1), self.ensemble)
+        key_of_models = jax.random.fold_in(key, 1)
+        keys = jax.random.split(key_of_models, self.ensemble)
         one = jax.tree.map(lambda x: x[:, 0], carry["rewards"])
         # Not vmap: see `Experiment.init`.
         models = jax.lax.map(lambda key: self.reward_model(spec).init(key, inputs, is_first, one), keys)
-        return {"value": super().init_critic(spec, key, inputs, is_first, carry["value"]), "rewards": models}
+        value = super().init_critic(spec, key, inputs, is_first, carry["value"])
+        return {"value": value, "rewards": self.drawn(models, key_of_models)}
 
     def initial_critic_carry(self, spec: EnvSpec, num_envs: int) -> Any:
         """[E, M, H] of the value, [E, ensemble, N, H] of the reward models."""
         one = self.reward_model(spec).initial_carry(num_envs)
         several = jax.tree.map(lambda x: jnp.stack([x] * self.ensemble, axis=1), one)
         return {"value": super().initial_critic_carry(spec, num_envs), "rewards": several}
+
+    def models_remember_apart(self, spec: EnvSpec) -> bool:
+        """Whether agents forget one by one: reward models have a memory for each, also where V has one of the state."""
+        return isinstance(self.reward_model(spec), Critic)
 
     def predicted(
         self, spec: EnvSpec, params: Any, inputs: CriticInput, is_first: Array, carry: Any
@@ -92,7 +98,8 @@ class DAE(MAPPO):
     def evaluate_critic(self, spec: EnvSpec, params: Any, seen: CriticExperience, key: Array) -> CriticEvaluation:
         """Values; the extras hold "rewards", the ensemble's mean for each own action, [W, E, N, A], or [W, E, N]."""
         found = super().evaluate_critic(spec, params["value"], replace(seen, carry=seen.carry["value"]), key)
-        rewards, carries = self.predicted(spec, params["rewards"], seen.inputs, seen.is_first, seen.carry["rewards"])
+        forgets = seen.forgets if self.models_remember_apart(spec) else seen.is_first
+        rewards, carries = self.predicted(spec, params["rewards"], seen.inputs, forgets, seen.carry["rewards"])
         return CriticEvaluation(
             values=found.values,
             next_values=found.next_values,
@@ -131,7 +138,8 @@ class DAE(MAPPO):
     def critic_loss(self, spec: EnvSpec, params: Any, batch: Batch, carry: Any) -> tuple[Array, Metrics]:
         """The critic's squared error, and that of every reward model for the action taken."""
         loss, metrics = super().critic_loss(spec, params["value"], batch, carry["value"])
-        forgets = self.critic_forgets(spec, batch.trajectory.is_first, batch.trajectory.forgets)
+        rows = batch.trajectory
+        forgets = rows.forgets if self.models_remember_apart(spec) else rows.is_first
         found, _ = self.predicted(spec, params["rewards"], batch.inputs, forgets, carry["rewards"])
         actions, rewards = batch.evaluation.actions, batch.extras["rewards"]
         if actions.ndim == rewards.ndim:

@@ -332,9 +332,13 @@ class PerAgent(ActorCritic):
             "ess_own": effective(log_ratios),
             "ess_others": effective(mates),
             "trace_mean": losses.masked_mean(traces, mask),
-            "cut_at_eta": losses.masked_mean((mates > log_eta) * 1.0, mask),
-            "cut_at_one": losses.masked_mean((uncut > 0.0) * 1.0, mask),
+            "cut_at_eta": losses.masked_mean((mates > log_eta + _NOTHING).astype(mates.dtype), mask),
+            "cut_at_one": losses.masked_mean((uncut > _NOTHING).astype(uncut.dtype), mask),
         }
+
+
+_NOTHING = 0.01
+"""Ratios that differ by less are not said to be cut: of fresh experience they differ by rounding, on a GPU by .001."""
 
 
 def others(log_ratios: Array) -> Array:

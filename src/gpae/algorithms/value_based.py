@@ -181,8 +181,9 @@ class ValueBased(Algorithm):
 
     def epsilon(self, updates: Array, budget: Budget) -> Array:
         """How often to explore in the update after `updates` others: linear over `epsilon_fraction` of training."""
-        span = max(self.epsilon_fraction * budget.updates, 1e-9)
-        progress = jnp.minimum(updates.astype(jnp.float32) / span, 1.0)
+        span = self.epsilon_fraction * budget.updates
+        done = updates.astype(jnp.float32)
+        progress = jnp.where(done < span, done / jnp.maximum(span, 1e-9), 1.0)
         return self.epsilon_start + progress * (self.epsilon_end - self.epsilon_start)
 
     def behaviour(self, spec: EnvSpec, params: Any, epsilon: Array) -> Policy:

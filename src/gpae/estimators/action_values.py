@@ -104,7 +104,7 @@ def tree_backup(
     ended = terminated | truncated
     traces = jnp.exp(log_probs)
     error = deltas
-    for _ in range(steps - 1):  # after k rounds, the sum of k + 1 steps
+    for _ in range(min(steps, len(values)) - 1):  # after k rounds, the sum of k + 1 steps, of which T are there
         following = jnp.concatenate([(traces * error)[1:], jnp.zeros_like(error[:1])])
         # No product with a weight of 0: the numbers of the next episode may be infinite or NaN.
         error = jnp.where(ended, deltas, deltas + gamma * lambda_ * following)

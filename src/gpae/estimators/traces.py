@@ -145,7 +145,9 @@ def _sum_over_agents(logs: Array) -> Array:
 
     Large log-ratios that cancel leave the rounding of their partial sums behind: at +-20 and N = 27 up to 1e-4 of the
     ratio in float32. So each is split into a multiple of 2^-10, whose sums float32 holds exactly up to 2^14 in any
-    order, and a remainder below 2^-11.
+    order, and a remainder below 2^-11. Half precision would not even hold the multiples.
     """
-    coarse = jnp.round(logs * 1024) / 1024
-    return jnp.sum(coarse, axis=-1, keepdims=True) + jnp.sum(logs - coarse, axis=-1, keepdims=True)
+    wide = logs.astype(jnp.promote_types(logs.dtype, jnp.float32))
+    coarse = jnp.round(wide * 1024) / 1024
+    found = jnp.sum(coarse, axis=-1, keepdims=True) + jnp.sum(wide - coarse, axis=-1, keepdims=True)
+    return found.astype(logs.dtype)
