@@ -12,6 +12,7 @@ pytest.importorskip("pettingzoo")
 import gpae
 from gpae import envs
 from gpae.cli import main
+from gpae.envs.check import check_played
 from gpae.envs.outside_jax import remarks_on
 from gpae.errors import UserError
 from gpae.studies.worker import import_user_code
@@ -101,6 +102,14 @@ def test_check_env_quotes_the_rule_that_is_broken(capsys, monkeypatch):
     code, words = said(["check-env", NAME, "--steps", "5"], capsys)
     assert code == 2
     assert f"{NAME} breaks PettingZoo's rules (parallel_api_test): AssertionError: action_space should return" in words
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_training_s_check_plays_the_environment_itself(limit):
+    """Not the blank that stands for it in programs, which ends no episode."""
+    check_played(envs.make(NAME, episode_limit=limit))
+    with pytest.raises(UserError, match="step 1: the reward of robot_0 is nan"):
+        check_played(envs.make(NAME, episode_limit=limit, fault="reward", at=1))
 
 
 def test_check_env_tells_that_a_seed_does_not_repeat(capsys, monkeypatch):

@@ -72,7 +72,7 @@ def test_a_rollout_is_what_the_policy_did_and_the_environment_showed():
     ("algorithm", "env_options", "changes"),
     [
         ("gpae", ("ends=one by one", "agents=3"), {"window": 2, "seeds": 2, "updates_per_call": 3}),
-        ("vdn", ("masks=infos",), {}),
+        ("vdn", ("masks=infos", "episode_limit=3"), {}),
         ("mappo", ("actions=box",), {}),
     ],
 )
