@@ -74,6 +74,25 @@ def test_options_are_read_by_the_types_of_the_function_and_of_the_adapter():
             envs.make(MAKE, **{option: value})
 
 
+def test_an_option_called_name_is_the_environment_s_own():
+    def team(name="", render_mode=None):
+        made = Team()
+        made.named = name
+        return made
+
+    gymnasium.register("Named-v0", entry_point=team)
+    try:
+        for env, named in (
+            ("pettingzoo:reference.parallel_envs:named", lambda env: env.metadata["name"]),
+            ("gymnasium:Named-v0", lambda env: env.env.unwrapped.named),
+        ):
+            made = envs.make(env, **environment_options(env, ["name=x"]))
+            assert made.name == env
+            assert named(made.make().env) == "x"
+    finally:
+        del gymnasium.registry["Named-v0"]
+
+
 @pytest.mark.parametrize("masks", ["none", "infos", "observation"])
 def test_check_env_plays_by_pettingzoo_s_own_rules(masks, capsys):
     code, words = said(["check-env", MAKE, "--steps", "12", "--env-options", f"masks={masks}"], capsys)

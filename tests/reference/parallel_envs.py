@@ -144,6 +144,13 @@ def make(**options):
     return Levers(**options)
 
 
+def named(*, name: str = "levers"):
+    """A function with an option that is called as what everything has."""
+    env = Levers()
+    env.metadata = {"name": name}
+    return env
+
+
 class Visitors(ParallelEnv):
     """Agents come and go, and nobody knows beforehand who: at step t those numbered t to t + 1 are there."""
 

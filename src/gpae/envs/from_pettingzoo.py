@@ -22,6 +22,7 @@ _INSTALL = "it comes with `pip install -e '.[pettingzoo]'`"
 
 def pettingzoo_environment(
     make: Callable[..., Any],
+    /,
     *,
     name: str,
     episode_limit: int = 1000,
@@ -106,7 +107,7 @@ def factory(name: str) -> Callable[..., OutsideJax]:
             f"environment {name!r}: {attribute} is neither a class of pettingzoo.ParallelEnv nor a function of a module"
             " that imports it (`from pettingzoo import ParallelEnv`)"
         )
-    whole = functools.partial(pettingzoo_environment, make, name=name)
+    whole = functools.partial(_called, name, make)
     whole.__signature__ = _signature(make)  # type: ignore[attr-defined]
     return whole
 
@@ -118,10 +119,17 @@ def _rendering(make: Callable[..., Any]) -> dict[str, Any]:
     return {"render_mode": "rgb_array"} if takes else {}
 
 
-def _gymnasium_team(name: str, **options: Any) -> OutsideJax:
+def _gymnasium_team(name: str, /, **options: Any) -> OutsideJax:
     from gpae.outside_jax.gymnasium_team import GymnasiumTeam
 
-    return pettingzoo_environment(functools.partial(GymnasiumTeam, name.removeprefix(GYMNASIUM)), name=name, **options)
+    return _called(name, functools.partial(GymnasiumTeam, name.removeprefix(GYMNASIUM)), **options)
+
+
+def _called(name: str, make: Callable[..., Any], /, **options: Any) -> OutsideJax:
+    """`pettingzoo_environment` of this name; an option `name` is the environment's own."""
+    if "name" in options:
+        make = functools.partial(make, name=options.pop("name"))
+    return pettingzoo_environment(make, name=name, **options)
 
 
 def _of_pettingzoo(make: Any) -> bool:
