@@ -1,6 +1,7 @@
 """PettingZoo's environments and Gymnasium's teams by name: what is made, what check-env says, what is refused."""
 
 import copy
+import functools
 import sys
 
 import gymnasium
@@ -17,7 +18,7 @@ from gpae.envs.outside_jax import remarks_on
 from gpae.errors import UserError
 from gpae.studies.worker import import_user_code
 from gpae.training.environment import environment_options
-from reference.parallel_envs import NAME, Levers
+from reference.parallel_envs import NAME, Levers, named
 
 MAKE = "pettingzoo:reference.parallel_envs:make"
 OWN = """
@@ -74,6 +75,21 @@ def test_options_are_read_by_the_types_of_the_function_and_of_the_adapter():
             envs.make(MAKE, **{option: value})
 
 
+def test_an_option_that_the_function_has_too_is_given_to_both():
+    name = "pettingzoo:reference.parallel_envs:named"
+
+    def limits(env):
+        return env.spec.episode_limit, env.make().env.length
+
+    assert limits(envs.make(name)) == (1000, 4)
+    assert limits(envs.make(name, **environment_options(name, ["episode_limit=7"]))) == (7, 7)
+    assert limits(envs.pettingzoo_environment(named, name="named", episode_limit=7)) == (7, 7)
+    bound = functools.partial(named, episode_limit=3)
+    assert limits(envs.pettingzoo_environment(bound, name="named", episode_limit=7)) == (7, 3)
+    with pytest.raises(UserError, match=r"won must be a key of infos, .* not True; its function has an option won too"):
+        envs.make(name, won=True)
+
+
 def test_an_option_called_name_is_the_environment_s_own():
     def team(name="", render_mode=None):
         made = Team()
@@ -82,13 +98,13 @@ def test_an_option_called_name_is_the_environment_s_own():
 
     gymnasium.register("Named-v0", entry_point=team)
     try:
-        for env, named in (
+        for env, shown in (
             ("pettingzoo:reference.parallel_envs:named", lambda env: env.metadata["name"]),
             ("gymnasium:Named-v0", lambda env: env.env.unwrapped.named),
         ):
             made = envs.make(env, **environment_options(env, ["name=x"]))
             assert made.name == env
-            assert named(made.make().env) == "x"
+            assert shown(made.make().env) == "x"
     finally:
         del gymnasium.registry["Named-v0"]
 

@@ -144,9 +144,9 @@ def make(**options):
     return Levers(**options)
 
 
-def named(*, name: str = "levers"):
-    """A function with an option that is called as what everything has."""
-    env = Levers()
+def named(*, name: str = "levers", episode_limit: int = 4, won: bool = False):
+    """A function whose options are called as some of ours are."""
+    env = Levers(length=episode_limit)
     env.metadata = {"name": name}
     return env
 
