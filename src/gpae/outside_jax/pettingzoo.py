@@ -88,7 +88,7 @@ class FromPettingZoo:
         truncated = not terminated and (not staying or self.length >= self.episode_limit)
         # The final state of an episode that is cut off has a value: agents that were cut off are seen in it.
         shown = staying + [agent for agent in cut if agent in self.seen] if truncated else staying
-        self._show(view, place, shown)
+        self._show(view, place, shown, ended=terminated)
         return Step(reward, terminated, truncated, (terminated or truncated) and self._has_won(terminated))
 
     def picture(self) -> np.ndarray:
@@ -226,8 +226,8 @@ class FromPettingZoo:
                 raise self.wrong(f"{len(agents)} agents play at once, and max_agents is {self.count}")
             self.places[agent] = self.free.pop(0)
 
-    def _show(self, view: Arrays, place: int, agents: list[Any]) -> None:
-        """Writes what is seen now; `agents` are in play."""
+    def _show(self, view: Arrays, place: int, agents: list[Any], *, ended: bool = False) -> None:
+        """Writes what is seen now; `agents` are in play. Where the episode has come to its own end, it is nothing."""
         self._seat(agents)
         observations, mask, alive = view.observations[place], view.action_mask[place], view.alive[place]
         if len(agents) < self.count:
@@ -251,7 +251,10 @@ class FromPettingZoo:
             seat = int(np.argwhere(~np.isfinite(observations))[0, 0])
             agent = next(agent for agent in agents if self.places[agent] == seat)
             raise self.wrong(f"the observation of {agent} is not finite")
-        self._show_state(view, place, observations)
+        if ended:  # nothing values this state, and one that is made of the agents in play may not be there
+            view.state[place] = 0.0
+        else:
+            self._show_state(view, place, observations)
 
     def _show_state(self, view: Arrays, place: int, observations: np.ndarray) -> None:
         row = view.state[place]
