@@ -217,6 +217,27 @@ def test_gymnasium_s_teams_are_played():
         del gymnasium.registry["Team-v0"]
 
 
+@pytest.mark.parametrize(
+    ("terminated", "truncated", "ends"),
+    [
+        ([True, False], [False, True], (False, True)),  # a state that was cut off for one of them has a value
+        ([True, True], [False, True], (True, False)),
+        ([True, False], [False, False], (False, False)),
+        (True, False, (True, False)),
+    ],
+)
+def test_a_gymnasium_team_s_episode_ends_when_each_agent_is_at_an_end(terminated, truncated, ends, monkeypatch):
+    monkeypatch.setattr(Team, "step", lambda self, actions: ((0, 1), [0.0, 0.0], terminated, truncated, {}))
+    gymnasium.register("Flags-v0", entry_point=Team)
+    try:
+        with envs.make("gymnasium:Flags-v0", worker_processes=0).pool(1, automatic=False) as pool:
+            pool.begin([(0,)])
+            pool.row()
+            assert (pool.view.terminated[0], pool.view.truncated[0]) == ends
+    finally:
+        del gymnasium.registry["Flags-v0"]
+
+
 def test_a_file_of_the_user_s_registers_one_that_workers_can_make(tmp_path, monkeypatch):
     monkeypatch.setattr(envs.registry, "_ENVIRONMENTS", dict(envs.registry._ENVIRONMENTS))
     (tmp_path / "own_levers.py").write_text(OWN)
