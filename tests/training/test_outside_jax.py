@@ -13,6 +13,7 @@ from PIL import Image, ImageSequence
 pytest.importorskip("pettingzoo")
 
 import gpae
+from gpae import envs
 from gpae.algorithms.replay import Segment
 from gpae.algorithms.rollout import Last
 from gpae.cli import main
@@ -20,7 +21,7 @@ from gpae.errors import UserError
 from gpae.outside_jax.pool import Pool
 from gpae.runs.checkpoint import Checkpoints
 from gpae.training.experiment import Experiment
-from gpae.training.outside_jax import COLLECTED, LEARNT, OutsideLoop
+from gpae.training.outside_jax import COLLECTED, LEARNT, OutsideLoop, one_episode
 from gpae.training.stopped import Failed, Interrupted
 from gpae.training.trainer import train_together
 from reference.parallel_envs import NAME, Levers
@@ -73,7 +74,7 @@ def test_a_rollout_is_what_the_policy_did_and_the_environment_showed():
     [
         ("gpae", ("ends=one by one", "agents=3"), {"window": 2, "seeds": 2, "updates_per_call": 3}),
         ("vdn", ("masks=infos", "episode_limit=3"), {}),
-        ("mappo", ("actions=box",), {}),
+        ("mappo", ("actions=box", "ends=one by one", "agents=3"), {"window": 2}),
     ],
 )
 def test_every_learner_trains_there(algorithm, env_options, changes, tmp_path):
@@ -88,6 +89,24 @@ def test_every_learner_trains_there(algorithm, env_options, changes, tmp_path):
     pids = {pid for pid, what in lines(log) if what.startswith("reset")}
     assert found.count("close") >= wanted.algorithm.experience.envs * wanted.seeds
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids if int(pid) != os.getpid())
+
+
+def test_what_a_fallen_agent_s_policy_says_is_no_action_and_no_part_of_the_ratios():
+    """Neither under the policy that acted nor under a later one, which learns from a window."""
+    env = envs.make(NAME, actions="box", ends="one by one", agents=3)
+    spec, algorithm = env.spec, config("gpae", recurrent=False).algorithm
+    actor, view = algorithm.actor(spec), env.reset(jax.random.key(0))
+    carry, row = actor.initial_carry(1, spec.num_agents), (view.observations[None, None], view.action_mask[None, None])
+    init = jax.jit(actor.init)
+    acting, later = (init(jax.random.key(i), *row, jnp.ones((1, 1), bool), carry) for i in range(2))
+    trajectory, _ = one_episode(env, algorithm.behaviour(spec, acting), carry, jax.random.key(2))
+    seen = trajectory.view
+    pi, _ = jax.jit(actor.apply)(later, seen.observations, seen.action_mask, trajectory.is_first, carry)
+    alive, now = seen.alive, np.asarray(pi.log_prob(trajectory.actions))
+    assert 0 < alive.sum() < alive.size
+    assert (now[alive] != trajectory.log_probs[alive]).all()
+    for numbers in (now, trajectory.log_probs, trajectory.actions):
+        assert (numbers[~alive] == 0).all()
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 Each agent has a place. Where the environment names its `possible_agents`, theirs are fixed; otherwise `max_agents` says
 how many places there are, and an agent that comes takes the one that has been empty longest. An empty place observes
-zeros and can do nothing but its first action, so that its log-probability is 0.
+zeros and can do nothing but its first action, or has no components of one, so that its log-probability is 0.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ class FromPettingZoo:
         if len(agents) < self.count:
             observations[:] = 0.0
         mask[:] = False
-        mask[:, 0] = True
+        mask[:, 0] = not self.sizes.continuous
         alive[:] = False
         for agent in agents:
             if agent not in self.seen:
