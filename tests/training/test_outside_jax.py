@@ -154,6 +154,26 @@ def test_a_run_whose_environment_fails_is_saved_and_goes_on_when_it_is_mended(tm
     assert [line["update"] for line in run.metrics] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("precision", ["default", "float32"])
+def test_products_are_as_precise_as_was_asked_for(precision, monkeypatch):
+    """Of the programs that act and learn, and while evaluations and replays are traced."""
+    made = Experiment(config("mappo", "worker_processes=0", recurrent=False, matmul_precision=precision))
+    for program in made.outside._lowered(made.shapes, made.traced, made.budget):
+        assert ("HIGHEST" in program.as_text()) is (precision == "float32")
+    act, traced = type(made.algorithm).act, []
+
+    def noting(self, *args):
+        traced.append(jax.config.jax_default_matmul_precision)
+        return act(self, *args)
+
+    monkeypatch.setattr(type(made.algorithm), "act", noting)
+    actor = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), made.shapes.params.actor)
+    made.evaluate(actor, purpose=1)
+    made.watched(actor, lambda picture: None)
+    made.close()
+    assert traced == [None if precision == "default" else precision] * 2
+
+
 def test_what_a_resumed_run_knows_of_before_ends_with_its_last_row():
     """Environments begin anew, so that nothing follows the last row of the window."""
     experiment = Experiment(config("gpae", "worker_processes=0", num_envs=6, window=3))
