@@ -325,3 +325,8 @@ def test_sharing_among_devices_is_refused_in_one_line(groups, devices, hosts, mo
     asked = ("--groups 2", "--devices 2", "--hosts 2")[[groups, devices, hosts].index(2)]
     with pytest.raises(UserError, match=f"{asked}: {NAME} is outside JAX, where cores play it and one device learns"):
         Experiment(config(groups=groups), devices)
+
+
+def test_forgetting_agent_by_agent_is_refused_in_one_line():
+    with pytest.raises(UserError, match=f"--forget fallen: {NAME} is outside JAX, where nobody notes who survived"):
+        Experiment(config("mappo", forget="fallen"))

@@ -1,8 +1,9 @@
 """One environment of PettingZoo's parallel kind: agents in places of fixed number, their rows padded to one size.
 
-Each agent has a place. Where the environment names its `possible_agents`, theirs are fixed; otherwise `max_agents` says
-how many places there are, and an agent that comes takes the one that has been empty longest. An empty place observes
-zeros and can do nothing but its first action, or has no components of one, so that its log-probability is 0.
+Each agent has a place. Where the environment names its `possible_agents`, theirs are fixed, unless `max_agents` is
+less; then, or where it names none, there are `max_agents`, and one that comes takes the one that has been empty
+longest. An empty place observes zeros and can do nothing but its first action, or has no components of one, so that
+its log-probability is 0.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class FromPettingZoo:
       options: keyword arguments of `make`.
       name: what errors call it.
       episode_limit: episodes are truncated after so many steps, if the environment has not ended them by then.
-      max_agents: places, where agents are not all known before; None: the environment's `possible_agents`.
+      max_agents: places, where agents are not all known before, or never all in play; None: one for each of the
+        environment's `possible_agents`.
       team_reward: of the rewards of the agents that acted.
       won: the key of infos that says whether the team has won; None: nothing is won.
 
