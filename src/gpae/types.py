@@ -29,7 +29,8 @@ class View:
     """[S] float32, for a centralised critic."""
     action_mask: Array
     """The legal actions, [N, A] bool; every agent, in play or not, has at least one. Where actions are continuous, the
-    components that the agent has, [N, D] bool."""
+    components that the agent has, [N, D] bool. One that is out of play should have none: its action is then 0 and its
+    log-density too, so that numbers without meaning enter no importance ratio."""
     alive: Array
     """[N] bool: the agent is in play."""
 

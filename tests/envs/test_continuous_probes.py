@@ -70,6 +70,14 @@ def test_a_box_of_actions_is_checked(capsys):
         check(Bare())
 
     @dataclasses.dataclass(frozen=True)
+    class Fallen(Bare):
+        def observe(self, state):
+            view = super().observe(state)
+            return view.replace(alive=view.alive.at[1].set(False))
+
+    check(Fallen())
+
+    @dataclasses.dataclass(frozen=True)
     class Unclipped(Aim):
         """NaN beyond its bounds, where a policy that is not squashed may go."""
 

@@ -1,6 +1,7 @@
 """PettingZoo's environments and Gymnasium's teams by name: what is made, what check-env says, what is refused."""
 
 import copy
+import functools
 import sys
 
 import gymnasium
@@ -12,11 +13,12 @@ pytest.importorskip("pettingzoo")
 import gpae
 from gpae import envs
 from gpae.cli import main
+from gpae.envs.check import check_played
 from gpae.envs.outside_jax import remarks_on
 from gpae.errors import UserError
 from gpae.studies.worker import import_user_code
 from gpae.training.environment import environment_options
-from reference.parallel_envs import NAME, Levers
+from reference.parallel_envs import NAME, Levers, named
 
 MAKE = "pettingzoo:reference.parallel_envs:make"
 OWN = """
@@ -73,6 +75,40 @@ def test_options_are_read_by_the_types_of_the_function_and_of_the_adapter():
             envs.make(MAKE, **{option: value})
 
 
+def test_an_option_that_the_function_has_too_is_given_to_both():
+    name = "pettingzoo:reference.parallel_envs:named"
+
+    def limits(env):
+        return env.spec.episode_limit, env.make().env.length
+
+    assert limits(envs.make(name)) == (1000, 4)
+    assert limits(envs.make(name, **environment_options(name, ["episode_limit=7"]))) == (7, 7)
+    assert limits(envs.pettingzoo_environment(named, name="named", episode_limit=7)) == (7, 7)
+    bound = functools.partial(named, episode_limit=3)
+    assert limits(envs.pettingzoo_environment(bound, name="named", episode_limit=7)) == (7, 3)
+    with pytest.raises(UserError, match=r"won must be a key of infos, .* not True; its function has an option won too"):
+        envs.make(name, won=True)
+
+
+def test_an_option_called_name_is_the_environment_s_own():
+    def team(name="", render_mode=None):
+        made = Team()
+        made.named = name
+        return made
+
+    gymnasium.register("Named-v0", entry_point=team)
+    try:
+        for env, shown in (
+            ("pettingzoo:reference.parallel_envs:named", lambda env: env.metadata["name"]),
+            ("gymnasium:Named-v0", lambda env: env.env.unwrapped.named),
+        ):
+            made = envs.make(env, **environment_options(env, ["name=x"]))
+            assert made.name == env
+            assert shown(made.make().env) == "x"
+    finally:
+        del gymnasium.registry["Named-v0"]
+
+
 @pytest.mark.parametrize("masks", ["none", "infos", "observation"])
 def test_check_env_plays_by_pettingzoo_s_own_rules(masks, capsys):
     code, words = said(["check-env", MAKE, "--steps", "12", "--env-options", f"masks={masks}"], capsys)
@@ -101,6 +137,14 @@ def test_check_env_quotes_the_rule_that_is_broken(capsys, monkeypatch):
     code, words = said(["check-env", NAME, "--steps", "5"], capsys)
     assert code == 2
     assert f"{NAME} breaks PettingZoo's rules (parallel_api_test): AssertionError: action_space should return" in words
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_training_s_check_plays_the_environment_itself(limit):
+    """Not the blank that stands for it in programs, which ends no episode."""
+    check_played(envs.make(NAME, episode_limit=limit))
+    with pytest.raises(UserError, match="step 1: the reward of robot_0 is nan"):
+        check_played(envs.make(NAME, episode_limit=limit, fault="reward", at=1))
 
 
 def test_check_env_tells_that_a_seed_does_not_repeat(capsys, monkeypatch):
@@ -171,6 +215,27 @@ def test_gymnasium_s_teams_are_played():
         assert envs.check(env) is None
     finally:
         del gymnasium.registry["Team-v0"]
+
+
+@pytest.mark.parametrize(
+    ("terminated", "truncated", "ends"),
+    [
+        ([True, False], [False, True], (False, True)),  # a state that was cut off for one of them has a value
+        ([True, True], [False, True], (True, False)),
+        ([True, False], [False, False], (False, False)),
+        (True, False, (True, False)),
+    ],
+)
+def test_a_gymnasium_team_s_episode_ends_when_each_agent_is_at_an_end(terminated, truncated, ends, monkeypatch):
+    monkeypatch.setattr(Team, "step", lambda self, actions: ((0, 1), [0.0, 0.0], terminated, truncated, {}))
+    gymnasium.register("Flags-v0", entry_point=Team)
+    try:
+        with envs.make("gymnasium:Flags-v0", worker_processes=0).pool(1, automatic=False) as pool:
+            pool.begin([(0,)])
+            pool.row()
+            assert (pool.view.terminated[0], pool.view.truncated[0]) == ends
+    finally:
+        del gymnasium.registry["Flags-v0"]
 
 
 def test_a_file_of_the_user_s_registers_one_that_workers_can_make(tmp_path, monkeypatch):

@@ -66,6 +66,12 @@ def test_register(monkeypatch):
             register(taken, Constant)
 
 
+def test_an_option_may_be_called_name(monkeypatch):
+    monkeypatch.setattr(registry, "_ENVIRONMENTS", dict(registry._ENVIRONMENTS))
+    register("mine/named", lambda *, name="two": Constant(num_agents={"two": 2, "three": 3}[name]))
+    assert make("mine/named", name="three").spec.num_agents == 3
+
+
 def test_timeout_is_termination():
     env = make("probe/time_limit", length=2)
     switched = TimeoutIsTermination(env)

@@ -5,6 +5,7 @@ import functools
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -153,6 +154,30 @@ def test_an_environment_of_jaxmarl_s_kind_of_one_s_own():
     _, (_, outcome, _) = played(env, 1, choose=lambda state: jnp.full(4, 2, jnp.int32))
     assert outcome.terminated.item()
     assert not outcome.truncated.item()
+
+
+def test_a_state_of_jaxmarl_s_kind_that_begins_as_an_integer_loses_no_fractions():
+    """A flag may become a number, as in JaxMARL's own, but no number be rounded for ever."""
+
+    class Tires:
+        agents = ("one",)
+
+        def __init__(self, energy):
+            self.energy = energy
+
+        def action_space(self, agent):
+            return SimpleNamespace(n=2)
+
+        def reset(self, key):
+            return {"one": jnp.zeros(1)}, {"energy": self.energy, "done": False}
+
+        def step_env(self, key, state, actions):
+            after = {"energy": state["energy"] + 0.7, "done": jnp.int32(0)}
+            return {"one": jnp.zeros(1)}, after, {"one": jnp.float32(0)}, {"__all__": jnp.bool_(False)}, {}
+
+    check_declared(FromJaxMARL(Tires(0.0), name="tires", episode_limit=3))
+    with pytest.raises(UserError, match=r"tires: state\['energy'\] is int32 at reset and float32 after a step.*0\.0"):
+        check_declared(FromJaxMARL(Tires(0), name="tires", episode_limit=3))
 
 
 @pytest.fixture

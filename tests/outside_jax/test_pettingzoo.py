@@ -199,3 +199,17 @@ def test_a_state_of_ones_own_that_fails_is_not_passed_over():
 
     with pytest.raises(UserError, match=r"levers: state\(\) fails: AttributeError: .*robots"):
         instance(Broken)
+
+
+@pytest.mark.parametrize(("ends", "after"), [("terminated", [0] * 5), ("truncated", [1] * 5)])
+def test_a_state_is_not_asked_for_after_an_own_end(ends, after):
+    """Where it is made of the agents in play there is none; after a cut it is valued."""
+
+    class Joined(Levers):
+        def state(self):
+            agents = self.agents or (self.possible_agents if ends == "truncated" else [])
+            return np.concatenate([np.ones(self.levers[agent]) for agent in agents])
+
+    env, view = begun(Joined, length=1, ends=ends)
+    assert getattr(env.step(lit(view), view, 0), ends)
+    np.testing.assert_array_equal(view.state[0], after)

@@ -144,6 +144,13 @@ def make(**options):
     return Levers(**options)
 
 
+def named(*, name: str = "levers", episode_limit: int = 4, won: bool = False):
+    """A function whose options are called as some of ours are."""
+    env = Levers(length=episode_limit)
+    env.metadata = {"name": name}
+    return env
+
+
 class Visitors(ParallelEnv):
     """Agents come and go, and nobody knows beforehand who: at step t those numbered t to t + 1 are there."""
 

@@ -31,7 +31,10 @@ def test_its_policy_acts_in_real_numbers(run):
     drawn = [policy(SEEN, carry, None, jax.random.key(i))[0] for i in range(20)]
     assert 1 < np.std(drawn) < 6
     assert policy(SEEN, carry, [True])[0] == policy(SEEN, carry)[0]
-    team, _ = policy.batch(np.tile(SEEN, (2, 3, 1)), policy.initial_carry(2))
+    assert policy(SEEN, carry, [False])[0] == 0  # out of play
+    rows, nobody = np.tile(SEEN, (2, 3, 1)), np.zeros((2, 3, 1))
+    assert not np.any(policy.batch(rows, policy.initial_carry(2), nobody)[0])
+    team, _ = policy.batch(rows, policy.initial_carry(2))
     np.testing.assert_allclose(team[1, 1], action, rtol=1e-5)
     with pytest.raises(UserError, match=r"shape \[2\]; this policy has \[1\]"):
         policy(SEEN, carry, [True, True])

@@ -13,6 +13,7 @@ from PIL import Image, ImageSequence
 pytest.importorskip("pettingzoo")
 
 import gpae
+from gpae import envs
 from gpae.algorithms.replay import Segment
 from gpae.algorithms.rollout import Last
 from gpae.cli import main
@@ -20,7 +21,7 @@ from gpae.errors import UserError
 from gpae.outside_jax.pool import Pool
 from gpae.runs.checkpoint import Checkpoints
 from gpae.training.experiment import Experiment
-from gpae.training.outside_jax import COLLECTED, LEARNT, OutsideLoop
+from gpae.training.outside_jax import COLLECTED, LEARNT, OutsideLoop, one_episode
 from gpae.training.stopped import Failed, Interrupted
 from gpae.training.trainer import train_together
 from reference.parallel_envs import NAME, Levers
@@ -72,8 +73,8 @@ def test_a_rollout_is_what_the_policy_did_and_the_environment_showed():
     ("algorithm", "env_options", "changes"),
     [
         ("gpae", ("ends=one by one", "agents=3"), {"window": 2, "seeds": 2, "updates_per_call": 3}),
-        ("vdn", ("masks=infos",), {}),
-        ("mappo", ("actions=box",), {}),
+        ("vdn", ("masks=infos", "episode_limit=3"), {}),
+        ("mappo", ("actions=box", "ends=one by one", "agents=3"), {"window": 2}),
     ],
 )
 def test_every_learner_trains_there(algorithm, env_options, changes, tmp_path):
@@ -88,6 +89,24 @@ def test_every_learner_trains_there(algorithm, env_options, changes, tmp_path):
     pids = {pid for pid, what in lines(log) if what.startswith("reset")}
     assert found.count("close") >= wanted.algorithm.experience.envs * wanted.seeds
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids if int(pid) != os.getpid())
+
+
+def test_what_a_fallen_agent_s_policy_says_is_no_action_and_no_part_of_the_ratios():
+    """Neither under the policy that acted nor under a later one, which learns from a window."""
+    env = envs.make(NAME, actions="box", ends="one by one", agents=3)
+    spec, algorithm = env.spec, config("gpae", recurrent=False).algorithm
+    actor, view = algorithm.actor(spec), env.reset(jax.random.key(0))
+    carry, row = actor.initial_carry(1, spec.num_agents), (view.observations[None, None], view.action_mask[None, None])
+    init = jax.jit(actor.init)
+    acting, later = (init(jax.random.key(i), *row, jnp.ones((1, 1), bool), carry) for i in range(2))
+    trajectory, _ = one_episode(env, algorithm.behaviour(spec, acting), carry, jax.random.key(2))
+    seen = trajectory.view
+    pi, _ = jax.jit(actor.apply)(later, seen.observations, seen.action_mask, trajectory.is_first, carry)
+    alive, now = seen.alive, np.asarray(pi.log_prob(trajectory.actions))
+    assert 0 < alive.sum() < alive.size
+    assert (now[alive] != trajectory.log_probs[alive]).all()
+    for numbers in (now, trajectory.log_probs, trajectory.actions):
+        assert (numbers[~alive] == 0).all()
 
 
 @pytest.mark.slow
@@ -133,6 +152,26 @@ def test_a_run_whose_environment_fails_is_saved_and_goes_on_when_it_is_mended(tm
     assert [line["update"] for line in run.metrics] == [1, 2, 3]
     assert main(["train", "--resume", str(run.path), "--quiet"]) == 0
     assert [line["update"] for line in run.metrics] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("precision", ["default", "float32"])
+def test_products_are_as_precise_as_was_asked_for(precision, monkeypatch):
+    """Of the programs that act and learn, and while evaluations and replays are traced."""
+    made = Experiment(config("mappo", "worker_processes=0", recurrent=False, matmul_precision=precision))
+    for program in made.outside._lowered(made.shapes, made.traced, made.budget):
+        assert ("HIGHEST" in program.as_text()) is (precision == "float32")
+    act, traced = type(made.algorithm).act, []
+
+    def noting(self, *args):
+        traced.append(jax.config.jax_default_matmul_precision)
+        return act(self, *args)
+
+    monkeypatch.setattr(type(made.algorithm), "act", noting)
+    actor = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), made.shapes.params.actor)
+    made.evaluate(actor, purpose=1)
+    made.watched(actor, lambda picture: None)
+    made.close()
+    assert traced == [None if precision == "default" else precision] * 2
 
 
 def test_what_a_resumed_run_knows_of_before_ends_with_its_last_row():
@@ -286,3 +325,8 @@ def test_sharing_among_devices_is_refused_in_one_line(groups, devices, hosts, mo
     asked = ("--groups 2", "--devices 2", "--hosts 2")[[groups, devices, hosts].index(2)]
     with pytest.raises(UserError, match=f"{asked}: {NAME} is outside JAX, where cores play it and one device learns"):
         Experiment(config(groups=groups), devices)
+
+
+def test_forgetting_agent_by_agent_is_refused_in_one_line():
+    with pytest.raises(UserError, match=f"--forget fallen: {NAME} is outside JAX, where nobody notes who survived"):
+        Experiment(config("mappo", forget="fallen"))

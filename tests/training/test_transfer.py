@@ -13,6 +13,8 @@ from gpae.cli import main
 from gpae.envs import make
 from gpae.errors import UserError
 from gpae.runs.checkpoint import Checkpoints
+from gpae.runs.directory import RunDirectory
+from gpae.training.config import as_dict
 from gpae.training.experiment import Experiment
 from gpae.training.stopped import Interrupted
 from gpae.training.transfer import read_trained
@@ -67,6 +69,25 @@ def test_seeds_begin_with_those_of_the_other_run_in_turn(run):
     found = read_trained(str(run.path), Experiment(CONFIG.replace(seeds=3)))
     bias = trained(run.path).actor["params"]["Dense_0"]["bias"]
     np.testing.assert_array_equal(found.fitted[".actor['params']['Dense_0']['bias']"], [bias] * 3)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_running_statistics_keep_mean_and_variance_and_count_for_one_rollout(seeds, tmp_path):
+    """Those of a long run would hold them where they are; so the first rollout weighs half or more."""
+    on = {"normalise_observations": True, "normalise_state": True, "normalise_values": True}
+    experiment = Experiment(CONFIG.replace(**on, seeds=seeds))
+    long_run = jax.tree.map(lambda x: np.full(x.shape, 1e6, x.dtype), experiment.shapes.params)
+    with (
+        RunDirectory.create(tmp_path / "long", as_dict(experiment.config), overwrite=False) as directory,
+        Checkpoints(directory.checkpoints) as checkpoints,
+    ):
+        checkpoints.save(1, {"params": long_run}, {"update": 1, "env_steps": 32})
+    fitted = read_trained(str(tmp_path / "long"), experiment).fitted
+    steps = CONFIG.algorithm.steps_per_update
+    counts = {name for name in fitted if name.endswith("['count']")}
+    assert {name.split("'")[-4] for name in counts} == {"observations", "state", "values"}
+    for name, x in fitted.items():
+        assert (x == (steps if name in counts else 1e6)).all(), name
 
 
 @pytest.mark.parametrize("maps", [("2s3z", "smacv2_5_units"), ("3s5z", "8m")])

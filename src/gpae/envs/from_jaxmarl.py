@@ -96,7 +96,11 @@ class FromJaxMARL:
         return self._position(inner, seen, jnp.int32(0))
 
     def step(self, key: Array, state: Position, actions: Array) -> tuple[Position, Outcome]:
-        """JaxMARL's `step_env`, which does not reset."""
+        """JaxMARL's `step_env`, which does not reset.
+
+        Raises:
+          UserError: a part of the state that begins as an integer or a bool has become a float.
+        """
         chosen = dict(zip(self.agents, actions, strict=True))
         with self._calm():
             seen, inner, rewards, dones, infos = self.jaxmarl.step_env(key, state.inner, chosen)
@@ -156,8 +160,7 @@ class FromJaxMARL:
         return None
 
     def _position(self, inner: Any, seen: Any, step: Array) -> Position:
-        # JaxMARL's reset and step differ in types here and there (bool and int, a number and an array).
-        inner = jax.tree.map(lambda x, like: jnp.asarray(x).astype(like.dtype), inner, self._like)
+        inner = jax.tree_util.tree_map_with_path(self._as_at_reset, inner, self._like)
         rows = [seen[agent] for agent in self.agents]
         return Position(
             inner=inner,
@@ -165,3 +168,13 @@ class FromJaxMARL:
             state=jnp.concatenate([jnp.ravel(row).astype(jnp.float32) for row in rows]),
             step=step,
         )
+
+    def _as_at_reset(self, path: Any, x: Any, like: jax.ShapeDtypeStruct) -> Array:
+        """JaxMARL's reset and step differ in types here and there (bool and int, a number and an array)."""
+        x = jnp.asarray(x)
+        if jnp.issubdtype(x.dtype, jnp.floating) and not jnp.issubdtype(like.dtype, jnp.inexact):
+            raise UserError(
+                f"{self.spec.name}: state{jax.tree_util.keystr(path)} is {like.dtype} at reset and {x.dtype} after a"
+                " step, whose fractions would be lost; begin with a float, such as 0.0"
+            )
+        return x.astype(like.dtype)

@@ -22,11 +22,12 @@ _INSTALL = "it comes with `pip install -e '.[pettingzoo]'`"
 
 def pettingzoo_environment(
     make: Callable[..., Any],
+    /,
     *,
     name: str,
-    episode_limit: int = 1000,
+    episode_limit: int | None = None,
     max_agents: int | None = None,
-    team_reward: TeamReward = "mean",
+    team_reward: TeamReward | None = None,
     won: str | None = None,
     worker_processes: int | None = None,
     **options: Any,
@@ -36,38 +37,39 @@ def pettingzoo_environment(
     Args:
       make: a class of `pettingzoo.ParallelEnv`, or a function that makes one.
       name: what it is called.
-      episode_limit: an episode that is still going on is cut off after so many steps.
+      episode_limit: an episode that is still going on is cut off after so many steps; None: 1000.
       max_agents: how many agents there are at most at once, where they are not all known before.
-      team_reward: the team's reward is the mean, or the sum, of the rewards of the agents that acted.
+      team_reward: the team's reward is the mean, or the sum, of the rewards of the agents that acted; None: the mean.
       won: the key of infos that says, when an episode ends, whether the team has won it ("is_success", "battle_won"):
         so there are win rates; None: there are none.
       worker_processes: that play the environments; 0: the learner's own; None: one per core.
-      options: keyword arguments of `make`.
+      options: keyword arguments of `make`. Of those above it is given too what it has an argument for by that name, and
+        what is not None; a value that a `functools.partial` holds stays.
 
     Raises:
       UserError: PettingZoo is not installed, or the environment cannot be played; the message says why.
     """
     _require_pettingzoo(name)
-    for option, value, least in (
-        ("episode_limit", episode_limit, 1),
-        ("max_agents", max_agents, 1),
-        ("worker_processes", worker_processes, 0),
-    ):
-        if value is not None and not (type(value) is int and value >= least):
-            raise UserError(f"{name}: {option} must be a whole number of at least {least}, not {value!r}")
-    if team_reward not in get_args(TeamReward):
-        raise UserError(f"{name}: team_reward must be {' or '.join(get_args(TeamReward))}, not {team_reward!r}")
+    ours = {"episode_limit": episode_limit, "max_agents": max_agents, "team_reward": team_reward, "won": won}
+    ours["worker_processes"] = worker_processes
+    given: dict[str, Any] = {option: value for option, value in ours.items() if value is not None}
+    shared = given.keys() & _left_to(make)
+
+    def wrong(option: str, wanted: str) -> UserError:
+        too = f"; its function has an option {option} too, and is given the same" if option in shared else ""
+        return UserError(f"{name}: {option} must be {wanted}, not {given[option]!r}{too}")
+
+    for option, least in (("episode_limit", 1), ("max_agents", 1), ("worker_processes", 0)):
+        value = given.get(option, least)
+        if not (type(value) is int and value >= least):
+            raise wrong(option, f"a whole number of at least {least}")
+    if given.get("team_reward", "mean") not in get_args(TeamReward):
+        raise wrong("team_reward", " or ".join(get_args(TeamReward)))
     if not (won is None or (isinstance(won, str) and won)):
-        raise UserError(f"{name}: won must be a key of infos, such as is_success, not {won!r}")
-    adapted = functools.partial(
-        FromPettingZoo,
-        make,
-        name=name,
-        episode_limit=episode_limit,
-        max_agents=max_agents,
-        team_reward=team_reward,
-        won=won,
-    )
+        raise wrong("won", "a key of infos, such as is_success")
+    options |= {option: given[option] for option in shared}
+    given.pop("worker_processes", None)
+    adapted = functools.partial(FromPettingZoo, make, name=name, **given)
     one = functools.partial(adapted, options)
     first = one()
     first.close()
@@ -106,9 +108,14 @@ def factory(name: str) -> Callable[..., OutsideJax]:
             f"environment {name!r}: {attribute} is neither a class of pettingzoo.ParallelEnv nor a function of a module"
             " that imports it (`from pettingzoo import ParallelEnv`)"
         )
-    whole = functools.partial(pettingzoo_environment, make, name=name)
+    whole = functools.partial(_called, name, make)
     whole.__signature__ = _signature(make)  # type: ignore[attr-defined]
     return whole
+
+
+def _left_to(make: Callable[..., Any]) -> set[str]:
+    """The names of the options that are not given to `make` yet."""
+    return inspect.signature(make).parameters.keys() - getattr(make, "keywords", {}).keys()
 
 
 def _rendering(make: Callable[..., Any]) -> dict[str, Any]:
@@ -118,10 +125,17 @@ def _rendering(make: Callable[..., Any]) -> dict[str, Any]:
     return {"render_mode": "rgb_array"} if takes else {}
 
 
-def _gymnasium_team(name: str, **options: Any) -> OutsideJax:
+def _gymnasium_team(name: str, /, **options: Any) -> OutsideJax:
     from gpae.outside_jax.gymnasium_team import GymnasiumTeam
 
-    return pettingzoo_environment(functools.partial(GymnasiumTeam, name.removeprefix(GYMNASIUM)), name=name, **options)
+    return _called(name, functools.partial(GymnasiumTeam, name.removeprefix(GYMNASIUM)), **options)
+
+
+def _called(name: str, make: Callable[..., Any], /, **options: Any) -> OutsideJax:
+    """`pettingzoo_environment` of this name; an option `name` is the environment's own."""
+    if "name" in options:
+        make = functools.partial(make, name=options.pop("name"))
+    return pettingzoo_environment(make, name=name, **options)
 
 
 def _of_pettingzoo(make: Any) -> bool:

@@ -198,7 +198,7 @@ def switch_riddle(*, num_agents: int = 3, deadline: bool = True) -> Environment:
 
 
 class _Riddle(FromJaxMARL):
-    """It ends of its own where somebody speaks, which is rewarded or punished, and where the last day is over."""
+    """It ends of its own where who is in the room speaks, which is rewarded or punished, and after the last day."""
 
     def __init__(self, jaxmarl: Any, num_agents: int, names: tuple[str, ...], deadline: bool) -> None:
         limit = 4 * num_agents - 6

@@ -151,7 +151,7 @@ class SimpleSpread(Particles):
 
     The team's reward is the mean over agents of JaxMARL's rewards,
 
-        r = (1 - local_ratio) sum_l -min_i |x_i - x_l| + local_ratio mean_i -(collisions of i, itself included)
+        r = (1 - local_ratio) sum_l -min_i |x_i - x_l| + local_ratio mean_i -(collisions of i with others)
 
     The time limit is a truncation and there is no other end. The state is all agents' velocities and positions and
     the landmarks' positions, [6 N]; an observation is JaxMARL's, [4 + 2 N + 4 (N - 1)].

@@ -143,7 +143,7 @@ def parameters(name: str) -> dict[str, inspect.Parameter] | None:
     return None if any(p.kind is p.VAR_KEYWORD for p in found.values()) else dict(found)
 
 
-def make(name: str, **options: Any) -> Environment:
+def make(name: str, /, **options: Any) -> Environment:
     """The environment of this name.
 
     Args:

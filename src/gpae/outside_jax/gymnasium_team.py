@@ -15,8 +15,8 @@ from gpae.outside_jax.spaces import MASK
 class GymnasiumTeam(ParallelEnv):
     """`gymnasium.make(id, **options)`, whose observations, actions and rewards are sequences over agents.
 
-    A single flag, or one per agent, says that an episode terminated or was truncated; it ends for all at once. Every
-    agent is given the team's info; an action mask in it has a row per agent.
+    A single flag, or one per agent, says that an episode terminated or was truncated; it ends for all at once, when
+    each of them is one or the other. Every agent is given the team's info; an action mask in it has a row per agent.
 
     Raises:
       UserError: its spaces are not Tuple spaces of one length.
@@ -56,10 +56,11 @@ class GymnasiumTeam(ParallelEnv):
         """All agents act at once."""
         acting = self.agents
         seen, rewards, terminated, truncated, info = self.env.step(tuple(actions[agent] for agent in acting))
-        terminated, truncated = bool(np.all(terminated)), bool(np.all(truncated))
-        if terminated or truncated:
+        ended, cut = (np.broadcast_to(np.asarray(x, bool), len(acting)) for x in (terminated, truncated))
+        over = bool(np.all(ended | cut))
+        if over:
             self.agents = []
-        ends = dict.fromkeys(acting, terminated), dict.fromkeys(acting, truncated)
+        ends = (dict(zip(acting, (x & over).tolist(), strict=True)) for x in (ended, cut))
         each = self._each(np.broadcast_to(rewards, len(acting)).tolist())
         return self._each(seen), each, *ends, self._told(info)
 

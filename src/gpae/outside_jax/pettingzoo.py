@@ -1,8 +1,9 @@
 """One environment of PettingZoo's parallel kind: agents in places of fixed number, their rows padded to one size.
 
-Each agent has a place. Where the environment names its `possible_agents`, theirs are fixed; otherwise `max_agents` says
-how many places there are, and an agent that comes takes the one that has been empty longest. An empty place observes
-zeros and can do nothing but its first action, so that its log-probability is 0.
+Each agent has a place. Where the environment names its `possible_agents`, theirs are fixed, unless `max_agents` is
+less; then, or where it names none, there are `max_agents`, and one that comes takes the one that has been empty
+longest. An empty place observes zeros and can do nothing but its first action, or has no components of one, so that
+its log-probability is 0.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class FromPettingZoo:
       options: keyword arguments of `make`.
       name: what errors call it.
       episode_limit: episodes are truncated after so many steps, if the environment has not ended them by then.
-      max_agents: places, where agents are not all known before; None: the environment's `possible_agents`.
+      max_agents: places, where agents are not all known before, or never all in play; None: one for each of the
+        environment's `possible_agents`.
       team_reward: of the rewards of the agents that acted.
       won: the key of infos that says whether the team has won; None: nothing is won.
 
@@ -88,7 +90,7 @@ class FromPettingZoo:
         truncated = not terminated and (not staying or self.length >= self.episode_limit)
         # The final state of an episode that is cut off has a value: agents that were cut off are seen in it.
         shown = staying + [agent for agent in cut if agent in self.seen] if truncated else staying
-        self._show(view, place, shown)
+        self._show(view, place, shown, ended=terminated)
         return Step(reward, terminated, truncated, (terminated or truncated) and self._has_won(terminated))
 
     def picture(self) -> np.ndarray:
@@ -226,14 +228,14 @@ class FromPettingZoo:
                 raise self.wrong(f"{len(agents)} agents play at once, and max_agents is {self.count}")
             self.places[agent] = self.free.pop(0)
 
-    def _show(self, view: Arrays, place: int, agents: list[Any]) -> None:
-        """Writes what is seen now; `agents` are in play."""
+    def _show(self, view: Arrays, place: int, agents: list[Any], *, ended: bool = False) -> None:
+        """Writes what is seen now; `agents` are in play. Where the episode has come to its own end, it is nothing."""
         self._seat(agents)
         observations, mask, alive = view.observations[place], view.action_mask[place], view.alive[place]
         if len(agents) < self.count:
             observations[:] = 0.0
         mask[:] = False
-        mask[:, 0] = True
+        mask[:, 0] = not self.sizes.continuous
         alive[:] = False
         for agent in agents:
             if agent not in self.seen:
@@ -251,7 +253,10 @@ class FromPettingZoo:
             seat = int(np.argwhere(~np.isfinite(observations))[0, 0])
             agent = next(agent for agent in agents if self.places[agent] == seat)
             raise self.wrong(f"the observation of {agent} is not finite")
-        self._show_state(view, place, observations)
+        if ended:  # nothing values this state, and one that is made of the agents in play may not be there
+            view.state[place] = 0.0
+        else:
+            self._show_state(view, place, observations)
 
     def _show_state(self, view: Arrays, place: int, observations: np.ndarray) -> None:
         row = view.state[place]

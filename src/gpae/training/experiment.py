@@ -302,4 +302,4 @@ def _outside(experiment: Experiment, devices: int | None, twin: OutsideLoop | No
     if isinstance(algorithm, PerAgent) and algorithm.forgets_apart:
         raise UserError(f"--forget {algorithm.forget}: {env.name} is outside JAX, where nobody notes who survived")
     calls = experiment.config.evaluation.updates_per_call
-    return OutsideLoop(env, experiment.algorithm, experiment.seeds, calls, twin)
+    return OutsideLoop(env, experiment.algorithm, experiment.seeds, calls, experiment._precision, twin)

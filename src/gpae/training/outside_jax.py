@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -44,14 +45,21 @@ class OutsideLoop:
       algorithm: which learns.
       seeds: all of them, whose environments are one pool.
       calls: updates of each call of `update`.
+      precision: while it is entered, products are traced with the precision that was asked for.
       twin: one of an experiment that differs in traced settings alone: its programs are used.
     """
 
     def __init__(
-        self, env: OutsideJax, algorithm: Algorithm, seeds: Seeds, calls: int, twin: OutsideLoop | None
+        self,
+        env: OutsideJax,
+        algorithm: Algorithm,
+        seeds: Seeds,
+        calls: int,
+        precision: Callable[[], AbstractContextManager[Any]],
+        twin: OutsideLoop | None,
     ) -> None:
         self.env, self.spec, self.algorithm, self.seeds = env, env.spec, algorithm, seeds
-        self.calls, self.twin = calls, twin
+        self.calls, self.precision, self.twin = calls, precision, twin
         self._lead = () if seeds.count == 1 else (seeds.count,)
         self._compiled: tuple[Any, Any] | None = None
         self._training: Pool | None = None
@@ -68,8 +76,11 @@ class OutsideLoop:
 
     def compile(self, shapes: Any, algorithm: Algorithm, budget: Budget) -> None:
         """Compiles what `update` calls, which its first call does otherwise; `shapes` are of the state."""
-        if self._compiled is not None:
-            return
+        if self._compiled is None:
+            act, learn = self._lowered(shapes, algorithm, budget)
+            self._compiled = act.compile(), learn.compile()
+
+    def _lowered(self, shapes: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, Any]:
         act, learn = self._programs()
         one = arrays(bytes(num_bytes(self.env.sizes, self._count)), self.env.sizes, self._count)
         view, is_first, over = self._seen(one)
@@ -88,7 +99,7 @@ class OutsideLoop:
 
         trajectory = jax.tree.map(stacked, _trajectory(view, acted, is_first, over, brought))
         played = VectorState(view, is_first, over), after, trajectory
-        self._compiled = act.lower(*shown).compile(), learn.lower(shapes, played, algorithm, budget).compile()
+        return act.lower(*shown), learn.lower(shapes, played, algorithm, budget)
 
     def update(self, state: Any, algorithm: Algorithm, budget: Budget) -> tuple[Any, dict[str, Any]]:
         """`calls` updates: the state, and metrics [calls], with seeds in front. The state is donated.
@@ -160,7 +171,7 @@ class OutsideLoop:
         return VectorState(*jax.tree.map(np.copy, seen)), carry, trajectory
 
     def _programs(self) -> tuple[Any, Any]:
-        spec, seeds = self.spec, self.seeds
+        spec = self.spec
 
         def act(state: Any, algorithm: Algorithm, budget: Budget, carry: Any, view: View, first: Any, row: Any) -> Any:
             policy, _ = algorithm.acting(spec, state, budget)
@@ -172,10 +183,19 @@ class OutsideLoop:
             env: Any = Played(spec, *played)
             return algorithm.update(env, replace(state, key=key), budget)
 
-        acting = jax.jit(seeds.over(act, (0, None, None, 0, 0, 0, None)))
+        acting = self._program(act, (0, None, None, 0, 0, 0, None))
         # Where a later of several updates may fail, the state that was given is still needed.
-        learning = jax.jit(seeds.over(learn, (0, 0, None, None)), donate_argnums=0 if self.calls == 1 else ())
+        learning = self._program(learn, (0, 0, None, None), donate_argnums=0 if self.calls == 1 else ())
         return acting, learning
+
+    def _program(self, of_a_seed: Callable[..., Any], in_axes: Any, **how: Any) -> Any:
+        """What is done for all seeds, to be compiled."""
+
+        def precise(*args: Any) -> Any:
+            with self.precision():
+                return of_a_seed(*args)
+
+        return jax.jit(self.seeds.over(precise, in_axes), **how)
 
     # -- an evaluation ---------------------------------------------------------------------------------------------
 
@@ -193,7 +213,7 @@ class OutsideLoop:
             drawn = pi.sample(jax.random.fold_in(key, row))
             return carry, jnp.where(greedy.reshape(-1, *[1] * (mode.ndim - 1)), mode, drawn)
 
-        program = jax.jit(self.seeds.over(act, (0, 0, 0, 0, None)))
+        program = self._program(act, (0, 0, 0, 0, None))
 
         def play(params: Any, keys: Array) -> Episodes:
             pool = self._evaluating(num_envs)
@@ -264,7 +284,8 @@ class OutsideLoop:
         params = self.seeds.of(params)
 
         def act(carry: Any, view: View, is_first: Array, key: Array) -> tuple[Any, Array, Array, Array]:
-            carry, pi = algorithm.act(spec, params, carry, view, is_first)
+            with self.precision():
+                carry, pi = algorithm.act(spec, params, carry, view, is_first)
             return carry, pi.mode(), jnp.zeros(view.alive.shape), jnp.zeros(view.alive.shape, bool)
 
         carry = algorithm.actor(spec).initial_carry(1, spec.num_agents)

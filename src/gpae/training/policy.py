@@ -161,6 +161,7 @@ class Policy:
           observation: [O], finite.
           carry: of the step before, or `initial_carry()`.
           action_mask: the legal actions, [A] bool, at least one; the components that the agent has, [D], if not all.
+            One that is out of play has none.
           key: to draw the action; None takes the most probable one.
 
         Returns:
@@ -216,7 +217,7 @@ class Policy:
         if not isinstance(masks, Array):
             if (wrong := (masks != 0) & (masks != 1)).any():
                 raise UserError(f"action_masks hold {masks[wrong][0]}; their entries are true or false")
-            if not masks.any(-1).all():
+            if self.bounds is None and not masks.any(-1).all():
                 e, i = np.argwhere(~masks.any(-1))[0]
                 raise UserError(f"action_masks allow environment {e}, agent {i} no action: at least one must be legal")
         first = np.zeros(envs, bool) if is_first is None else _rows("is_first", is_first, (envs,))
@@ -267,7 +268,7 @@ class Policy:
             raise UserError(f"action_mask has shape {list(mask.shape)}; this policy has [{self.num_actions}] actions")
         if wrong := set(mask.tolist()) - {0.0, 1.0}:
             raise UserError(f"action_mask holds {sorted(wrong, key=str)[0]}; its entries are true or false")
-        if not mask.any():
+        if self.bounds is None and not mask.any():
             raise UserError("action_mask allows no action: at least one must be legal")
         return mask.astype(bool)
 

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from gpae.errors import UserError
+from gpae.networks.normalisers import STATISTICS
 from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.directory import read_config
 from gpae.training import version_0_1
@@ -42,7 +43,10 @@ class Transfer:
 def read_trained(path: str, experiment: Experiment) -> Transfer:
     """What of a run's last parameters fits the networks of an experiment: what has the same place and the same shape.
 
-    A run of several seeds gives them in turn: place k takes the one at place k modulo their number.
+    A run of several seeds gives them in turn: place k takes the one at place k modulo their number. Running statistics
+    (of observations, the state, values) keep mean and variance, but their counts are cut to the environment steps of
+    one rollout: what the first one shows then weighs at least as much as all that was seen before. With the counts of a
+    long run the normalisers would stay as they were, whatever the new task shows.
 
     Args:
       path: the run directory; it may still be training.
@@ -68,6 +72,8 @@ def read_trained(path: str, experiment: Experiment) -> Transfer:
         fitted = {name: x[places if seeds.count > 1 else 0] for name, x in fitted.items()}
     elif seeds.count > 1:
         fitted = {name: np.stack([x] * seeds.count) for name, x in fitted.items()}
+    most = experiment.algorithm.steps_per_update
+    fitted = {name: np.minimum(x, x.dtype.type(most)) if _is_count(name) else x for name, x in fitted.items()}
     return Transfer(
         fitted,
         (
@@ -77,6 +83,11 @@ def read_trained(path: str, experiment: Experiment) -> Transfer:
             *_renamed(info.get("action_names"), experiment.spec.action_names),
         ),
     )
+
+
+def _is_count(name: str) -> bool:
+    """Whether this is how many rows running statistics have seen."""
+    return f"['{STATISTICS}']" in name and name.endswith("['count']")
 
 
 Shapes = Mapping[str, tuple[tuple[int, ...], Any]]
