@@ -28,8 +28,9 @@ def test_an_evaluation_on_an_ascii_terminal_is_written_and_printed(run, tmp_path
     done = gpae("evaluate", str(run), "--episodes", "8", "--json", str(tmp_path / "x.json"), **ASCII)
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode("ascii")
-    assert "mean +- standard error" in text
-    assert "%" in next(line for line in text.splitlines() if "win rate" in line)
+    assert "means and 95 % intervals" in text
+    (row,) = (line for line in text.splitlines() if "win rate" in line)
+    assert re.search(r"\d+\.\d% \[\d+\.\d%, \d+\.\d%\]", row)
     assert len(json.loads((tmp_path / "x.json").read_text())["episodes"]["seed_0"]["win_rate"]) == 8
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,14 +53,21 @@ class Evaluate(OfRun):
                 cells = [_mean(name, evaluation[kind + name]) for kind in ("", "sampled_")]
                 rows.append((str(seed), name.replace("_", " "), *cells))
         number = "1 episode" if self.episodes == 1 else f"{self.episodes} episodes each"
-        table(("seed", "", "greedy", "sampled"), rows, title=f"{which} parameters, {number}, mean ± standard error")
+        table(
+            ("seed", "", "greedy", "sampled"),
+            rows,
+            title=f"{which} parameters, {number}, means and 95 % intervals over them",
+        )
         return 0
 
 
 def _mean(name: str, values: Sequence[float]) -> str:
-    """The mean over episodes and its standard error; rates in per cent."""
-    mean, error = statistics.fmean(values), statistics.pstdev(values) / math.sqrt(len(values))
-    return f"{mean:.1%} ± {error:.1%}" if name.endswith("rate") else f"{mean:.3f} ± {error:.3f}"
+    """The mean over episodes and its 95 % interval, as on cards; rates in per cent."""
+    from gpae.report.card import interval
+
+    rate = name.endswith("rate")
+    mean, *ends = (f"{x:.1%}" if rate else f"{x:.3f}" for x in interval(values, rate=rate))
+    return f"{mean} [{', '.join(ends)}]"
 
 
 @dataclass
