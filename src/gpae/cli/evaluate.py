@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import tyro
@@ -108,5 +109,5 @@ def _told(experiment: Any, episodes: Any) -> str:
     half = len(episodes.returns) // 2
     returns = episodes.returns[:half].tolist()
     wins = f", {int(episodes.won[:half].sum())} won" if "win_rate" in experiment.measures else ""
-    mean = f"mean {statistics.fmean(returns):.2f}"
+    mean = f"mean {fmean(returns):.2f}"
     return f"{half} greedy episodes{wins}, return {mean}: {' '.join(f'{x:.2f}' for x in returns)}"
