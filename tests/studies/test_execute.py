@@ -1,6 +1,7 @@
 """Carrying out a study: order, failures, signals, resumption, with a stand-in for training; and for real."""
 
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -209,6 +210,15 @@ def test_another_process_at_the_same_study_is_waited_for(make, monkeypatch):
             carry_out(study)
         other.kill()
     assert carry_out(study)[0] == 0
+
+
+def test_a_disk_without_locks_is_not_taken_for_another_process(make, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(UserError, match=r"study/\.lock cannot be locked: No locks available"):
+        carry_out(make(a={}))
 
 
 def test_time_is_estimated_from_the_most_similar_runs(make):

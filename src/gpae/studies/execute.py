@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import platform
 import signal
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from gpae.errors import UserError
 from gpae.runs.files import clear_disk_errors, write_json
+from gpae.runs.lock import open_lock, try_lock
 from gpae.runs.record import STUDY, recorded
 from gpae.studies.display import Display, Started
 from gpae.studies.estimate import Estimate
@@ -61,7 +61,7 @@ def run_study(
       0, 1 if a run failed, 130 or 143 if a signal stopped it.
 
     Raises:
-      UserError: another process is at this study.
+      UserError: another process is at this study; or the disk refuses.
     """
     console = console or Console(highlight=False, soft_wrap=True)
     logs = study.path / "logs"
@@ -186,21 +186,18 @@ class _Execution:
 def locked(path: Path, console: Console) -> Iterator[int]:
     """The number of a file that no other process has locked. Trainings inherit it, so that those of a study that was
     killed are waited for while they save.
+
+    Raises:
+      UserError: another process keeps it for longer than that takes; or the disk refuses.
     """
-    with clear_disk_errors(path / ".lock"):
-        file = open(path / ".lock", "a")  # noqa: SIM115
-    with file:
+    with open_lock(path) as file:
         until = time.monotonic() + _PATIENCE
         said = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > until:
-                    raise UserError(f"another process is at the study in {path}") from error
-                if not said:
-                    console.print(Text(f"another process is at the study in {path}; waiting for it to save and go ..."))
-                said = True
-                time.sleep(0.5)
+        while not try_lock(file, path):
+            if time.monotonic() > until:
+                raise UserError(f"another process is at the study in {path}")
+            if not said:
+                console.print(Text(f"another process is at the study in {path}; waiting for it to save and go ..."))
+            said = True
+            time.sleep(0.5)
         yield file.fileno()
