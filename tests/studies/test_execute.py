@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from gpae.errors import UserError
+from gpae.studies.display import Display
 from gpae.studies.estimate import Estimate
 from gpae.studies.execute import run_study
 from gpae.studies.file import read_study
@@ -195,6 +196,18 @@ def test_the_live_table(make):
     assert "1 running, 2 waiting, 0 done, 0 failed" in said
     assert all(word in said for word in ("run ", "state", "done", "time left", "running", "waiting", "failed"))
     assert "left" in said
+
+
+def test_the_live_table_is_drawn_by_the_thread_that_changes_what_it_shows(make, monkeypatch):
+    usual, threads = Display.table, set()
+
+    def table(self):
+        threads.add(threading.current_thread())
+        return usual(self)
+
+    monkeypatch.setattr(Display, "table", table)
+    assert carry_out(make(a={"sleep": 0.6}), terminal=True)[0] == 0
+    assert threads == {threading.main_thread()}
 
 
 def test_another_process_at_the_same_study_is_waited_for(make, monkeypatch):

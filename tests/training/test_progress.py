@@ -74,6 +74,14 @@ def test_a_phase_in_a_phase_is_counted_once(clock):
     assert progress.steps_per_second == pytest.approx(10)
 
 
+def test_a_phase_may_end_while_the_live_line_is_drawn(clock, monkeypatch):
+    """By a thread of its own: what it looked at once may be gone when it looks again."""
+    progress, _ = make(clock, terminal=True)
+    looks = iter([("evaluating", clock.now)])
+    monkeypatch.setattr(Progress, "_phase", property(lambda self: next(looks, None)), raising=False)
+    assert "evaluating 0 s" in progress._status()
+
+
 def test_resumed_runs_count_their_own_speed_only(clock):
     progress, _ = make(clock, start_steps=500)
     clock.now += 10

@@ -97,7 +97,8 @@ class _Execution:
             self.display.say(said)
         self.display.slots = self.launcher.slots
         console = self.display.console
-        live = Live(get_renderable=self.display.table, console=console, refresh_per_second=2)
+        # Refreshed here and by no thread of its own, under which what it shows would change.
+        live = Live(get_renderable=self.display.table, console=console, auto_refresh=False)
         with live if console.is_terminal else contextlib.nullcontext():
             while self.jobs or (self.waiting and not self.stopped):
                 while self.waiting and not self.stopped and len(self.jobs) < self.launcher.slots:
@@ -111,6 +112,8 @@ class _Execution:
                     for job in self.jobs.values():
                         job.stop(signal.SIGKILL)
                 self.display.lines()
+                if console.is_terminal:
+                    live.refresh()
                 time.sleep(pause)
         self.display.summary(self.stopped)
         return 128 + self.stopped if self.stopped else int(bool(self.failed))

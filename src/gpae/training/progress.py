@@ -138,8 +138,8 @@ class Progress:
         if speed is not None and left is not None:
             parts += [f"{speed:,.0f} steps/s", f"{duration(left)} left"]
         parts += [part for part in (self._score, self._halves) if part]
-        if self._phase is not None and self._live is not None:
-            name, began = self._phase
+        if (phase := self._phase) is not None and self._live is not None:  # read once: it ends in another thread
+            name, began = phase
             parts.insert(1, f"{name} {self._clock() - began:.0f} s")
         elif self._number:
             parts.append(f"update {self._number}")
