@@ -25,6 +25,7 @@ from gpae.studies.launchers import LocalLauncher, SubmititLauncher, devices_here
 from gpae.studies.study import Study, StudyRun
 from gpae.training.config import as_dict, configure
 from gpae.training.trainer import Run
+from reference.terminal import unread
 
 # Trains nothing, but leaves behind what training does. A file named after the run tells it what to do.
 STAND_IN = """
@@ -176,6 +177,13 @@ def test_a_signal_is_passed_on_and_the_study_continues_later(make, number, code)
     assert calls(study) == [("a", False)]  # nothing new was started
     assert carry_out(study)[0] == 0
     assert calls(study) == [("a", False), ("a", True), ("b", False)]
+
+
+def test_a_study_goes_on_when_its_reader_has_gone(make):
+    study = make(a={}, b={})
+    with unread():
+        assert run_study(study, LocalLauncher([""], [sys.executable, "-c", STAND_IN]), pause=0.02) == 0
+    assert calls(study) == [("a", False), ("b", False)]
 
 
 def test_several_devices_work_at_once(make):

@@ -30,6 +30,7 @@ from gpae.training.stopped import Diverged, Interrupted
 from gpae.training.together import differing
 from gpae.training.trainer import train
 from reference.runs import write_run
+from reference.terminal import unread
 from reference.trainings import same_but_for_time
 
 TEXT = """\
@@ -323,6 +324,13 @@ def test_the_command_prints_what_won_and_draws_why(tmp_path, stand_in, capsys):
     again = {p.name: p.read_bytes() for p in folder.glob("*.*") if p.name != "tuning.db"}
     assert main(["tune", str(tmp_path / "toy.toml"), "--runs", str(tmp_path / "runs")]) == 0
     assert again == {p.name: p.read_bytes() for p in folder.glob("*.*") if p.name != "tuning.db"}
+
+
+def test_a_tuning_goes_on_when_its_reader_has_gone(tmp_path, stand_in):
+    read(tmp_path, ONE.replace("trials = 10", "trials = 2"))
+    with unread():
+        assert main(["tune", str(tmp_path / "toy.toml"), "--runs", str(tmp_path / "runs")]) == 0
+    assert [len(call) for call in stand_in.calls] == [2]
 
 
 REAL = """\

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from gpae.training.progress import Progress
 from gpae.training.recorder import shown
+from reference.terminal import unread
 
 
 class Clock:
@@ -175,3 +176,10 @@ def test_rates_are_per_cent_wherever_they_are_shown(clock):
         clock.now += 1
         progress.update(10, 1, win_rate=0.97)
     assert "win rate 97%" in out.getvalue()
+
+
+def test_a_training_goes_on_when_its_reader_has_gone():
+    with unread():
+        progress = Progress(1000)
+        progress.line("nobody reads this")
+        progress.line("nor this")

@@ -27,6 +27,7 @@ from gpae.studies.worker import users_main, write_job
 from gpae.training.config import as_dict
 from gpae.training.progress import duration
 from gpae.training.signals import signals
+from gpae.training.terminal import Terminal
 
 _PATIENCE = 60.0
 """Seconds to wait for the trainings of a study that was killed to save and go."""
@@ -63,7 +64,7 @@ def run_study(
     Raises:
       UserError: another process is at this study; or the disk refuses.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or Terminal()
     logs = study.path / "logs"
     with clear_disk_errors(logs):
         logs.mkdir(parents=True, exist_ok=True)

@@ -32,6 +32,7 @@ from gpae.studies.tuning import Method, Score, Tuning
 from gpae.training.config import ExperimentConfig, RunOptions, with_later
 from gpae.training.recorder import EvaluationResult, OfFunction
 from gpae.training.stopped import Interrupted, Stopped
+from gpae.training.terminal import Terminal
 from gpae.training.together import differing
 from gpae.training.trainer import train_together
 
@@ -82,7 +83,7 @@ def tune(tuning: Tuning, *, console: Console | None = None) -> int:
       UserError: Optuna is not installed, another process is at this tuning, its database is damaged or that of another
         file, or a trial's run cannot be made.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or Terminal()
     with clear_disk_errors(tuning.path):
         tuning.path.mkdir(parents=True, exist_ok=True)
     with locked(tuning.path, console), database(tuning) as methods:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from gpae.training.terminal import Terminal
+
 
 class Progress:
     """How far a run is: one live line on a terminal, a plain line now and then elsewhere, nothing when quiet.
@@ -39,7 +41,7 @@ class Progress:
         self._total = total_steps
         self._start = self._steps = start_steps
         self._quiet = quiet
-        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._console = console or Terminal()
         self._clock = clock
         self._began = clock()
         self._once = 0.0
