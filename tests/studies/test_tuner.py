@@ -22,6 +22,7 @@ from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.evaluations import read_evaluations
 from gpae.runs.metrics import read_metrics
 from gpae.studies import tuner
+from gpae.studies.database import database
 from gpae.studies.tuner import best, importances, tried, tune
 from gpae.studies.tuning import read_tuning
 from gpae.training.config import RunOptions
@@ -252,7 +253,8 @@ def test_a_signal_leaves_the_batch_to_be_resumed_and_the_trials_are_those_of_an_
 def test_what_a_kill_left_half_drawn_is_no_trial(tmp_path, stand_in):
     tuning = read(tmp_path, ONE.replace("trials = 10", "trials = 4"))
     tuning.path.mkdir(parents=True)
-    with tuner.database(tuning) as ((_, study),):
+    with database(tuning) as studies:
+        (study,) = studies.values()
         study.ask()  # nothing is drawn yet
         study.enqueue_trial({"epochs": 2})
     carry_out(tuning)
@@ -276,7 +278,8 @@ def test_a_tuning_goes_on_though_there_are_new_settings_by_now(tmp_path, stand_i
     text = ONE.replace("trials = 10", "trials = 1")
     carry_out(read(tmp_path, text))
     tuning = read(tmp_path, text.replace("trials = 1", "trials = 2"))
-    with tuner.database(tuning) as ((_, study),):
+    with database(tuning) as studies:
+        (study,) = studies.values()
         made = study.user_attrs["method"]
         older = {key: value for key, value in made["settings"].items() if key not in ("entropy_end", "huber", "groups")}
         assert len(older) == len(made["settings"]) - 3
