@@ -262,6 +262,72 @@ def test_what_a_kill_left_half_drawn_is_no_trial(tmp_path, stand_in):
     assert [trial.number for trial in trials] == list(range(1, 5))
 
 
+UNFIT = ONE.replace("epochs = { choices = [1, 2, 4] }", "minibatches = { low = 1, high = 4 }")
+"""Of 16 sequences 3 minibatches cannot be made."""
+
+
+def unchecked(folder, monkeypatch, text=UNFIT):
+    """A tuning whose file was checked, as very large ones are, with other values than those that will be drawn."""
+    monkeypatch.setattr("gpae.studies.tuning.combinations", lambda space: [{n: d.low for n, d in space.items()}])
+    return read(folder, "sampler = 'random'\n" + text)
+
+
+@pytest.mark.parametrize("wrong", ["settings", "environment"])
+def test_a_trial_that_does_not_fit_together_is_told_and_another_takes_its_place(tmp_path, stand_in, monkeypatch, wrong):
+    unfit, words = 3, "is not divisible by minibatches = 3"
+    if wrong == "environment":  # which a file is checked with once
+
+        def make(config):
+            if config.algorithm.optimisation.minibatches == 2:
+                raise UserError("it cannot be made")
+
+        unfit, words = 2, "it cannot be made"
+        monkeypatch.setattr(tuner, "Experiment", make)
+    tuning = unchecked(tmp_path, monkeypatch, UNFIT.replace("trials_at_once = 4", "trials_at_once = 1"))
+    code, said = carry_out(tuning)
+    assert code == 0
+    ((_, trials),) = tried(tuning)
+    assert len(trials) == 10
+    assert unfit not in {trial.values["minibatches"] for trial in trials}
+    with database(tuning) as studies:
+        (study,) = studies.values()
+        failed = [t.number for t in study.trials if t.state.name == "FAIL" and t.params["minibatches"] == unfit]
+    assert failed
+    told = [line.partition(": ")[2] for line in said.splitlines() if words in line]
+    assert [line.partition(",")[0] for line in told] == [f"trial {number} does not fit together" for number in failed]
+
+
+def test_where_no_trial_fits_together_it_ends_in_one_line(tmp_path, stand_in, monkeypatch):
+    monkeypatch.setattr(tuner, "_MOST_IN_VAIN", 3)
+    tuning = unchecked(tmp_path, monkeypatch)
+    monkeypatch.setattr(tuner.Method, "trial", lambda *_: (_ for _ in ()).throw(UserError("they do not fit")))
+    with pytest.raises(UserError, match=r"^probe-team-gpae: 3 trials were drawn in vain; the last: they do not fit$"):
+        carry_out(tuning)
+    assert stand_in.calls == []
+
+
+def test_a_tuning_that_an_earlier_version_began_goes_on_though_not_all_fit_together(tmp_path, stand_in, monkeypatch):
+    text = UNFIT.replace("trials = 10", "trials = 4")
+    with pytest.raises(UserError, match=r"line 18: .* is not divisible by minibatches = 3"):
+        read(tmp_path, text)
+    with monkeypatch.context() as patch:
+        tuning = unchecked(tmp_path, patch, text)
+    tuning.path.mkdir(parents=True)
+    with database(tuning) as studies:  # two trials that were running
+        (study,) = studies.values()
+        for number in (3, 2):
+            study.enqueue_trial({"minibatches": number, "learning_rate": 1e-3})
+            study.ask({name: domain.distribution() for name, domain in tuning.methods[0].space.items()})
+    code, said = carry_out(read(tmp_path, text))
+    assert code == 0
+    assert "trial 0 does not fit together" in said
+    ((_, trials),) = tried(tuning)
+    assert len(trials) == 4
+    assert trials[0].number == 1
+    with pytest.raises(UserError, match=r"is not divisible by minibatches = 6"):
+        read(tmp_path, text.replace("low = 1, high = 4", "low = 5, high = 6"))
+
+
 def test_trials_of_another_file_are_refused_in_one_line(tmp_path, stand_in):
     text = ONE.replace("trials = 10", "trials = 1")
     carry_out(read(tmp_path, text))

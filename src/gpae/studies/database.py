@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpae.errors import UserError
-from gpae.studies.tuning import Method, Tuning
+from gpae.studies.tuning import DATABASE, Method, Tuning
 from gpae.training.config import with_later
 
 if TYPE_CHECKING:
     import optuna
-
-DATABASE = "tuning.db"
 
 
 @contextmanager

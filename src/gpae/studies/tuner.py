@@ -27,6 +27,7 @@ from gpae.studies.database import database
 from gpae.studies.execute import locked
 from gpae.studies.tuning import Method, Score, Tuning
 from gpae.training.config import ExperimentConfig, RunOptions
+from gpae.training.experiment import Experiment
 from gpae.training.recorder import EvaluationResult, OfFunction
 from gpae.training.stopped import Interrupted, Stopped
 from gpae.training.terminal import Terminal
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     import optuna
 
 _SEED = 0
+_MOST_IN_VAIN = 100
+"""Trials drawn for one batch whose settings do not fit together."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def tune(tuning: Tuning, *, console: Console | None = None) -> int:
 
     Raises:
       UserError: Optuna is not installed, another process is at this tuning, its database is damaged or that of another
-        file, or a trial's run cannot be made.
+        file, no trials can be drawn whose settings fit together, or a trial's run cannot be made.
     """
     console = console or Terminal()
     with clear_disk_errors(tuning.path):
@@ -157,7 +160,7 @@ def _sampler(tuning: Tuning, number: int) -> Any:
 
 
 def _ended(trial: optuna.trial.FrozenTrial) -> bool:
-    """Whether a trial counts; what a kill has left half drawn is told as FAIL, and does not."""
+    """Whether a trial counts; what was left half drawn, or does not fit together, is told as FAIL and does not."""
     return trial.state.name in ("COMPLETE", "PRUNED")
 
 
@@ -196,27 +199,51 @@ class _Search:
 
         found = []
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.params.keys() == self.method.space.keys():
+            if trial.params.keys() != self.method.space.keys():
+                self.study.tell(trial.number, state=TrialState.FAIL)
+            elif not self.refused(trial):
                 found.append(Trial(self.study, trial._trial_id))
                 self.reported[trial.number] = len(trial.intermediate_values)
-            else:
-                self.study.tell(trial.number, state=TrialState.FAIL)
         return found
 
     def drawn(self) -> list[optuna.Trial]:
-        """New trials, as many as one program trains or as are left."""
-        before = self.study.get_trials(deepcopy=False)
-        left = self.tuning.trials - sum(map(_ended, before))
+        """New trials, as many as one program trains or as are left; fewer if no others can be found.
+
+        Raises:
+          UserError: none can be found whose settings fit together.
+        """
+        left = self.tuning.trials - sum(map(_ended, self.study.get_trials(deepcopy=False)))
         found: list[optuna.Trial] = []
         shared: dict[str, Any] = {}
-        for i in range(min(left, self.tuning.at_once)):
-            self.study.sampler = _sampler(self.tuning, len(before) + i)
+        in_vain: list[str] = []
+        while len(found) < min(left, self.tuning.at_once) and len(in_vain) < _MOST_IN_VAIN:
+            self.study.sampler = _sampler(self.tuning, len(self.study.get_trials(deepcopy=False)))
             if shared:
                 self.study.enqueue_trial(shared)
             trial = self.study.ask(self.distributions)
+            if why := self.refused(trial):
+                in_vain.append(why)
+                continue
             shared = shared or {name: trial.params[name] for name in self.method.shared}
             found.append(trial)
+        if in_vain and not found:
+            raise UserError(f"{self.method.name}: {len(in_vain)} trials were drawn in vain; the last: {in_vain[-1]}")
         return found
+
+    def refused(self, trial: optuna.Trial | optuna.trial.FrozenTrial) -> str:
+        """Why a trial's settings do not fit together, of which Optuna is told; empty where they do.
+
+        The file was checked with other values, all where there are few.
+        """
+        from optuna.trial import TrialState
+
+        try:
+            Experiment(self.method.trial(trial.params))
+        except UserError as error:
+            self.study.tell(trial.number, state=TrialState.FAIL)
+            self.say(f"trial {trial.number} does not fit together, another takes its place: {error}")
+            return str(error)
+        return ""
 
     def train(self, configs: Mapping[int, ExperimentConfig]) -> None:
         """Trains some in one program, and tells Optuna what came of each."""
