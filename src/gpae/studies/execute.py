@@ -62,7 +62,8 @@ def run_study(
       0, 1 if a run failed, 130 or 143 if a signal stopped it.
 
     Raises:
-      UserError: another process is at this study; or the disk refuses.
+      UserError: another process is at this study, the disk refuses, or a cluster refuses a job; those that were started
+        are stopped.
     """
     console = console or Terminal()
     logs = study.path / "logs"
@@ -100,24 +101,35 @@ class _Execution:
         console = self.display.console
         # Refreshed here and by no thread of its own, under which what it shows would change.
         live = Live(get_renderable=self.display.table, console=console, auto_refresh=False)
-        with live if console.is_terminal else contextlib.nullcontext():
-            while self.jobs or (self.waiting and not self.stopped):
-                while self.waiting and not self.stopped and len(self.jobs) < self.launcher.slots:
-                    self.start(self.study.groups(self.waiting)[0])
-                for group, job in list(self.jobs.items()):
-                    if (code := job.poll()) is not None:
-                        self.settle(group, job, code)
-                if received and not self.stopped:
-                    self.stop(received[0])
-                if len(received) > 1:
-                    for job in self.jobs.values():
-                        job.stop(signal.SIGKILL)
-                self.display.lines()
-                if console.is_terminal:
-                    live.refresh()
-                time.sleep(pause)
+        try:
+            with live if console.is_terminal else contextlib.nullcontext():
+                while self.jobs or (self.waiting and not self.stopped):
+                    self.look(received)
+                    self.display.lines()
+                    if console.is_terminal:
+                        live.refresh()
+                    time.sleep(pause)
+        except BaseException:  # nobody would look after what was started
+            for job in self.jobs.values():
+                job.stop(signal.SIGTERM)
+            if self.jobs:
+                self.display.say("what was started is stopped")
+            raise
         self.display.summary(self.stopped)
         return 128 + self.stopped if self.stopped else int(bool(self.failed))
+
+    def look(self, received: list[int]) -> None:
+        """Starts what there is room for, writes down what has ended, and passes signals on."""
+        while self.waiting and not self.stopped and len(self.jobs) < self.launcher.slots:
+            self.start(self.study.groups(self.waiting)[0])
+        for group, job in list(self.jobs.items()):
+            if (code := job.poll()) is not None:
+                self.settle(group, job, code)
+        if received and not self.stopped:
+            self.stop(received[0])
+        if len(received) > 1:
+            for job in self.jobs.values():
+                job.stop(signal.SIGKILL)
 
     def start(self, group: tuple[StudyRun, ...]) -> None:
         resumed = {run: run.state == "started" for run in group}
