@@ -11,8 +11,10 @@ import pytest
 
 from gpae.cli import main
 from gpae.cli.show import printable
+from gpae.exact.statements import Statement
+from gpae.exact.verify import Report
 from gpae.runs.directory import read_config
-from reference.terminal import on_terminal
+from reference.terminal import on_terminal, unread
 from reference.trainings import TINY
 
 ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -115,6 +117,20 @@ def test_a_reader_who_has_seen_enough_of_a_pipe_is_no_error():
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1] == "0"
     assert done.stderr == ""
+
+
+def test_a_reader_who_has_gone_changes_no_exit_code(monkeypatch):
+    statement = Statement("1", "a name", checks=1, worst=1.0, tolerance=1e-9)
+    monkeypatch.setattr("gpae.exact.verify.run", lambda **_: Report([statement], []))
+    for words, code in (("--version", 0), ("verify", 1), ("tarin", 2)):
+        with unread("stdout", "stderr"):
+            assert main([words]) == code
+
+
+def test_what_is_printed_last_may_be_read_by_nobody():
+    command = f"PYTHONUNBUFFERED= {sys.executable} -m gpae.cli --help | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 def test_win_rates_are_per_cent_and_one_episode_is_one(run, capsys):

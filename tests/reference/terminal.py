@@ -1,9 +1,12 @@
-"""The command `gpae` as a person at a terminal sees it."""
+"""The command `gpae` as a person at a terminal sees it, and as nobody does."""
 
+import contextlib
 import os
 import pty
 import subprocess
 import sys
+
+import pytest
 
 
 def on_terminal(*words, **environment):
@@ -23,3 +26,18 @@ def on_terminal(*words, **environment):
             said += piece
     os.close(leader)
     return process.returncode, said.decode()
+
+
+@contextlib.contextmanager
+def unread(*names):
+    """Standard output, or whatever else of `sys` is named, as a pipe whose reader has gone."""
+    with pytest.MonkeyPatch.context() as patch:
+        streams = []
+        for name in names or ("stdout",):
+            reader, writer = os.pipe()
+            os.close(reader)
+            streams.append(open(writer, "w"))  # noqa: SIM115
+            patch.setattr(sys, name, streams[-1])
+        yield
+    for stream in streams:
+        stream.close()  # flushes, as Python does at exit

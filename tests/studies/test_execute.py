@@ -1,6 +1,7 @@
 """Carrying out a study: order, failures, signals, resumption, with a stand-in for training; and for real."""
 
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from gpae.errors import UserError
+from gpae.studies.display import Display
 from gpae.studies.estimate import Estimate
 from gpae.studies.execute import run_study
 from gpae.studies.file import read_study
@@ -23,6 +25,7 @@ from gpae.studies.launchers import LocalLauncher, SubmititLauncher, devices_here
 from gpae.studies.study import Study, StudyRun
 from gpae.training.config import as_dict, configure
 from gpae.training.trainer import Run
+from reference.terminal import unread
 
 # Trains nothing, but leaves behind what training does. A file named after the run tells it what to do.
 STAND_IN = """
@@ -176,6 +179,13 @@ def test_a_signal_is_passed_on_and_the_study_continues_later(make, number, code)
     assert calls(study) == [("a", False), ("a", True), ("b", False)]
 
 
+def test_a_study_goes_on_when_its_reader_has_gone(make):
+    study = make(a={}, b={})
+    with unread():
+        assert run_study(study, LocalLauncher([""], [sys.executable, "-c", STAND_IN]), pause=0.02) == 0
+    assert calls(study) == [("a", False), ("b", False)]
+
+
 def test_several_devices_work_at_once(make):
     study = make(**{name: {"sleep": 1} for name in "abcd"})
     began = time.monotonic()
@@ -196,6 +206,18 @@ def test_the_live_table(make):
     assert "left" in said
 
 
+def test_the_live_table_is_drawn_by_the_thread_that_changes_what_it_shows(make, monkeypatch):
+    usual, threads = Display.table, set()
+
+    def table(self):
+        threads.add(threading.current_thread())
+        return usual(self)
+
+    monkeypatch.setattr(Display, "table", table)
+    assert carry_out(make(a={"sleep": 0.6}), terminal=True)[0] == 0
+    assert threads == {threading.main_thread()}
+
+
 def test_another_process_at_the_same_study_is_waited_for(make, monkeypatch):
     monkeypatch.setattr("gpae.studies.execute._PATIENCE", 0.5)
     study = make(a={})
@@ -209,6 +231,15 @@ def test_another_process_at_the_same_study_is_waited_for(make, monkeypatch):
             carry_out(study)
         other.kill()
     assert carry_out(study)[0] == 0
+
+
+def test_a_disk_without_locks_is_not_taken_for_another_process(make, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(UserError, match=r"study/\.lock cannot be locked: No locks available"):
+        carry_out(make(a={}))
 
 
 def test_time_is_estimated_from_the_most_similar_runs(make):

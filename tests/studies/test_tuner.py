@@ -22,6 +22,7 @@ from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.evaluations import read_evaluations
 from gpae.runs.metrics import read_metrics
 from gpae.studies import tuner
+from gpae.studies.database import database
 from gpae.studies.tuner import best, importances, tried, tune
 from gpae.studies.tuning import read_tuning
 from gpae.training.config import RunOptions
@@ -30,6 +31,7 @@ from gpae.training.stopped import Diverged, Interrupted
 from gpae.training.together import differing
 from gpae.training.trainer import train
 from reference.runs import write_run
+from reference.terminal import unread
 from reference.trainings import same_but_for_time
 
 TEXT = """\
@@ -252,12 +254,79 @@ def test_a_signal_leaves_the_batch_to_be_resumed_and_the_trials_are_those_of_an_
 def test_what_a_kill_left_half_drawn_is_no_trial(tmp_path, stand_in):
     tuning = read(tmp_path, ONE.replace("trials = 10", "trials = 4"))
     tuning.path.mkdir(parents=True)
-    with tuner.database(tuning) as ((_, study),):
+    with database(tuning) as studies:
+        (study,) = studies.values()
         study.ask()  # nothing is drawn yet
         study.enqueue_trial({"epochs": 2})
     carry_out(tuning)
     ((_, trials),) = tried(tuning)
     assert [trial.number for trial in trials] == list(range(1, 5))
+
+
+UNFIT = ONE.replace("epochs = { choices = [1, 2, 4] }", "minibatches = { low = 1, high = 4 }")
+"""Of 16 sequences 3 minibatches cannot be made."""
+
+
+def unchecked(folder, monkeypatch, text=UNFIT):
+    """A tuning whose file was checked, as very large ones are, with other values than those that will be drawn."""
+    monkeypatch.setattr("gpae.studies.tuning.combinations", lambda space: [{n: d.low for n, d in space.items()}])
+    return read(folder, "sampler = 'random'\n" + text)
+
+
+@pytest.mark.parametrize("wrong", ["settings", "environment"])
+def test_a_trial_that_does_not_fit_together_is_told_and_another_takes_its_place(tmp_path, stand_in, monkeypatch, wrong):
+    unfit, words = 3, "is not divisible by minibatches = 3"
+    if wrong == "environment":  # which a file is checked with once
+
+        def make(config):
+            if config.algorithm.optimisation.minibatches == 2:
+                raise UserError("it cannot be made")
+
+        unfit, words = 2, "it cannot be made"
+        monkeypatch.setattr(tuner, "Experiment", make)
+    tuning = unchecked(tmp_path, monkeypatch, UNFIT.replace("trials_at_once = 4", "trials_at_once = 1"))
+    code, said = carry_out(tuning)
+    assert code == 0
+    ((_, trials),) = tried(tuning)
+    assert len(trials) == 10
+    assert unfit not in {trial.values["minibatches"] for trial in trials}
+    with database(tuning) as studies:
+        (study,) = studies.values()
+        failed = [t.number for t in study.trials if t.state.name == "FAIL" and t.params["minibatches"] == unfit]
+    assert failed
+    told = [line.partition(": ")[2] for line in said.splitlines() if words in line]
+    assert [line.partition(",")[0] for line in told] == [f"trial {number} does not fit together" for number in failed]
+
+
+def test_where_no_trial_fits_together_it_ends_in_one_line(tmp_path, stand_in, monkeypatch):
+    monkeypatch.setattr(tuner, "_MOST_IN_VAIN", 3)
+    tuning = unchecked(tmp_path, monkeypatch)
+    monkeypatch.setattr(tuner.Method, "trial", lambda *_: (_ for _ in ()).throw(UserError("they do not fit")))
+    with pytest.raises(UserError, match=r"^probe-team-gpae: 3 trials were drawn in vain; the last: they do not fit$"):
+        carry_out(tuning)
+    assert stand_in.calls == []
+
+
+def test_a_tuning_that_an_earlier_version_began_goes_on_though_not_all_fit_together(tmp_path, stand_in, monkeypatch):
+    text = UNFIT.replace("trials = 10", "trials = 4")
+    with pytest.raises(UserError, match=r"line 18: .* is not divisible by minibatches = 3"):
+        read(tmp_path, text)
+    with monkeypatch.context() as patch:
+        tuning = unchecked(tmp_path, patch, text)
+    tuning.path.mkdir(parents=True)
+    with database(tuning) as studies:  # two trials that were running
+        (study,) = studies.values()
+        for number in (3, 2):
+            study.enqueue_trial({"minibatches": number, "learning_rate": 1e-3})
+            study.ask({name: domain.distribution() for name, domain in tuning.methods[0].space.items()})
+    code, said = carry_out(read(tmp_path, text))
+    assert code == 0
+    assert "trial 0 does not fit together" in said
+    ((_, trials),) = tried(tuning)
+    assert len(trials) == 4
+    assert trials[0].number == 1
+    with pytest.raises(UserError, match=r"is not divisible by minibatches = 6"):
+        read(tmp_path, text.replace("low = 1, high = 4", "low = 5, high = 6"))
 
 
 def test_trials_of_another_file_are_refused_in_one_line(tmp_path, stand_in):
@@ -276,7 +345,8 @@ def test_a_tuning_goes_on_though_there_are_new_settings_by_now(tmp_path, stand_i
     text = ONE.replace("trials = 10", "trials = 1")
     carry_out(read(tmp_path, text))
     tuning = read(tmp_path, text.replace("trials = 1", "trials = 2"))
-    with tuner.database(tuning) as ((_, study),):
+    with database(tuning) as studies:
+        (study,) = studies.values()
         made = study.user_attrs["method"]
         older = {key: value for key, value in made["settings"].items() if key not in ("entropy_end", "huber", "groups")}
         assert len(older) == len(made["settings"]) - 3
@@ -325,6 +395,13 @@ def test_the_command_prints_what_won_and_draws_why(tmp_path, stand_in, capsys, m
     again = {p.name: p.read_bytes() for p in folder.glob("*.*") if p.name != "tuning.db"}
     assert main(["tune", str(tmp_path / "toy.toml"), "--runs", str(tmp_path / "runs")]) == 0
     assert again == {p.name: p.read_bytes() for p in folder.glob("*.*") if p.name != "tuning.db"}
+
+
+def test_a_tuning_goes_on_when_its_reader_has_gone(tmp_path, stand_in):
+    read(tmp_path, ONE.replace("trials = 10", "trials = 2"))
+    with unread():
+        assert main(["tune", str(tmp_path / "toy.toml"), "--runs", str(tmp_path / "runs")]) == 0
+    assert [len(call) for call in stand_in.calls] == [2]
 
 
 REAL = """\

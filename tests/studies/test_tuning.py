@@ -105,8 +105,12 @@ def test_very_many_combinations_are_checked_by_a_sample():
     some = list(combinations(space))
     assert len(some) == 1000
     assert {value for picked in some for value in picked.values()} == {1, 2, 3, 4}
-    few = {"a": Choices((1, 2)), "b": Interval(0.0, 1.0), "c": Interval(2, 3)}
-    assert list(combinations(few)) == [{"a": a, "b": b, "c": b + 2} for a in (1, 2) for b in (0.0, 1.0)]
+    wide = list(combinations({"a": Interval(1, 2**20), "b": Interval(5, 7, log=True)}))
+    assert len(wide) == 1000
+    assert wide[:2] == [{"a": 1, "b": 5}, {"a": 2**20, "b": 7}]
+    assert {picked["b"] for picked in wide} == {5, 6, 7}
+    few = {"a": Choices((1, 2)), "b": Interval(0.0, 1.0), "c": Interval(2, 4)}
+    assert list(combinations(few)) == [{"a": a, "b": b, "c": c} for a in (1, 2) for c in (2, 3, 4) for b in (0.0, 1.0)]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +136,7 @@ def test_very_many_combinations_are_checked_by_a_sample():
         ("[1, 2, 4]", "[1, 2, 2]", 17, "2 stands twice among the choices"),
         ("[1, 2, 4]", "[1, 2.5]", 17, "must be a whole number, not 2.5"),
         ("[1, 2, 4]", "[1, 5]", 17, "is not divisible by minibatches = 5"),
+        ("{ choices = [1, 2, 4] }", "{ low = 1, high = 4 }", 17, "is not divisible by minibatches = 3"),
         ("num_envs = 16", "steps = { choices = [1, 2] }", 14, "unknown setting 'steps'"),
         ("num_envs = 16", "seed = { choices = [1, 2] }", 14, "is the same for the whole study: set 'first_seed'"),
         ("num_envs = 16", "anneal = { low = 0, high = 1 }", 14, "is no number and has no range"),

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from gpae.training.progress import Progress
 from gpae.training.recorder import shown
+from reference.terminal import unread
 
 
 class Clock:
@@ -72,6 +73,14 @@ def test_a_phase_in_a_phase_is_counted_once(clock):
     clock.now += 10
     progress.update(100, 1)
     assert progress.steps_per_second == pytest.approx(10)
+
+
+def test_a_phase_may_end_while_the_live_line_is_drawn(clock, monkeypatch):
+    """By a thread of its own: what it looked at once may be gone when it looks again."""
+    progress, _ = make(clock, terminal=True)
+    looks = iter([("evaluating", clock.now)])
+    monkeypatch.setattr(Progress, "_phase", property(lambda self: next(looks, None)), raising=False)
+    assert "evaluating 0 s" in progress._status()
 
 
 def test_resumed_runs_count_their_own_speed_only(clock):
@@ -167,3 +176,10 @@ def test_rates_are_per_cent_wherever_they_are_shown(clock):
         clock.now += 1
         progress.update(10, 1, win_rate=0.97)
     assert "win rate 97%" in out.getvalue()
+
+
+def test_a_training_goes_on_when_its_reader_has_gone():
+    with unread():
+        progress = Progress(1000)
+        progress.line("nobody reads this")
+        progress.line("nor this")

@@ -156,3 +156,4 @@ def test_a_training_ends_though_its_interrupt_was_lost(phase, tmp_path, monkeypa
     metrics = tmp_path / "run" / "metrics.jsonl"
     learnt = metrics.read_text() if metrics.exists() else ""
     assert learnt.count("\n") == (1 if phase == "finish" else 0)
+    assert (tmp_path / "run").exists() == (phase == "finish")  # the same command can be given again

@@ -72,3 +72,11 @@ def test_what_is_no_input_of_a_program_may_not_differ(changes, tmp_path):
     with pytest.raises(UserError, match=f"may not differ in {name}"):
         train_together([CONFIG, CONFIG.replace(**changes)], places(tmp_path, "a", "b"))
     assert not list(tmp_path.iterdir())
+
+
+def test_one_that_cannot_begin_leaves_no_run_of_the_others(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="b exists and is not a gpae run directory"):
+        train_together([CONFIG, OTHER], places(tmp_path, "a", "b"))
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]

@@ -12,6 +12,7 @@ import pytest
 import gpae
 from gpae.diagnostics import pictures
 from gpae.errors import UserError
+from gpae.runs.checkpoint import Checkpoints
 from gpae.runs.evaluations import lacking, read_evaluations
 from gpae.runs.metrics import read_metrics
 from gpae.training import trainer
@@ -76,17 +77,22 @@ def test_a_training_that_comes_to_nothing_leaves_nothing_in_the_way(run, tmp_pat
     def full(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
 
+    def broken(*_):
+        raise ZeroDivisionError("unforeseen")
+
     there = shutil.copytree(run.path, tmp_path / "there" / "run")
     before = sorted(p.name for p in there.iterdir())
     for place, wrong, said, hows in (
         (trainer, ("check_declared", refuse), "not as declared", ({}, {"overwrite": True}, {"resume": True})),
+        (trainer, ("check_declared", broken), "unforeseen", ({}, {"overwrite": True})),
+        (Checkpoints, ("__enter__", broken), "unforeseen", ({}, {"overwrite": True})),
         (Experiment, ("update", full), "RESOURCE", ({},)),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(place, *wrong)
             for how in hows:
                 folder = there.parent if how else tmp_path / "new"
-                with pytest.raises((UserError, jax.errors.JaxRuntimeError), match=said):
+                with pytest.raises((UserError, ZeroDivisionError, jax.errors.JaxRuntimeError), match=said):
                     gpae.train(CONFIG.replace(total_steps=400) if "resume" in how else CONFIG, options(folder, **how))
                 assert sorted(p.name for p in there.iterdir()) == before
                 assert how or not list(folder.iterdir())

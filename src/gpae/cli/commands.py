@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 
+from gpae.cli.pipes import readers_may_go
 from gpae.errors import UserError, unknown_name
 from gpae.training.signals import interruptible
 
@@ -54,15 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     _degrade_text()
+    with readers_may_go():
+        return _exit_code(words)
+
+
+def _exit_code(words: list[str]) -> int:
     try:
         with interruptible():
             return _run(words)
     except UserError as error:
         print(f"gpae: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # nothing is left to flush at exit
-        return 0
     except KeyboardInterrupt:
         return 130
     except OSError as error:

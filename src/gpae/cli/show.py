@@ -14,17 +14,11 @@ _WIDE = 10_000
 """Columns of a pipe or a file: nothing is cut there."""
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """The command line says what that means; rich would leave with exit code 1."""
-        raise BrokenPipeError
-
-
 def console() -> Console:
     """Standard output, as wide as its lines where it is no terminal, without characters that it cannot write."""
-    made = _Console(highlight=False, soft_wrap=True)
+    made = Console(highlight=False, soft_wrap=True)
     if not made.is_terminal:
-        made = _Console(highlight=False, soft_wrap=True, width=_WIDE)
+        made = Console(highlight=False, soft_wrap=True, width=_WIDE)
     return made
 
 

@@ -43,11 +43,12 @@ _REASONS = {
 }
 _NOT_OF_DISKS = (ConnectionError, ChildProcessError, InterruptedError, ProcessLookupError)
 _MISSING = object()
+Doing = Literal["written", "read", "removed", "locked"]
 
 
 @contextlib.contextmanager
-def clear_disk_errors(path: str | Path, doing: Literal["written", "read", "removed"] = "written") -> Iterator[None]:
-    """Turns every error of a disk, met while `path` is written, read or removed, into a UserError that names it.
+def clear_disk_errors(path: str | Path, doing: Doing = "written") -> Iterator[None]:
+    """Turns every error of a disk, met while `path` is written, read, removed or locked, into a UserError naming it.
 
     Args:
       path: what errors name.
@@ -61,9 +62,7 @@ def clear_disk_errors(path: str | Path, doing: Literal["written", "read", "remov
         raise clear from error
 
 
-def disk_error(
-    error: BaseException, path: str | Path, doing: Literal["written", "read", "removed"] = "written"
-) -> UserError | None:
+def disk_error(error: BaseException, path: str | Path, doing: Doing = "written") -> UserError | None:
     """What to say of an error that a disk may have caused; None if it is none of a disk's.
 
     TensorStore reports errors of disks as ValueError or RuntimeError with the system's number in the words.

@@ -24,6 +24,20 @@ def open_lock(folder: str | Path) -> IO[bytes]:
         return open_regular(file, os.O_RDWR | os.O_CREAT)
 
 
+def try_lock(lock: IO[bytes], folder: str | Path) -> bool:
+    """Takes the lock of `folder`, whose file `open_lock` has opened; False if another process has it.
+
+    Raises:
+      UserError: the disk refuses, as some network disks do, which know no locks.
+    """
+    with clear_disk_errors(Path(folder) / LOCK, "locked"):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
 def take_lock(folder: str | Path) -> IO[bytes]:
     """The lock of `folder`, held until the file that is returned is closed.
 
@@ -32,13 +46,12 @@ def take_lock(folder: str | Path) -> IO[bytes]:
     """
     lock = open_lock(folder)
     try:
+        got = try_lock(lock, folder)
         with clear_disk_errors(Path(folder) / LOCK):
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not got:
                 owner = lock.read(20).strip()
                 number = owner.decode() if owner.isdigit() else "unknown"
-                raise UserError(f"{folder} is in use by another process (number {number})") from error
+                raise UserError(f"{folder} is in use by another process (number {number})")
             lock.truncate(0)
             lock.seek(0)
             lock.write(f"{os.getpid()}\n".encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import platform
 import signal
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from gpae.errors import UserError
 from gpae.runs.files import clear_disk_errors, write_json
+from gpae.runs.lock import open_lock, try_lock
 from gpae.runs.record import STUDY, recorded
 from gpae.studies.display import Display, Started
 from gpae.studies.estimate import Estimate
@@ -27,6 +27,7 @@ from gpae.studies.worker import users_main, write_job
 from gpae.training.config import as_dict
 from gpae.training.progress import duration
 from gpae.training.signals import signals
+from gpae.training.terminal import Terminal
 
 _PATIENCE = 60.0
 """Seconds to wait for the trainings of a study that was killed to save and go."""
@@ -61,9 +62,10 @@ def run_study(
       0, 1 if a run failed, 130 or 143 if a signal stopped it.
 
     Raises:
-      UserError: another process is at this study.
+      UserError: another process is at this study, the disk refuses, or a cluster refuses a job; those that were started
+        are stopped.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or Terminal()
     logs = study.path / "logs"
     with clear_disk_errors(logs):
         logs.mkdir(parents=True, exist_ok=True)
@@ -97,23 +99,37 @@ class _Execution:
             self.display.say(said)
         self.display.slots = self.launcher.slots
         console = self.display.console
-        live = Live(get_renderable=self.display.table, console=console, refresh_per_second=2)
-        with live if console.is_terminal else contextlib.nullcontext():
-            while self.jobs or (self.waiting and not self.stopped):
-                while self.waiting and not self.stopped and len(self.jobs) < self.launcher.slots:
-                    self.start(self.study.groups(self.waiting)[0])
-                for group, job in list(self.jobs.items()):
-                    if (code := job.poll()) is not None:
-                        self.settle(group, job, code)
-                if received and not self.stopped:
-                    self.stop(received[0])
-                if len(received) > 1:
-                    for job in self.jobs.values():
-                        job.stop(signal.SIGKILL)
-                self.display.lines()
-                time.sleep(pause)
+        # Refreshed here and by no thread of its own, under which what it shows would change.
+        live = Live(get_renderable=self.display.table, console=console, auto_refresh=False)
+        try:
+            with live if console.is_terminal else contextlib.nullcontext():
+                while self.jobs or (self.waiting and not self.stopped):
+                    self.look(received)
+                    self.display.lines()
+                    if console.is_terminal:
+                        live.refresh()
+                    time.sleep(pause)
+        except BaseException:  # nobody would look after what was started
+            for job in self.jobs.values():
+                job.stop(signal.SIGTERM)
+            if self.jobs:
+                self.display.say("what was started is stopped")
+            raise
         self.display.summary(self.stopped)
         return 128 + self.stopped if self.stopped else int(bool(self.failed))
+
+    def look(self, received: list[int]) -> None:
+        """Starts what there is room for, writes down what has ended, and passes signals on."""
+        while self.waiting and not self.stopped and len(self.jobs) < self.launcher.slots:
+            self.start(self.study.groups(self.waiting)[0])
+        for group, job in list(self.jobs.items()):
+            if (code := job.poll()) is not None:
+                self.settle(group, job, code)
+        if received and not self.stopped:
+            self.stop(received[0])
+        if len(received) > 1:
+            for job in self.jobs.values():
+                job.stop(signal.SIGKILL)
 
     def start(self, group: tuple[StudyRun, ...]) -> None:
         resumed = {run: run.state == "started" for run in group}
@@ -186,21 +202,18 @@ class _Execution:
 def locked(path: Path, console: Console) -> Iterator[int]:
     """The number of a file that no other process has locked. Trainings inherit it, so that those of a study that was
     killed are waited for while they save.
+
+    Raises:
+      UserError: another process keeps it for longer than that takes; or the disk refuses.
     """
-    with clear_disk_errors(path / ".lock"):
-        file = open(path / ".lock", "a")  # noqa: SIM115
-    with file:
+    with open_lock(path) as file:
         until = time.monotonic() + _PATIENCE
         said = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > until:
-                    raise UserError(f"another process is at the study in {path}") from error
-                if not said:
-                    console.print(Text(f"another process is at the study in {path}; waiting for it to save and go ..."))
-                said = True
-                time.sleep(0.5)
+        while not try_lock(file, path):
+            if time.monotonic() > until:
+                raise UserError(f"another process is at the study in {path}")
+            if not said:
+                console.print(Text(f"another process is at the study in {path}; waiting for it to save and go ..."))
+            said = True
+            time.sleep(0.5)
         yield file.fileno()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gpae.errors import UserError
+from gpae.runs.files import read_json, write_json
 from gpae.settings import named_values
 from gpae.studies import worker
 from gpae.training.device import shared_by
@@ -156,27 +159,62 @@ class SubmititLauncher:
             import submitit
         except ImportError as error:
             raise UserError("submitit is not installed; it comes with `pip install -e '.[slurm]'`") from error
+        self._cluster = cluster
         try:
             self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
             self._executor.update_parameters(**{"name": "gpae", "timeout_min": 24 * 60} | (parameters or {}))
         except Exception as error:  # submitit asserts, and raises whatever a value of a wrong type leads to
-            raise UserError(f"submitit: {str(error) or type(error).__name__}") from error
+            raise _refused(error) from error
 
     def share(self, programs: Sequence[tuple[int, int]]) -> str:
         """See `Launcher`: a job has the devices that the cluster's options ask for."""
         return ""
 
     def start(self, job: Path, log: Path, keep: int, program: tuple[int, int] = (1, 1)) -> Job:
-        """See `Launcher`."""
-        submitted = self._executor.submit(worker.ClusterJob(), str(job.absolute()), str(log.absolute()), os.getcwd())
-        return _Submitted(submitted)
+        """See `Launcher`. A job that an earlier call has handed over is not handed over again while it waits or runs.
+
+        Raises:
+          UserError: the cluster refuses it.
+        """
+        note = job.with_suffix(".submitted")
+        submitted = self._under_way(note)
+        if submitted is None:
+            try:
+                with contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it raises
+                    submitted = self._executor.submit(
+                        worker.ClusterJob(), str(job.absolute()), str(log.absolute()), os.getcwd()
+                    )
+            except Exception as error:  # whatever it meets, in the cluster's commands and on the disk
+                raise _refused(error) from error
+        made = _Submitted(submitted, note)
+        try:
+            write_json(note, {"job": submitted.job_id, "tasks": submitted.num_tasks})
+        except BaseException:
+            made.stop(signal.SIGTERM)
+            raise
+        return made
+
+    def _under_way(self, note: Path) -> Any:
+        """The job that a note tells of, if the cluster says that it waits or runs; else None."""
+        from submitit import SlurmJob
+
+        known = read_json(note, None) if self._cluster == "slurm" else None
+        if known is None:
+            return None
+        job: Any = SlurmJob(self._executor.folder, known["job"], range(known["tasks"]))
+        return None if job.done() or job.state == "UNKNOWN" else job
+
+
+def _refused(error: Exception) -> UserError:
+    words = str(error).strip() or type(error).__name__
+    return UserError(f"submitit: {words.splitlines()[0]}")
 
 
 class _Submitted:
     """A job of a cluster. Where it has several tasks, the first one writes, and says how it ended."""
 
-    def __init__(self, job: Any):
-        self._job, self._first = job, job.task(0)
+    def __init__(self, job: Any, note: Path):
+        self._job, self._first, self._note = job, job.task(0), note
         self.memory: float | None = None
 
     def poll(self) -> int | None:
@@ -187,7 +225,9 @@ class _Submitted:
         return int(self._first.result()) if error is None else 1
 
     def stop(self, number: int) -> None:
-        self._job.cancel(check=False)
+        with contextlib.suppress(OSError):  # the cluster's command is not there
+            self._job.cancel(check=False)
+        self._note.unlink(missing_ok=True)  # while it saves it runs still, and is not to be taken for another
 
 
 def devices_here() -> list[str]:

@@ -11,7 +11,7 @@ import itertools
 import math
 import random
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,12 +51,17 @@ class Interval:
     high: float
     log: bool = False
 
+    @property
+    def whole(self) -> range | None:
+        """Its numbers, where they are whole."""
+        return range(self.low, self.high + 1) if isinstance(self.low, int) and isinstance(self.high, int) else None
+
     def distribution(self) -> BaseDistribution:
         """As Optuna has it."""
         from optuna.distributions import FloatDistribution, IntDistribution
 
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return IntDistribution(self.low, self.high, log=self.log)
+        if self.whole is not None:
+            return IntDistribution(self.whole[0], self.whole[-1], log=self.log)
         return FloatDistribution(self.low, self.high, log=self.log)
 
     def as_dict(self) -> dict[str, Any]:
@@ -107,17 +112,26 @@ def _choices(setting: Setting, given: Any) -> tuple[Any, ...]:
 
 
 def combinations(space: Mapping[str, Domain]) -> Iterator[dict[str, Any]]:
-    """Values that settings can have together: all combinations of choices, or of very many some, with the lower ends of
-    all ranges and with the upper ones.
+    """Values that settings can have together: all combinations of choices and whole numbers, or of very many some, with
+    the lower ends of all other ranges and with the upper ones.
     """
-    choices = {name: domain.values for name, domain in space.items() if isinstance(domain, Choices)}
-    ranges = {name: domain for name, domain in space.items() if isinstance(domain, Interval)}
-    picks: Iterable[tuple[Any, ...]] = itertools.product(*choices.values())
-    if math.prod(map(len, choices.values())) > _MOST_CHECKED:
+    listed: dict[str, Sequence[Any]] = {}
+    ranges: dict[str, Interval] = {}
+    for name, domain in space.items():
+        if isinstance(domain, Choices):
+            listed[name] = domain.values
+        elif (whole := domain.whole) is not None:
+            listed[name] = whole
+        else:
+            ranges[name] = domain
+    picks: Iterable[tuple[Any, ...]] = itertools.product(*listed.values())
+    if math.prod(map(len, listed.values())) > _MOST_CHECKED:
         chance = random.Random(0)
-        picks = (tuple(map(chance.choice, choices.values())) for _ in range(_MOST_CHECKED))
+        ends = [tuple(values[end] for values in listed.values()) for end in (0, -1)]
+        drawn = (tuple(map(chance.choice, listed.values())) for _ in range(_MOST_CHECKED - len(ends)))
+        picks = itertools.chain(ends, drawn)
     for pick in picks:
-        chosen = dict(zip(choices, pick, strict=True))
+        chosen = dict(zip(listed, pick, strict=True))
         yield chosen | {name: domain.low for name, domain in ranges.items()}
         if ranges:
             yield chosen | {name: domain.high for name, domain in ranges.items()}

@@ -8,12 +8,8 @@ that was running, each trial from its last checkpoint.
 
 from __future__ import annotations
 
-import json
 import signal
-import sqlite3
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,19 +23,23 @@ from gpae.errors import UserError
 from gpae.runs.directory import is_run
 from gpae.runs.evaluations import lacking, of_algorithm, read_evaluations
 from gpae.runs.files import clear_disk_errors
+from gpae.studies.database import database
 from gpae.studies.execute import locked
 from gpae.studies.tuning import Method, Score, Tuning
-from gpae.training.config import ExperimentConfig, RunOptions, with_later
+from gpae.training.config import ExperimentConfig, RunOptions
+from gpae.training.experiment import Experiment
 from gpae.training.recorder import EvaluationResult, OfFunction
 from gpae.training.stopped import Interrupted, Stopped
+from gpae.training.terminal import Terminal
 from gpae.training.together import differing
 from gpae.training.trainer import train_together
 
 if TYPE_CHECKING:
     import optuna
 
-DATABASE = "tuning.db"
 _SEED = 0
+_MOST_IN_VAIN = 100
+"""Trials drawn for one batch whose settings do not fit together."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ def tune(tuning: Tuning, *, console: Console | None = None) -> int:
 
     Raises:
       UserError: Optuna is not installed, another process is at this tuning, its database is damaged or that of another
-        file, or a trial's run cannot be made.
+        file, no trials can be drawn whose settings fit together, or a trial's run cannot be made.
     """
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or Terminal()
     with clear_disk_errors(tuning.path):
         tuning.path.mkdir(parents=True, exist_ok=True)
-    with locked(tuning.path, console), database(tuning) as methods:
-        searches = [_Search(tuning, method, study, console) for method, study in methods]
+    with locked(tuning.path, console), database(tuning) as studies:
+        searches = [_Search(tuning, method, studies[method.name], console) for method in tuning.methods]
         try:
             # In turn, so that all have as many trials whenever it is stopped.
             todo = searches
@@ -99,119 +99,56 @@ def tune(tuning: Tuning, *, console: Console | None = None) -> int:
 
 
 def tried(tuning: Tuning) -> list[tuple[Method, list[Tried]]]:
-    """The trials that have ended, of each method.
+    """The trials that have ended, of each method. Nothing is written.
 
     Raises:
-      UserError: as `tune`.
+      UserError: Optuna is not installed, or the tuning's database cannot be read or is that of another file.
     """
-    if not (tuning.path / DATABASE).exists():
-        return [(method, []) for method in tuning.methods]
-    with database(tuning) as methods:
-        return [(method, [_tried(trial) for trial in study.trials if _ended(trial)]) for method, study in methods]
+    return [(method, list(map(_tried, trials))) for method, trials in _trials(tuning)]
 
 
 def importances(tuning: Tuning) -> list[dict[str, float]]:
     """Of each method, the share of each setting in what tells its best trials from the others; empty if too few.
 
     By PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255), whose best trials are a tenth, and five at least; from 20
-    trials on. A trial that ended early counts as worse than all that did
-    not: left out, a choice that was always given up early would look unimportant.
+    trials on. A trial that ended early counts as worse than all that did not: left out, a choice that was always given
+    up early would look unimportant.
+
+    Raises:
+      UserError: as `tried`.
     """
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     found: list[dict[str, float]] = []
-    with database(tuning) as methods:
-        for method, study in methods:
-            ended = list(filter(_ended, study.trials))
-            # A trial that was pruned or failed has a value too, the last that it told.
-            whole = [trial.value if trial.state == optuna.trial.TrialState.COMPLETE else None for trial in ended]
-            worst = min((value for value in whole if value is not None), default=0.0) - 1.0
-            values = [worst if value is None else value for value in whole]
-            if len(ended) < _FEW or len(set(values)) < 2:
-                found.append({})
-                continue
-            copy = optuna.create_study(direction="maximize")
-            for trial, value in zip(ended, values, strict=True):
-                copy.add_trial(
-                    optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=value)
-                )
-            best = PedAnovaImportanceEvaluator(target_quantile=max(0.1, _BEST / len(ended)))
-            shares = get_param_importances(copy, evaluator=best)
-            found.append({method.keys[name]: float(share) for name, share in shares.items()})
+    for method, ended in _trials(tuning):
+        # A trial that was pruned or failed has a value too, the last that it told.
+        whole = [trial.value if trial.state == optuna.trial.TrialState.COMPLETE else None for trial in ended]
+        worst = min((value for value in whole if value is not None), default=0.0) - 1.0
+        values = [worst if value is None else value for value in whole]
+        if len(ended) < _FEW or len(set(values)) < 2:
+            found.append({})
+            continue
+        copy = optuna.create_study(direction="maximize")
+        for trial, value in zip(ended, values, strict=True):
+            copy.add_trial(
+                optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=value)
+            )
+        best = PedAnovaImportanceEvaluator(target_quantile=max(0.1, _BEST / len(ended)))
+        shares = get_param_importances(copy, evaluator=best)
+        found.append({method.keys[name]: float(share) for name, share in shares.items()})
     return found
 
 
-_BEST = 5
-"""As many trials at least are the best ones, where they are told from the others: of one or two nothing is learnt."""
-_FEW = 4 * _BEST
+def _trials(tuning: Tuning) -> list[tuple[Method, list[optuna.trial.FrozenTrial]]]:
+    """Of each method those that have ended, as Optuna has them."""
+    with database(tuning, new=False) as studies:
+        known = {name: list(filter(_ended, study.trials)) for name, study in studies.items()}
+    return [(method, known.get(method.name, [])) for method in tuning.methods]
+
+
+_FEW = 4
 """Fewer trials tell nothing of what is important."""
-
-
-@contextmanager
-def database(tuning: Tuning) -> Iterator[list[tuple[Method, optuna.Study]]]:
-    """Optuna's studies, one of each method; made where they are not there yet."""
-    try:
-        import optuna
-    except ImportError as error:
-        raise UserError("optuna is not installed; it comes with `pip install -e '.[tune]'`") from error
-    from sqlalchemy.exc import SQLAlchemyError
-    from sqlalchemy.pool import NullPool
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    file = tuning.path / DATABASE
-
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(file, timeout=60, check_same_thread=False)
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect, "poolclass": NullPool})
-            studies = []
-            for method in tuning.methods:
-                study = optuna.create_study(
-                    storage=storage,
-                    study_name=method.name,
-                    direction="maximize",
-                    load_if_exists=True,
-                    pruner=_pruner(tuning),
-                )
-                _same_as_before(tuning, method, study)
-                studies.append((method, study))
-            yield studies
-    except (SQLAlchemyError, sqlite3.Error, json.JSONDecodeError) as error:
-        words = str(error).splitlines()[0]
-        raise UserError(
-            f"{file} cannot be used ({words}); where it is damaged, give the tuning another name"
-        ) from error
-
-
-def _same_as_before(tuning: Tuning, method: Method, study: optuna.Study) -> None:
-    """Refuses to put trials beside others of another make."""
-    now, before = method.as_dict(), study.user_attrs.get("method")
-    if before is None:
-        study.set_user_attr("method", now)
-        return
-    now = json.loads(json.dumps(now))
-    fixed = with_later(before["settings"], method.config)
-    before = before | {"settings": {key: value for key, value in fixed.items() if key not in now["space"]}}
-    for part in now:
-        if now[part] != before[part]:
-            keys = [*now[part], *before[part]] if isinstance(now[part], dict) else []
-            names = sorted({key for key in keys if now[part].get(key) != before[part].get(key)})
-            what = f"{part} ({', '.join(names)})" if names else part
-            which = f"{tuning.path} was begun with another file: {what} of {method.name} differ"
-            raise UserError(f"{which}; give the tuning another name")
-
-
-def _pruner(tuning: Tuning) -> Any:
-    import optuna
-
-    if tuning.pruning is None:
-        return optuna.pruners.NopPruner()
-    rule = tuning.pruning
-    return optuna.pruners.PercentilePruner(100 * rule.keep, n_startup_trials=rule.after, n_warmup_steps=rule.start)
 
 
 def _sampler(tuning: Tuning, number: int) -> Any:
@@ -225,7 +162,7 @@ def _sampler(tuning: Tuning, number: int) -> Any:
 
 
 def _ended(trial: optuna.trial.FrozenTrial) -> bool:
-    """Whether a trial counts; what a kill has left half drawn is told as FAIL, and does not."""
+    """Whether a trial counts; what was left half drawn, or does not fit together, is told as FAIL and does not."""
     return trial.state.name in ("COMPLETE", "PRUNED")
 
 
@@ -264,27 +201,51 @@ class _Search:
 
         found = []
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.params.keys() == self.method.space.keys():
+            if trial.params.keys() != self.method.space.keys():
+                self.study.tell(trial.number, state=TrialState.FAIL)
+            elif not self.refused(trial):
                 found.append(Trial(self.study, trial._trial_id))
                 self.reported[trial.number] = len(trial.intermediate_values)
-            else:
-                self.study.tell(trial.number, state=TrialState.FAIL)
         return found
 
     def drawn(self) -> list[optuna.Trial]:
-        """New trials, as many as one program trains or as are left."""
-        before = self.study.get_trials(deepcopy=False)
-        left = self.tuning.trials - sum(map(_ended, before))
+        """New trials, as many as one program trains or as are left; fewer if no others can be found.
+
+        Raises:
+          UserError: none can be found whose settings fit together.
+        """
+        left = self.tuning.trials - sum(map(_ended, self.study.get_trials(deepcopy=False)))
         found: list[optuna.Trial] = []
         shared: dict[str, Any] = {}
-        for i in range(min(left, self.tuning.at_once)):
-            self.study.sampler = _sampler(self.tuning, len(before) + i)
+        in_vain: list[str] = []
+        while len(found) < min(left, self.tuning.at_once) and len(in_vain) < _MOST_IN_VAIN:
+            self.study.sampler = _sampler(self.tuning, len(self.study.get_trials(deepcopy=False)))
             if shared:
                 self.study.enqueue_trial(shared)
             trial = self.study.ask(self.distributions)
+            if why := self.refused(trial):
+                in_vain.append(why)
+                continue
             shared = shared or {name: trial.params[name] for name in self.method.shared}
             found.append(trial)
+        if in_vain and not found:
+            raise UserError(f"{self.method.name}: {len(in_vain)} trials were drawn in vain; the last: {in_vain[-1]}")
         return found
+
+    def refused(self, trial: optuna.Trial | optuna.trial.FrozenTrial) -> str:
+        """Why a trial's settings do not fit together, of which Optuna is told; empty where they do.
+
+        The file was checked with other values, all where there are few.
+        """
+        from optuna.trial import TrialState
+
+        try:
+            Experiment(self.method.trial(trial.params))
+        except UserError as error:
+            self.study.tell(trial.number, state=TrialState.FAIL)
+            self.say(f"trial {trial.number} does not fit together, another takes its place: {error}")
+            return str(error)
+        return ""
 
     def train(self, configs: Mapping[int, ExperimentConfig]) -> None:
         """Trains some in one program, and tells Optuna what came of each."""

@@ -42,6 +42,8 @@ from gpae.studies.study import DEFAULT
 from gpae.training.config import ExperimentConfig, as_dict, known_to, remarks
 from gpae.training.experiment import Experiment
 
+DATABASE = "tuning.db"
+"""Where Optuna keeps what it knows of the trials, in the tuning's folder."""
 Sampler = Literal["tpe", "random"]
 SAMPLERS = ("tpe", "random")
 _OWN = ("trials", "trials_at_once", "sampler", "score", "prune")
@@ -173,9 +175,10 @@ class _TuningReader(Reader):
     def tuning(self) -> Tuning:
         data = self.parsed()
         name, columns = self.columns(data)
+        begun = (self.runs / name / DATABASE).exists()
         methods: list[Method] = []
         for values, setting, env, one in columns:
-            method = self.method(data, values, setting, env, one)
+            method = self.method(data, values, setting, env, one, begun)
             if twin := [other for other in methods if other.name.lower() == method.name.lower()]:
                 key = ("settings", setting) if setting != DEFAULT else ("algorithms",)
                 raise self.wrong(
@@ -196,14 +199,25 @@ class _TuningReader(Reader):
             pruning=self.pruning(data, methods[0].config.evaluation.evaluations),
         )
 
-    def method(self, data: Mapping[str, Any], values: Mapping[str, Any], setting: str, env: str, one: str) -> Method:
+    def method(
+        self, data: Mapping[str, Any], values: Mapping[str, Any], setting: str, env: str, one: str, begun: bool
+    ) -> Method:
         start, found, origin = self.gathered(data, values, setting, env, one)
         place = ("settings", setting) if setting != DEFAULT else ("algorithms",)
         space = {name: value for name, value in found.items() if isinstance(value, Domain)}
         if not space:
             raise self.wrong(place, f"nothing is searched for {one} in {env}: give a setting choices or a range")
         origin = {name: origin[name] for name in space} | origin  # what is searched is blamed first
-        configs = [self.made(start, found | picked, origin, place) for picked in combinations(space)]
+        configs, unfit = [], None
+        for picked in combinations(space):
+            try:
+                configs.append(self.made(start, found | picked, origin, place))
+            except UserError as error:
+                unfit = error
+                if not begun:  # else its file can be changed no more, and what does not fit is drawn anew
+                    raise
+        if unfit and not configs:
+            raise unfit
         vain = set.intersection(*(set(remarks(config, space)) for config in configs))
         self.fits(configs[0], origin, place)
         score = self.score(data, configs[0])

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from gpae.training.terminal import Terminal
+
 
 class Progress:
     """How far a run is: one live line on a terminal, a plain line now and then elsewhere, nothing when quiet.
@@ -39,7 +41,7 @@ class Progress:
         self._total = total_steps
         self._start = self._steps = start_steps
         self._quiet = quiet
-        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._console = console or Terminal()
         self._clock = clock
         self._began = clock()
         self._once = 0.0
@@ -138,8 +140,8 @@ class Progress:
         if speed is not None and left is not None:
             parts += [f"{speed:,.0f} steps/s", f"{duration(left)} left"]
         parts += [part for part in (self._score, self._halves) if part]
-        if self._phase is not None and self._live is not None:
-            name, began = self._phase
+        if (phase := self._phase) is not None and self._live is not None:  # read once: it ends in another thread
+            name, began = phase
             parts.insert(1, f"{name} {self._clock() - began:.0f} s")
         elif self._number:
             parts.append(f"update {self._number}")

@@ -6,7 +6,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -89,7 +89,6 @@ def train_together(
             option = option if place == 0 else replace(option, quiet=True)
             training = _Training(experiment, option, callbacks, together.compile_update, lambda: asked())
             trainings.append(stack.enter_context(training))
-        stack.enter_context(_abandoned(trainings))
         with interruptible():
             for training in trainings:
                 training.begin()
@@ -119,17 +118,6 @@ def train_together(
         if stopped:
             raise (interrupted or stopped)[0]
     return [Run(option.path(config)) for option, config in zip(options, configs, strict=True)]
-
-
-@contextlib.contextmanager
-def _abandoned(trainings: Sequence[_Training]) -> Iterator[None]:
-    """What is refused, or does not fit into memory, before a first update leaves no run that would be in the way."""
-    try:
-        yield
-    except (UserError, jax.errors.JaxRuntimeError):
-        for training in trainings:
-            training.abandon()
-        raise
 
 
 class _Training:
@@ -170,6 +158,7 @@ class _Training:
         self.directory = distributed.by_first(self._open, elsewhere)
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.directory)
+            stack.push(self._abandon)
             self.checkpoints = stack.enter_context(Checkpoints(self.directory.checkpoints))
             stack.callback(self.experiment.close)
             self._stack = stack.pop_all()
@@ -285,9 +274,9 @@ class _Training:
         self.recorder.line(f"stopped{by} and saved after update {self.done}")
         self.recorder.interrupted()
 
-    def abandon(self) -> None:
-        """Leaves nothing behind of a training that came to nothing before its first update."""
-        if not self.begun and isinstance(self.directory, RunDirectory):
+    def _abandon(self, kind: type[BaseException] | None, *_: Any) -> None:
+        """Leaves no run that would be in the way of a training that came to nothing before its first update."""
+        if kind is not None and not self.begun and isinstance(self.directory, RunDirectory):
             self.directory.abandon()
 
     def failed(self, error: UserError) -> Stopped:
