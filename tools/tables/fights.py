@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from statistics import mean
 
-import numpy as np
-
-from gpae.report.permutation import holm, permutation_test
+from gpae.report.permutation import holm
 from tables.cells import chance, equal, markdown, tested
 from tables.results import ROOT, areas, evaluations, load, made_with
 
@@ -99,8 +97,7 @@ def of_battles():
             row.append(f"{mean(drawn[name]):.0%}, {last[name]:.0%}" if name in drawn else "not run")
         for name in ("gpae", "ippo"):
             if name in drawn and "mappo" in drawn:
-                sides = (np.array(drawn[x])[:, None] for x in (name, "mappo"))
-                tests[env, name] = permutation_test(*sides)
+                tests[env, name] = tested(drawn[name], drawn["mappo"])
         rows.append((env, row))
     corrected = holm({key: test.p for key, test in tests.items()})
     for env, row in rows:
