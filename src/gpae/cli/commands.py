@@ -126,7 +126,7 @@ def _run(words: list[str]) -> int:
     with _loading():
         place = import_module(module)
     if not name:
-        return place.main(rest, imports)
+        return place.main(rest)
     from gpae.cli.parse import parse
 
     flags = parse(getattr(place, name), command, rest)
@@ -182,7 +182,3 @@ def usage() -> str:
             "a module with environments and algorithms of your own.",
         ]
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
