@@ -38,9 +38,14 @@ def small(name, **settings):
 
 
 @functools.cache
+def programs(name):
+    return Programs(small(name, **BASELINES[name]), Death(length=5))
+
+
+@functools.cache
 def experienced(name):
     """Learner, first state, and the experience and batch of its second rollout, nothing learnt before it."""
-    p = Programs(small(name, **BASELINES[name]), Death(length=5))
+    p = programs(name)
     state = p.init(jax.random.key(0))
     following, _ = p.experience(state)
     _, found = p.experience(following)
@@ -127,10 +132,11 @@ def test_dae_trains_its_reward_models_on_the_reward_of_the_action_taken():
 
 def test_daes_models_of_the_rewards_learn_scaled_ones_too():
     learner, _, found, _, _ = experienced("dae")
-    batch, _ = Learner(small("dae", reward_scale=3.0).algorithm, learner.env, learner.budget).batch(found)
+    scaled = Learner(small("dae", reward_scale=3.0).algorithm, learner.env, learner.budget)
+    learnt = jax.jit(lambda found: scaled.batch(found)[0].extras["rewards"])(found)
     rewards = np.asarray(found.segment.trajectory.rewards)
     assert np.abs(rewards).max() > 0
-    np.testing.assert_allclose(np.sort(np.unique(batch.extras["rewards"])), np.unique(3 * rewards), rtol=1e-6)
+    np.testing.assert_allclose(np.sort(np.unique(learnt)), np.unique(3 * rewards), rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -227,8 +233,8 @@ def test_dop_follows_the_plain_gradient_and_dop_clip_the_clipped_one():
 
 
 def test_dop_hands_on_the_carry_of_its_environments_alone():
-    learner, state, _, _, _ = experienced("dop")
-    following, found = jax.jit(learner.experience)(state)
+    _, state, _, _, _ = experienced("dop")
+    following, found = programs("dop").experience(state)
     assert following.carry.critic.shape == state.carry.critic.shape
     np.testing.assert_array_equal(following.carry.critic, found.evaluation.critic.carries[-1, :4])
     assert following.buffer.added == 1

@@ -8,7 +8,7 @@ from gpae.errors import UserError
 
 @pytest.mark.parametrize(
     ("fuzzer", "cases"),
-    [(arguments, 16), (study_files, 300), (reports, 2), (run_directories, 8)],
+    [(arguments, 8), (study_files, 100), (reports, 1), (run_directories, 4)],
     ids=lambda x: getattr(x, "__name__", None),
 )
 def test_it_finds_nothing(fuzzer, cases, capsys):
