@@ -66,7 +66,7 @@ def found(place: str, algorithm: str, settings: dict, seeds: int, folder: Path) 
     last = {}
 
     def heard(evaluation: gpae.EvaluationResult) -> bool:
-        last.update(steps=evaluation.env_steps, sampled=evaluation.mean(f"sampled_{score(evaluation)}"))
+        last.update(steps=evaluation.env_steps, sampled=evaluation.mean(f"sampled_{evaluation.score_name}"))
         return evaluation.env_steps >= pause[0]
 
     name = re.sub("[/:, ]+", "-", f"{place}-{algorithm}")
@@ -80,24 +80,24 @@ def found(place: str, algorithm: str, settings: dict, seeds: int, folder: Path) 
         if number == 0:
             held = settings["held"]
             kinds = {}
-            for place, seed in enumerate(look.experiment().seeds):
-                params = held_still(look, place, held)
+            for index, seed in enumerate(look.experiment().seeds):
+                params = held_still(look, index, held)
                 of = look.experiment()
                 measured = gradient_noise(
-                    of.env, of.algorithm, params, jax.random.key(place), updates=settings["updates"], draws=DRAWS
+                    of.env, of.algorithm, params, jax.random.key(index), updates=settings["updates"], draws=DRAWS
                 )
                 kinds[f"seed_{seed}"] = {name: x.finite() for name, x in measured.items()}
             results["held still"] = dict(last) | {"updates": held, "kinds": kinds}
     return results
 
 
-def held_still(look: Gradient, place: int, updates: int) -> PerNetwork:
+def held_still(look: Gradient, index: int, updates: int) -> PerNetwork:
     """The parameters of a run's seed after more updates in which the critic alone learns, at the first step size."""
     experiment = look.experiment()
     env, seeds = experiment.env, experiment.seeds
     algorithm = experiment.algorithm
     algorithm = replace(algorithm, optimisation=replace(algorithm.optimisation, anneal=False))
-    params = seeds.of(look.params(experiment), place)
+    params = seeds.of(look.params(experiment), index)
     budget = Budget(updates=updates, gradient_steps=jnp.float32(1))
 
     @jax.jit
@@ -109,12 +109,7 @@ def held_still(look: Gradient, place: int, updates: int) -> PerNetwork:
         state = replace(algorithm.init(env, key), params=params)
         return jax.lax.fori_loop(0, updates, update, state).params
 
-    return learnt(as_arrays(algorithm), params, jax.random.key(place))
-
-
-def score(evaluation: gpae.EvaluationResult) -> str:
-    """Win rate where there are wins, return elsewhere."""
-    return evaluation.score_name.removeprefix("sampled_")
+    return learnt(as_arrays(algorithm), params, jax.random.key(index))
 
 
 def main() -> None:

@@ -627,13 +627,6 @@ def test_values_are_learnt_from_scaled_rewards():
     np.testing.assert_array_equal(one_step, p.learner.one_step(tripled, found.evaluation))
 
 
-def test_daes_models_of_the_rewards_learn_scaled_ones_too():
-    _, _, found, batch, _ = experienced(DEATH, 1, algorithm="dae", reward_scale=3.0)
-    rewards = np.asarray(found.segment.trajectory.rewards)
-    assert np.abs(rewards).max() > 0
-    np.testing.assert_allclose(np.sort(np.unique(batch.extras["rewards"])), np.unique(3 * rewards), rtol=1e-6)
-
-
 def test_mappo_corrects_with_the_joint_ratio_and_the_others_with_their_own():
     log_ratios = jnp.array([[[0.5, -0.25, 1.0]]])
     joint = programs(DEATH, **WINDOW, algorithm="mappo").learner

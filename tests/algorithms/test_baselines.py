@@ -30,7 +30,8 @@ SMALL = {
     "embedding_size": 8,
 }
 REPLAY = {"replay_sequences": 6, "replay_segments": 3}
-BASELINES = ["coma-q", "dae", "dop"]
+BASELINES = {"coma-q": {}, "dae": {"beta": 0.7}, "dop": {"lambda_": 0.8}}
+"""With settings that are not the defaults, the same in all tests, so that each is compiled once."""
 
 
 def small(name, **settings):
@@ -38,13 +39,18 @@ def small(name, **settings):
 
 
 @functools.cache
-def experienced(name, **settings):
+def programs(name):
+    return Programs(small(name, **BASELINES[name]), Death(length=5))
+
+
+@functools.cache
+def experienced(name):
     """Learner, first state, and the experience and batch of its second rollout, nothing learnt before it."""
-    p = Programs(small(name, **settings), Death(length=5))
+    p = programs(name)
     state = p.init(jax.random.key(0))
     following, _ = p.experience(state)
     _, found = p.experience(following)
-    return p.learner, state, found, *p.learner.batch(found)
+    return p.learner, state, found, *jax.jit(p.learner.batch)(found)
 
 
 def columns(found, values, next_values, e):
@@ -90,15 +96,15 @@ def test_coma_q_is_the_counterfactual_baseline_and_td_lambda():
 
 
 def test_dae_subtracts_the_ensembles_expected_reward():
-    learner, state, found, _, _ = experienced("dae", beta=0.7)
+    learner, state, found, _, _ = experienced("dae")
     evaluation, critic, trajectory = found.evaluation, found.evaluation.critic, found.segment.trajectory
     inputs = critic_input(trajectory, evaluation)
     carry, params = found.segment.critic_carry["rewards"], state.params.critic["rewards"]
-    model = learner.algorithm.reward_model(learner.env.spec)
+    apply = jax.jit(learner.algorithm.reward_model(learner.env.spec).apply)
     models = []
     for m in range(2):
         one = jax.tree.map(lambda x, m=m: x[m], params)
-        models.append(model.apply(one, inputs, trajectory.is_first, carry[:, m]).values)
+        models.append(apply(one, inputs, trajectory.is_first, carry[:, m]).values)
     assert np.abs(models[0] - models[1]).max() > 1e-2  # independent
     np.testing.assert_allclose(critic.extras["rewards"], (models[0] + models[1]) / 2, atol=1e-5)
     expected = np.sum(np.asarray(evaluation.own_slot) * np.asarray(critic.extras["rewards"]), -1)
@@ -114,8 +120,7 @@ def test_dae_trains_its_reward_models_on_the_reward_of_the_action_taken():
     learner, state, found, batch, carries = experienced("dae")
     _, metrics = jax.jit(learner.critic_loss)(state.params.critic, batch, carries.critic)
     evaluation, trajectory = found.evaluation, found.segment.trajectory
-    found_rewards, _ = learner.algorithm.predicted(
-        learner.env.spec,
+    found_rewards, _ = jax.jit(functools.partial(learner.algorithm.predicted, learner.env.spec))(
         state.params.critic["rewards"],
         critic_input(trajectory, evaluation),
         trajectory.is_first,
@@ -124,6 +129,15 @@ def test_dae_trains_its_reward_models_on_the_reward_of_the_action_taken():
     taken = np.take_along_axis(np.asarray(found_rewards), np.asarray(evaluation.actions)[None, ..., None], -1)[..., 0]
     errors = 0.5 * np.square(taken - np.asarray(trajectory.rewards)[None, ..., None])
     np.testing.assert_allclose(metrics["reward_loss"], errors[:, np.asarray(trajectory.valid)].mean(), rtol=1e-4)
+
+
+def test_daes_models_of_the_rewards_learn_scaled_ones_too():
+    learner, _, found, _, _ = experienced("dae")
+    scaled = Learner(small("dae", reward_scale=3.0).algorithm, learner.env, learner.budget)
+    learnt = jax.jit(lambda found: scaled.batch(found)[0].extras["rewards"])(found)
+    rewards = np.asarray(found.segment.trajectory.rewards)
+    assert np.abs(rewards).max() > 0
+    np.testing.assert_allclose(np.sort(np.unique(learnt)), np.unique(3 * rewards), rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -157,7 +171,8 @@ def test_the_decomposed_critic_is_a_convex_sum_with_an_exact_expectation():
         own_slot=jax.nn.softmax(jax.random.normal(keys[2], (2, 3, 3, 4))),
     )
     carry, is_first = critic.initial_carry(3), jnp.ones((2, 3), bool)
-    found = critic.apply(critic.init(keys[3], inputs, is_first, carry), inputs, is_first, carry)
+    params, apply = jax.jit(critic.init)(keys[3], inputs, is_first, carry), jax.jit(critic.apply)
+    found = jax.device_get(apply(params, inputs, is_first, carry))
     assert (np.asarray(found.weights) >= 0).all()
     np.testing.assert_allclose(np.asarray(found.weights).sum(-1), 1.0, atol=1e-5)
     assert np.ptp(found.weights) > 1e-2
@@ -169,12 +184,12 @@ def test_the_decomposed_critic_is_a_convex_sum_with_an_exact_expectation():
     np.testing.assert_allclose(found.of(inputs.own_slot), brute, atol=1e-5)
     # It sees neither the actions nor the policy.
     other = inputs.replace(actions=inputs.actions + 1, own_slot=inputs.own_slot[..., ::-1])
-    again = critic.apply(critic.init(keys[3], inputs, is_first, carry), other, is_first, carry)
+    again = apply(params, other, is_first, carry)
     np.testing.assert_array_equal(again.action_values, found.action_values)
 
 
 def test_dop_learns_new_rows_by_td_lambda_and_replayed_ones_by_tree_backup():
-    learner, _, found, batch, _ = experienced("dop", lambda_=0.8)
+    learner, _, found, batch, _ = experienced("dop")
     trajectory, evaluation, targets = found.segment.trajectory, found.evaluation, found.targets
     assert trajectory.valid.shape == (12, 4 + 6)
     critic, extras = evaluation.critic, evaluation.critic.extras
@@ -208,7 +223,7 @@ def test_dop_learns_new_rows_by_td_lambda_and_replayed_ones_by_tree_backup():
 
 def test_dop_follows_the_plain_gradient_and_dop_clip_the_clipped_one():
     learner, state, _, batch, carries = experienced("dop")
-    _, measured = learner.policy_loss(state.params.actor, batch, carries.actor)
+    _, measured = jax.jit(learner.policy_loss)(state.params.actor, batch, carries.actor)
     log_probs, acting = np.asarray(batch.evaluation.log_probs), np.asarray(batch.policy_mask)
     advantages = np.asarray(batch.targets.advantages)
     np.testing.assert_allclose(
@@ -217,13 +232,13 @@ def test_dop_follows_the_plain_gradient_and_dop_clip_the_clipped_one():
     # With ratios of 1 the clipped objective is their mean, which is 0 where they are normalised.
     higher = replace(batch, targets=replace(batch.targets, advantages=batch.targets.advantages + 0.5))
     clipped = Learner(small("dop-clip").algorithm, learner.env, learner.budget)
-    _, measured = clipped.policy_loss(state.params.actor, higher, carries.actor)
+    _, measured = jax.jit(clipped.policy_loss)(state.params.actor, higher, carries.actor)
     np.testing.assert_allclose(measured["policy_loss"], -(advantages[acting].mean() + 0.5), atol=1e-5)
 
 
 def test_dop_hands_on_the_carry_of_its_environments_alone():
-    learner, state, _, _, _ = experienced("dop")
-    following, found = jax.jit(learner.experience)(state)
+    _, state, _, _, _ = experienced("dop")
+    following, found = programs("dop").experience(state)
     assert following.carry.critic.shape == state.carry.critic.shape
     np.testing.assert_array_equal(following.carry.critic, found.evaluation.critic.carries[-1, :4])
     assert following.buffer.added == 1

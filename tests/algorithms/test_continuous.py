@@ -72,16 +72,21 @@ def test_settings_of_continuous_policies_change_the_update_and_are_refused_where
 def test_fresh_experience_has_ratio_one_and_values_of_its_own_slots(settings):
     """In a box of other bounds. The batch's inputs give the values that the estimator took."""
     p = Programs(configure("gpae", **TINY | settings), Aim(low=-3.0, high=7.0))
-    state, data = jax.jit(p.learner.experience)(p.learner.init(jax.random.key(0)))
+    state, data = p.experience(p.init(jax.random.key(0)))
     trajectory, evaluation = data.segment.trajectory, data.evaluation
     assert evaluation.own_slot.shape[-1] == (2 if settings else 1)
     if settings:
         assert ((trajectory.actions >= -3) & (trajectory.actions <= 7)).all()
-    batch, carries = p.learner.batch(data)
-    values = p.learner.criticise(state.params.critic, batch.inputs, batch.trajectory.is_first, carries.critic).values
+
+    @jax.jit
+    def again(params, data):
+        batch, carries = p.learner.batch(data)
+        values = p.learner.criticise(params.critic, batch.inputs, batch.trajectory.is_first, carries.critic).values
+        pi = p.learner.policy(params.actor, batch.trajectory, carries.actor)
+        return batch, values, pi.log_prob(batch.evaluation.actions)
+
+    batch, values, log_probs = again(state.params, data)
     np.testing.assert_allclose(values, batch.evaluation.critic.values, atol=1e-5)
-    pi = p.learner.policy(state.params.actor, batch.trajectory, carries.actor)
-    log_probs = pi.log_prob(batch.evaluation.actions)
     np.testing.assert_allclose(log_probs, batch.trajectory.log_probs, atol=2e-5)
     assert np.ptp(log_probs) > 0.1
 

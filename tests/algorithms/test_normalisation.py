@@ -153,7 +153,7 @@ def test_a_value_based_learner_counts_what_agents_and_mixer_saw_and_its_targets_
         state, newest = algorithm.collect(env, state, jnp.float32(0.5), key)
         return algorithm.learn(env.spec, state, newest, budget, key)[0], newest.trajectory.view
 
-    state, views = algorithm.init(env, jax.random.key(0)), []
+    state, views = jax.jit(lambda key: algorithm.init(env, key))(jax.random.key(0)), []
     for i in range(3):
         state, view = update(state, jax.random.key(i))
         views.append(jax.device_get(view))

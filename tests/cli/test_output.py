@@ -69,7 +69,7 @@ def test_a_training_on_an_ascii_terminal_ends_with_done(tmp_path):
     assert (tmp_path / name / "curve.png").exists()
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("encoding", [pytest.param("utf-8", marks=pytest.mark.slow), "ascii"])
 def test_on_a_terminal_the_live_line_ends_above_the_line_that_says_done(encoding, tmp_path):
     words = ["train", *TINY, "--total-steps", "64", "--runs", str(tmp_path)]
     code, said = on_terminal(*words, PYTHONIOENCODING=encoding, COLUMNS="120", TERM="xterm")

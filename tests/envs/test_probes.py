@@ -7,11 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpae.envs import make
-from gpae.envs.probes import PROBES
+from gpae.envs import make, probes
 from gpae.errors import UserError
 
 GAMMA = 0.9
+PROBES = (
+    *(probes.Constant, probes.Observation, probes.Delay, probes.Team, probes.Memory),
+    *(probes.TimeLimit, probes.Stay, probes.Death, probes.NonMonotone, probes.TwoStep),
+)
 
 
 def play(env, script, key=0, state=None):

@@ -12,7 +12,8 @@ import pytest
 
 from gpae import load_policy
 from gpae.envs import make
-from gpae.envs._jaxmarl import MAP_NAME_TO_SCENARIO, HeuristicEnemySMAX, muted
+from gpae.envs._jaxmarl import MAP_NAME_TO_SCENARIO, HeuristicEnemySMAX
+from gpae.envs.muted import muted
 from gpae.envs.smax import SMAX, draws, map_names, scenario
 from gpae.envs.smax.jaxmarl import JaxMARLSMAX, as_jaxmarls
 from gpae.envs.smax.maps import named_scenario

@@ -49,7 +49,7 @@ def outcome(call: Callable[[], Any]) -> tuple[str, str]:
 def drive(
     description: str, case: Callable[[random.Random], list[tuple[str, str]]], arguments: list[str] | None = None
 ) -> int:
-    """Runs cases until the time is over: 0 if there were some and none failed, 1 otherwise.
+    """Runs cases, until the time is over or so many: 0 if there were some and none failed, 1 otherwise.
 
     Args:
       description: what is done, for `--help` and for the line at the end.
@@ -58,20 +58,20 @@ def drive(
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--seconds", type=float, default=30, help="how long")
+    parser.add_argument("--cases", type=int, help="how many, however long they take")
     parser.add_argument("--seed", type=int, default=0, help="of all cases")
     parser.add_argument("--case", type=int, help="this case only")
     flags = parser.parse_args(arguments)
     counts: collections.Counter[str] = collections.Counter()
+    most = flags.cases if flags.case is None else 1
     cases, end = 0, time.monotonic() + flags.seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end if most is None else cases < most:
         number = cases if flags.case is None else flags.case
         for what, why in case(random.Random(f"{flags.seed}/{number}")):
             counts[what] += 1
             if what == "failed":
                 print(f"--seed {flags.seed} --case {number}: {why}", flush=True)
         cases += 1
-        if flags.case is not None:
-            break
     print(
         f"{description} {cases} cases: {counts['well']} went well, {counts['refused']} were refused in a line,"
         f" {counts['failed']} failed"

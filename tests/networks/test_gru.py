@@ -16,13 +16,13 @@ def sequence():
     x = jax.random.normal(jax.random.key(0), (T, E, N, O))
     is_first = jnp.zeros((T, E), bool).at[3, 0].set(True)
     carry = jax.random.normal(jax.random.key(1), (E, N, H))
-    params = gru.init(jax.random.key(2), x, is_first, carry)
+    params = jax.jit(gru.init)(jax.random.key(2), x, is_first, carry)
     params = jax.tree.map(lambda p: p + 0.1, params)
-    return gru, params, x, is_first, carry
+    return jax.jit(gru.apply), params, x, is_first, carry
 
 
 def test_equals_the_cell_of_flax(sequence):
-    gru, params, x, _, carry = sequence
+    apply, params, x, _, carry = sequence
     ours = params["params"]
     cell = {}
     for i, gate in enumerate("rzn"):
@@ -30,18 +30,18 @@ def test_equals_the_cell_of_flax(sequence):
         cell[f"i{gate}"] = {"kernel": ours["w"][:, part], "bias": ours["b"][part]}
         cell[f"h{gate}"] = {"kernel": ours["u"][:, part]}
     cell["hn"]["bias"] = ours["c"]
-    h, expected = carry, []
+    h, expected, step = carry, [], jax.jit(nn.GRUCell(H).apply)
     for t in range(T):
-        h, _ = nn.GRUCell(H).apply({"params": cell}, h, x[t])
+        h, _ = step({"params": cell}, h, x[t])
         expected.append(h)
-    carries = gru.apply(params, x, jnp.zeros((T, E), bool), carry)
+    carries = apply(params, x, jnp.zeros((T, E), bool), carry)
     np.testing.assert_allclose(carries, jnp.stack(expected), atol=1e-6)
 
 
 def test_every_gate_begins_with_an_orthogonal_recurrent_kernel():
     """Trap 13: one orthogonal [H, 3 H] matrix has singular values of .57 per gate, and carry fades twice as fast."""
     x, is_first, carry = jnp.zeros((1, 1, 4)), jnp.zeros((1, 1), bool), jnp.zeros((1, 64))
-    kernel = GRU(64).init(jax.random.key(3), x, is_first, carry)["params"]["u"]
+    kernel = jax.jit(GRU(64).init)(jax.random.key(3), x, is_first, carry)["params"]["u"]
     gates = [kernel[:, i * 64 : (i + 1) * 64] for i in range(3)]
     for gate in gates:
         np.testing.assert_allclose(gate @ gate.T, np.eye(64), atol=1e-5)
@@ -49,10 +49,10 @@ def test_every_gate_begins_with_an_orthogonal_recurrent_kernel():
 
 
 def test_memory_is_reset_where_an_episode_starts_and_nowhere_else(sequence):
-    gru, params, x, is_first, carry = sequence
-    carries = gru.apply(params, x, is_first, carry)
-    unbroken = gru.apply(params, x, jnp.zeros_like(is_first), carry)
-    fresh = gru.apply(params, x[3:], jnp.zeros_like(is_first[3:]), jnp.zeros_like(carry))
+    apply, params, x, is_first, carry = sequence
+    carries = apply(params, x, is_first, carry)
+    unbroken = apply(params, x, jnp.zeros_like(is_first), carry)
+    fresh = apply(params, x[3:], jnp.zeros_like(is_first[3:]), jnp.zeros_like(carry))
     np.testing.assert_allclose(carries[3:, 0], fresh[:, 0], atol=1e-6)
     np.testing.assert_allclose(carries[:, 1], unbroken[:, 1], atol=1e-6)
     assert np.abs(carries[3:, 0] - unbroken[3:, 0]).max() > 1e-3
@@ -85,7 +85,7 @@ def test_the_backward_pass_equals_automatic_differentiation(rows, on_accelerator
         def total(weights, inputs, carry):
             return jnp.sum(function(weights, inputs, is_first, carry) * direction)
 
-        return jax.value_and_grad(total, (0, 1, 2))(weights, inputs, carry)
+        return jax.jit(jax.value_and_grad(total, (0, 1, 2)))(weights, inputs, carry)
 
     for ours, theirs in zip(jax.tree.leaves(gradients(recur)), jax.tree.leaves(gradients(plain)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -98,10 +98,10 @@ def test_an_actor_unrolled_at_once_equals_row_by_row(recurrent, strict):
     legal = jax.random.bernoulli(jax.random.key(1), 0.5, (T, E, N, A)).at[..., 0].set(True)
     is_first = jnp.zeros((T, E), bool).at[2, 1].set(True)
     carry = actor.initial_carry(E, N)
-    params = actor.init(jax.random.key(2), x, legal, is_first, carry)
-    whole, _ = actor.apply(params, x, legal, is_first, carry)
+    params, apply = jax.jit(actor.init)(jax.random.key(2), x, legal, is_first, carry), jax.jit(actor.apply)
+    whole, _ = apply(params, x, legal, is_first, carry)
     for t in range(T):
-        row, carries = actor.apply(params, x[t : t + 1], legal[t : t + 1], is_first[t : t + 1], carry)
+        row, carries = apply(params, x[t : t + 1], legal[t : t + 1], is_first[t : t + 1], carry)
         carry = jax.tree.map(lambda m: m[0], carries)
         np.testing.assert_allclose(row.log_probs[0], whole.log_probs[t], atol=1e-5)
     assert (whole.own_slot[~legal] == 0).all()

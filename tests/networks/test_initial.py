@@ -20,8 +20,8 @@ def leaves(params):
 def test_kernels_alone_are_drawn_anew_with_a_variance_of_one_over_their_inputs():
     actor = Actor(60, NetworkSizes(hidden_size=48, actor_layers=2))
     seen = (jnp.zeros((1, 2, 3, 40)), jnp.ones((1, 2, 3, 60), bool), jnp.ones((1, 2), bool), jnp.zeros((2, 3, 48)))
-    before = leaves(actor.init(KEY, *seen))
-    after = leaves(lecun(actor.init(KEY, *seen), KEY))
+    params = jax.jit(actor.init)(KEY, *seen)
+    before, after = leaves(params), leaves(jax.jit(lecun)(params, KEY))
     kernels = [name for name in before if name.endswith("['kernel']")]
     assert len(kernels) == 3
     for name, leaf in after.items():
@@ -38,11 +38,13 @@ def test_kernels_alone_are_drawn_anew_with_a_variance_of_one_over_their_inputs()
 def test_networks_that_are_not_shared_have_kernels_of_their_own():
     actor = UnsharedActor(Actor(5, NetworkSizes(hidden_size=64, recurrent=False)), (0, 1, 2))
     seen = (jnp.zeros((1, 2, 3, 64)), jnp.ones((1, 2, 3, 5), bool), jnp.ones((1, 2), bool), ())
-    for name, leaf in leaves(lecun(actor.init(KEY, *seen), KEY)).items():
-        if name.endswith("['kernel']"):
-            assert leaf.shape[0] == 3
-            assert abs(np.asarray(leaf).std() * 8 - 1) < 0.1, name
-            assert not np.array_equal(leaf[0], leaf[1])
+    params = leaves(jax.jit(lambda key: lecun(actor.init(key, *seen), key))(KEY))
+    kernels = {name: np.asarray(leaf) for name, leaf in params.items() if name.endswith("['kernel']")}
+    assert len(kernels) == 3
+    for name, leaf in kernels.items():
+        assert leaf.shape[0] == 3
+        assert abs(leaf.std() * 8 - 1) < 0.1, name
+        assert not np.array_equal(leaf[0], leaf[1])
 
 
 @pytest.mark.parametrize("name", ["gpae", "mappo", "dae", "dop"])
@@ -53,7 +55,7 @@ def test_a_learner_begins_with_other_kernels_of_actor_and_critic(name):
         small |= {"replay_segments": 2, "replay_sequences": 2}
     algorithm = configure(name, **small).algorithm
     both = (algorithm, replaced(algorithm, {"initial_weights": "lecun"}))
-    ours, theirs = (jax.jit(lambda a=a: a.init(env, KEY).params)() for a in both)
+    ours, theirs = jax.jit(lambda: [a.init(env, KEY).params for a in both])()
     assert jax.tree.map(jnp.shape, ours) == jax.tree.map(jnp.shape, theirs)
     for network in ("actor", "critic"):
         before, after = leaves(getattr(ours, network)), leaves(getattr(theirs, network))

@@ -18,10 +18,12 @@ IS_FIRST = jnp.zeros((T, E), bool)
 
 
 def critic(pooled_critics, **fields):
+    """Parameters, what is seen -> values; and parameters."""
     module = sys.modules[pooled_critics["gpae-pooled"].__module__]
     sizes = CriticSizes(hidden_size=8, embedding_size=8, recurrent=False)
     network = module.PooledCritic(N, sizes, **fields)
-    return network, network.init(jax.random.key(1), inputs(), IS_FIRST, ())
+    params = jax.jit(network.init)(jax.random.key(1), inputs(), IS_FIRST, ())
+    return jax.jit(lambda params, seen: network.apply(params, seen, IS_FIRST, ())), params
 
 
 def inputs():
@@ -36,41 +38,37 @@ def inputs():
     return CriticInput(view=view, actions=actions, own_slot=jax.nn.softmax(jax.random.normal(keys[2], (T, E, N, A))))
 
 
-def apply(network, params, seen):
-    return network.apply(params, seen, IS_FIRST, ())
-
-
 def test_an_agents_value_does_not_see_its_own_action_but_every_others(pooled_critics):
-    network, params = critic(pooled_critics, expected=True)
+    apply, params = critic(pooled_critics, expected=True)
     seen = inputs()
     before, after = (
-        apply(network, params, seen.replace(actions=x))
+        apply(params, seen.replace(actions=x))
         for x in (seen.actions, seen.actions.at[..., 1].set((seen.actions[..., 1] + 1) % A))
     )
     np.testing.assert_allclose(after.values[..., 1], before.values[..., 1], rtol=1e-5, atol=1e-6)
     assert (np.abs(np.delete(after.values - before.values, 1, axis=-1)) > 1e-5).all()
     np.testing.assert_array_equal(after.expected, before.expected)
     shown = seen.replace(own_slot=jnp.roll(seen.own_slot, 1, axis=-1))
-    assert (np.abs(apply(network, params, shown).values - before.values) > 1e-5).all()
+    assert (np.abs(apply(params, shown).values - before.values) > 1e-5).all()
 
 
 def test_agents_that_change_places_change_values(pooled_critics):
-    network, params = critic(pooled_critics, expected=True)
+    apply, params = critic(pooled_critics, expected=True)
     seen, order = inputs(), np.array([2, 0, 3, 1])
     view = seen.view.replace(observations=seen.view.observations[..., order, :])
     moved = CriticInput(view=view, actions=seen.actions[..., order], own_slot=seen.own_slot[..., order, :])
-    before, after = apply(network, params, seen), apply(network, params, moved)
+    before, after = apply(params, seen), apply(params, moved)
     np.testing.assert_allclose(after.values, before.values[..., order], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(after.expected, before.expected, rtol=1e-4, atol=1e-5)
 
 
 def test_that_of_a_value_sees_no_action(pooled_critics):
-    network, params = critic(pooled_critics, joint_action=False)
+    apply, params = critic(pooled_critics, joint_action=False)
     seen = inputs()
-    found = apply(network, params, seen)
+    found = apply(params, seen)
     assert found.expected is None
     others = seen.replace(actions=(seen.actions + 1) % A, own_slot=jnp.roll(seen.own_slot, 1, axis=-1))
-    np.testing.assert_array_equal(apply(network, params, others).values, found.values)
+    np.testing.assert_array_equal(apply(params, others).values, found.values)
     assert np.ptp(found.values, axis=-1).max() == 0.0
 
 

@@ -137,9 +137,13 @@ def test_values_of_actions_are_those_of_each_agents_own_network():
     params = jax.jit(unshared.init)(jax.random.key(0), view.observations, view.action_mask, IS_FIRST, carry)
     one = jax.eval_shape(network.init, jax.random.key(0), view.observations, view.action_mask, IS_FIRST, carry)
     assert jax.tree.map(lambda x: x.shape, params) == jax.tree.map(lambda x: (N, *x.shape), one)
-    values, _ = unshared.apply(params, view.observations, IS_FIRST, carry, method="logits")
+
+    def logits(network):
+        return jax.jit(lambda params: network.apply(params, view.observations, IS_FIRST, carry, method="logits")[0])
+
+    values, of_one = logits(unshared)(params), logits(network)
     for agent in range(N):
-        own, _ = network.apply(unshared.of_agent(params, agent), view.observations, IS_FIRST, carry, method="logits")
+        own = of_one(unshared.of_agent(params, agent))
         np.testing.assert_allclose(values[:, :, agent], own[:, :, agent], atol=1e-5)
     assert np.abs(values[:, :, 0] - own[:, :, 0]).max() > 0.01  # agents begin with different parameters
 

@@ -7,17 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from gpae.algorithms.base import Budget
-from gpae.algorithms.batch import PerNetwork
 from gpae.algorithms.replay import to_chunks
 from gpae.envs.vector import observe
 from gpae.settings import as_arrays
 
-OF_ENVIRONMENT = ("init", "update", "collect")
-OF_SPEC = (
-    *("actor", "critic", "reevaluate", "prepare", "critic_loss", "branch", "criticise", "behaviour"),
-    *("evaluate_critic", "initial_critic_carry", "values", "targets_of", "gradient_step", "loss", "act"),
-)
-WITH_BUDGET = ("update", "minibatch_step", "optimise")
+OF_ENVIRONMENT = ("init", "collect")
+OF_SPEC = ("actor", "critic", "reevaluate", "prepare", "critic_loss", "branch", "criticise", "values", "loss")
 
 
 class Learner:
@@ -85,6 +80,3 @@ class Programs:
 
     def experience(self, state, algorithm=None):
         return self._experience(algorithm or self.algorithm, state, self.budget)
-
-
-__all__ = ["Learner", "PerNetwork", "Programs"]

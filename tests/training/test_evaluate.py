@@ -1,5 +1,7 @@
 """Episodes that are played to judge a policy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +13,16 @@ from gpae.training.evaluate import run_episodes
 ALGORITHM = configure(num_envs=4, rollout_length=4, hidden_size=8, embedding_size=8, actor_identity=True).algorithm
 
 
+@functools.cache
+def programs(env):
+    """Parameters to play with, and how."""
+    params = jax.jit(lambda key: ALGORITHM.init(env, key).params.actor)(jax.random.key(0))
+    return params, jax.jit(functools.partial(run_episodes, env, ALGORITHM))
+
+
 def played(env, greedy, key=0):
-    params = jax.jit(lambda key: ALGORITHM.init(env, key))(jax.random.key(0)).params.actor
-    return jax.jit(lambda *given: run_episodes(env, ALGORITHM, *given))(params, jax.random.key(key), greedy)
+    params, play = programs(env)
+    return play(params, jax.random.key(key), greedy)
 
 
 def test_each_environment_counts_its_first_whole_episode_once():

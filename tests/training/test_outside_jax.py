@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +65,7 @@ def test_a_rollout_is_what_the_policy_did_and_the_environment_showed():
     np.testing.assert_allclose(trajectory.rewards, expected, rtol=1e-6)
     segment = Segment(trajectory, state.carry.actor, state.carry.critic)
     last = Last(vector.state, vector.is_first)
-    evaluation = algorithm.reevaluate(spec, state.params, jax.tree.map(jnp.asarray, segment), last, jax.random.key(0))
+    evaluation = jax.jit(partial(algorithm.reevaluate, spec))(state.params, segment, last, jax.random.key(0))
     np.testing.assert_allclose(evaluation.log_ratios, 0.0, atol=1e-5)
     np.testing.assert_allclose(jax.tree.leaves(evaluation.actor_carries)[0][-1], jax.tree.leaves(carry)[0], atol=1e-5)
 

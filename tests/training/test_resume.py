@@ -104,11 +104,17 @@ def test_methods_with_a_replay_or_a_second_model_are_resumed_too(algorithm, tmp_
     assert algorithm in capsys.readouterr().err
 
 
-@pytest.fixture
-def finished(tmp_path):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
     """A finished training of 64 steps whose gradient steps do not depend on how many there are."""
     config = CONFIG.replace(total_steps=64, anneal=False, evaluations=1)
-    return gpae.train(config, options(tmp_path))
+    return gpae.train(config, options(tmp_path_factory.mktemp("trained")))
+
+
+@pytest.fixture
+def finished(trained, tmp_path):
+    """A copy of it, to be changed."""
+    return gpae.Run(shutil.copytree(trained.path, tmp_path / "run"))
 
 
 def test_more_steps_on_resume_give_the_run_that_was_longer_from_the_beginning(finished, tmp_path):

@@ -31,7 +31,7 @@ def soon(when):
     """The median of the steps of the seeds, of which some may never have got there, as it is shown."""
     late, reached = median(when), sum(x < float("inf") for x in when)
     found = {"median": late if late < float("inf") else None, "reached": reached, "n": len(when)}
-    return shown_reached(found, "{:,.0f}")
+    return shown_reached(found)
 
 
 def tested(drawn, beside):

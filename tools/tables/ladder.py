@@ -7,7 +7,7 @@ from statistics import mean
 
 import numpy as np
 
-from gpae.report.permutation import holm, permutation_test
+from gpae.report.permutation import holm
 from tables.cells import chance, markdown, soon, tested
 from tables.results import ROOT, areas, evaluated, load, made_with
 
@@ -67,7 +67,7 @@ def ladder_steps_pairs():
     found = areas("ladder-steps")
     pairs = [((name, better), (name, than)) for better, than in STEPS for name in ("gpae", "mappo")]
     pairs += [(("gpae", setting), ("mappo", setting)) for setting in ("on-policy", "window2", "window4", "window8")]
-    tests = {pair: permutation_test(*(np.array(found[side][0])[:, None] for side in pair)) for pair in pairs}
+    tests = {pair: tested(*(found[side][0] for side in pair)) for pair in pairs}
     corrected = holm({pair: test.p for pair, test in tests.items()})
     rows = [
         [
@@ -87,7 +87,7 @@ def ladder_traces():
     for algorithm in ("gpae", "gpae-state", "mappo"):
         for how, value in (("near", ".5"), ("far", ".95")):
             fresh, equal, old = (found[algorithm, how + kind][0] for kind in ("", "-window4-equal", "-window4"))
-            tests[algorithm, value] = permutation_test(np.array(equal)[:, None], np.array(fresh)[:, None]).p
+            tests[algorithm, value] = tested(equal, fresh).p
             numbers = [f"{mean(fresh):.3f}", f"{mean(equal):.3f}", f"{mean(equal) - mean(fresh):+.3f}"]
             rows.append([f"`{algorithm}`", value, *numbers, f"{mean(old):.3f}"])
     for row, (pair, p) in zip(rows, holm(tests).items(), strict=True):
@@ -103,9 +103,9 @@ def ladder_traces_pairs():
         name: max((f"{how}-window4" for how in ("near", "far")), key=lambda setting: mean(found[name, setting][0]))
         for name in ("gpae", "gpae-state", "mappo")
     }
-    drawn = {name: np.array(found[name, setting][0])[:, None] for name, setting in best.items()}
+    drawn = {name: np.array(found[name, setting][0]) for name, setting in best.items()}
     pairs = [("gpae", "mappo"), ("gpae-state", "mappo"), ("gpae", "gpae-state")]
-    tests = {pair: permutation_test(*(drawn[name] for name in pair)).p for pair in pairs}
+    tests = {pair: tested(*(drawn[name] for name in pair)).p for pair in pairs}
     rows = [
         [
             *(f"`{name} ({best[name]})`" for name in pair),
@@ -130,10 +130,9 @@ def ladder_windows():
             drawn = {how: here[name, f"{how}-window{window}"][0] for how in tried}
             how = max(drawn, key=lambda how, drawn=drawn: mean(drawn[how]))
             only = "" if len(tried) > 1 else " alone"
-            found[agents, window, name] = (LAMBDAS[how] + only, np.array(drawn[how])[:, None])
+            found[agents, window, name] = (LAMBDAS[how] + only, np.array(drawn[how]))
         for name in methods[:2]:
-            sides = (found[agents, window, x][1] for x in (name, "mappo"))
-            tests[agents, window, name] = permutation_test(*sides)
+            tests[agents, window, name] = tested(*(found[agents, window, x][1] for x in (name, "mappo")))
     corrected = holm({key: test.p for key, test in tests.items()})
     rows = []
     for key, test in tests.items():

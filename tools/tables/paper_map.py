@@ -9,8 +9,8 @@ from statistics import geometric_mean, mean, median
 
 import numpy as np
 
-from gpae.report.permutation import holm, permutation_test
-from tables.cells import equal, exchanged, markdown
+from gpae.report.permutation import holm
+from tables.cells import equal, exchanged, markdown, tested
 from tables.reports import differences
 from tables.results import ROOT, areas, evaluations, load, made_with
 
@@ -164,7 +164,7 @@ def of_equal():
     tests = {}
     for one, other in EQUAL:
         of = (drawn[method.removesuffix(" (on-policy)"), "on-policy"][0] for method in (one, other))
-        tests[one, other] = permutation_test(*(100 * np.array(rates)[:, None] for rates in of))
+        tests[one, other] = tested(*(100 * np.array(rates) for rates in of))
     corrected = holm({pair: test.p for pair, test in tests.items()})
     says = [
         f"`{one}` over `{other}` {test.difference:+.1f} points (p {equal(test.p)}, Holm's "

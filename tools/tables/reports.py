@@ -45,7 +45,7 @@ def scores(study, rates=("0.5", "0.8")):
                     str(entry["n"]),
                     percent(entry["final"]["mean"]),
                     percent(entry["absolute"]["mean"]),
-                    *(shown_reached(found, "{:,.0f}") for found in reached),
+                    *map(shown_reached, reached),
                 ]
             )
         lines += [*markdown([block["env"], *columns], rows), ""]

@@ -294,7 +294,7 @@ class ActorCritic(PPO):
             rows: tuple[Trajectory, Distribution | None], others: tuple[PerNetwork, Last, Array], number: Array | int
         ) -> Evaluation:
             (trajectory, pi), (carry, last, noise), after = rows, others, None
-            view, is_first, forgets = _append(*((x.view, x.is_first, x.forgets) for x in (trajectory, last)))
+            view, is_first, forgets = replay.with_last(*((x.view, x.is_first, x.forgets) for x in (trajectory, last)))
             if pi is None:
                 pi, after = actor.apply(params.actor, view.observations, view.action_mask, forgets, carry.actor)
             drawn = pi.chosen_by(noise)
@@ -393,8 +393,3 @@ class ActorCritic(PPO):
         if self.intervention.stop_agent is not None:
             metrics |= self.intervention.measure(data, self.one_step(trajectory, evaluation))
         return metrics
-
-
-def _append(rows: Any, last: Any) -> Any:
-    """One more row at the end of every array."""
-    return jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), rows, last)

@@ -157,7 +157,7 @@ class PolicySamples:
     action_mask: Array
     """[L, C, N, A] bool."""
     is_first: Array
-    """The row empties the agent's memory, [L, C, N] bool: it begins an episode."""
+    """The row empties the agent's memory, [L, C, N] bool: see `gpae.types.forgetting`."""
     actions: Array
     """[L, C, N], or [L, C, N, D] where they are continuous."""
     behaviour_log_probs: Array

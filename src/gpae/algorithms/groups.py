@@ -41,16 +41,12 @@ def everywhere(sums: Any) -> Any:
 
 def total(x: Array) -> Array:
     """The sum of all elements of `x`, of all groups: []."""
-    summed = jnp.sum(x)
-    axes = _AXES.get()
-    return jax.lax.psum(summed, axes) if axes else summed
+    return everywhere(jnp.sum(x))
 
 
 def total_of_rows(x: Array) -> Array:
     """The sum over all axes of `x` but the last, of all groups: [F] of [..., F]."""
-    summed = jnp.sum(x, axis=tuple(range(x.ndim - 1)))
-    axes = _AXES.get()
-    return jax.lax.psum(summed, axes) if axes else summed
+    return everywhere(jnp.sum(x, axis=tuple(range(x.ndim - 1))))
 
 
 def whole_gradient(gradient: Any) -> Any:

@@ -182,7 +182,7 @@ class PerAgent(ActorCritic):
           spec: of the environment.
           params: the critic's.
           inputs: what is seen, [W, E, ...].
-          is_first: [W, E] bool.
+          is_first: [W, E] bool; or [W, E, N], where agents forget one by one.
           carries: the carry before each row, [W, E, M, H].
 
         Returns:

@@ -58,7 +58,7 @@ def push(window: Window, newest: Segment, carry: int = 0) -> tuple[Window, Segme
       of B T rows, with the carry of *their* first row, and `valid` false on rows that do not exist yet. No carry has
       to be carried over such rows, since the first real one begins an episode.
     """
-    segments = jax.tree.map(lambda old, new: jnp.concatenate([old, new[None]]), window.segments, newest)
+    segments = with_last(window.segments, newest)
     joined = Segment(
         trajectory=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), segments.trajectory),
         actor_carry=jax.tree.map(lambda x: x[carry], segments.actor_carry),
@@ -167,6 +167,11 @@ def to_chunks(tree: Any, length: int, pick: Array | None = None) -> Any:
         return x.at[row, pick % envs].get(mode="promise_in_bounds")
 
     return jax.tree.map(cut, tree)
+
+
+def with_last(rows: Any, last: Any) -> Any:
+    """One more row at the end of every array."""
+    return jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), rows, last)
 
 
 def carries_before(first: Any, carries: Any) -> Any:

@@ -13,6 +13,7 @@ from jax import Array
 
 from gpae.algorithms.groups import total
 from gpae.algorithms.losses import masked_mean
+from gpae.algorithms.replay import with_last
 from gpae.envs.protocol import Environment, EnvSpec, Outcome
 from gpae.envs.vector import VectorState, advance, observe
 from gpae.networks import Distribution
@@ -173,8 +174,7 @@ def unroll_noting(
     (vector, carry), (trajectory, policies, carries) = jax.lax.scan(row, (vector, carry), split(key, num_rows))
     last = Last.of(env, vector)
     _, after = word(carry, last.view, last.forgets)
-    policies = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), policies, after)
-    return vector, carry, trajectory, replace(last, acting=Acting(policies, carries))
+    return vector, carry, trajectory, replace(last, acting=Acting(with_last(policies, after), carries))
 
 
 def measure_rollout(newest: Trajectory) -> dict[str, Array]:

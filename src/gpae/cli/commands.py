@@ -129,7 +129,7 @@ def _run(words: list[str]) -> int:
     with _loading():
         place = import_module(module)
     if not name:
-        return place.main(rest, imports)
+        return place.main(rest)
     from gpae.cli.parse import parse
 
     flags = parse(getattr(place, name), command, rest)
@@ -185,7 +185,3 @@ def usage() -> str:
             "a module with environments and algorithms of your own.",
         ]
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

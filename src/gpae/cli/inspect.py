@@ -162,7 +162,7 @@ class Gap(Command):
 KINDS: dict[str, type[Command]] = {"credit": Credit, "critic": Critic, "gradient": Gradient, "gap": Gap}
 
 
-def main(words: Sequence[str], imports: Sequence[str] = ()) -> int:
+def main(words: Sequence[str]) -> int:
     """Runs one of them; the exit code."""
     kind, *rest = words or ["--help"]
     if kind in ("-h", "--help"):

@@ -101,7 +101,7 @@ class Resume:
     hosts: Annotated[Hosts, tyro.conf.arg(name="")] = Hosts()
 
 
-def main(words: Sequence[str], imports: Sequence[str] = ()) -> int:
+def main(words: Sequence[str]) -> int:
     """Trains; the exit code."""
     config, options, remarks = request(words)
     for remark in remarks:

@@ -13,8 +13,8 @@ from matplotlib.ticker import PercentFormatter
 from gpae.diagnostics.style import COLOURS, against_steps, drawing, save_png
 from gpae.errors import UserError
 from gpae.runs.evaluations import EVALUATIONS, entries, read_evaluations
+from gpae.runs.shared import CURVE
 
-CURVE = "curve.png"
 _Seeds = Mapping[str, Sequence[Mapping[str, Any]]]
 """Seed -> its evaluations, in order."""
 # Colours that the colour-blind tell apart; in grey print the line styles do it.

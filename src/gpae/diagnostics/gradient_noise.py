@@ -18,7 +18,7 @@ from gpae.algorithms.actor_critic import ActorCritic
 from gpae.algorithms.base import Algorithm
 from gpae.algorithms.batch import Evaluation, LearnerState, PerNetwork, UpdateData
 from gpae.algorithms.per_agent import PerAgent
-from gpae.algorithms.replay import Segment
+from gpae.algorithms.replay import Segment, with_last
 from gpae.algorithms.rollout import Last
 from gpae.envs.outside_jax import refuse_outside_jax
 from gpae.envs.protocol import Environment, EnvSpec
@@ -151,11 +151,8 @@ def _kinds(
     if learner.following != "sampled":
         sampled = replace(learner, bootstrap="sampled").reevaluate(spec, params, segment, last, keys[0]).critic
 
-    def joined(x: Any, after: Any) -> Any:
-        return jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), x, after)
-
-    view = joined(rows.view, last.view)
-    is_first = learner.critic_forgets(spec, joined(rows.is_first, last.is_first), joined(rows.forgets, last.forgets))
+    view, is_first, forgets = with_last(*((x.view, x.is_first, x.forgets) for x in (rows, last)))
+    is_first = learner.critic_forgets(spec, is_first, forgets)
     before = jax.tree.map(lambda x, y: jnp.concatenate([x[None], y]), segment.critic_carry, sampled.carries)
 
     def drawn(key: Array) -> Array:

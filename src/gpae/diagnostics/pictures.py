@@ -16,13 +16,12 @@ from gpae.diagnostics.gif import Film, draw_frames, save_gif
 from gpae.diagnostics.strips import animate_credit, draw_credit
 from gpae.envs.protocol import Scene
 from gpae.errors import UserError
+from gpae.runs.shared import FILM
 from gpae.training import trainer
 from gpae.training.config import ExperimentConfig, RunOptions
 from gpae.training.experiment import Experiment
 from gpae.training.recorder import Callback, EvaluationResult, OfFunction, Told
 from gpae.training.run import Run
-
-REPLAY = "replay.gif"
 
 
 class Pictures:
@@ -40,8 +39,8 @@ class Pictures:
         """Both pictures; the names of those that could be drawn."""
         files = [learning_curve(path).name]
         if drawable(experiment):
-            replay(experiment, params.actor, path / REPLAY)
-            files.append(REPLAY)
+            replay(experiment, params.actor, path / FILM)
+            files.append(FILM)
         return files
 
     def finished(self, path: Path) -> None:
@@ -62,8 +61,10 @@ def train(config: ExperimentConfig, options: RunOptions | None = None, *, callba
 
     Raises:
       UserError: something about the request is wrong; nothing has been changed.
+      HostLost: another process of this training has ended.
       Diverged: a loss or a parameter became infinite or NaN.
       Interrupted: by SIGINT, SIGTERM or SIGUSR2, after saving.
+      Failed: an environment outside JAX failed, after saving.
     """
     return trainer.train(config, options, callbacks=_with_pictures(callback))
 

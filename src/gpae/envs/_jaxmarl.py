@@ -22,5 +22,4 @@ __all__ = [
     "SimpleSpeakerListenerMPE",
     "SimpleSpreadMPE",
     "SimpleTagMPE",
-    "muted",
 ]

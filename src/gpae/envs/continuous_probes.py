@@ -8,9 +8,8 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from gpae.envs.probes import Probe, ProbeState
+from gpae.envs.probes import Probe, ProbeState, at_least_two
 from gpae.envs.protocol import Box, EnvSpec
-from gpae.errors import UserError
 from gpae.types import View
 
 
@@ -41,8 +40,7 @@ class Aim(Probe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_agents < 2:
-            raise UserError(f"{self.name}: num_agents must be at least 2, not {self.num_agents}")
+        at_least_two(self)
 
     @property
     def spec(self) -> EnvSpec:

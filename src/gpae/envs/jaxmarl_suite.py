@@ -52,6 +52,9 @@ def overcooked(
       max_steps: an episode is cut off after so many steps.
       shaped: how much of JaxMARL's reward for parts of the work (mean of both cooks) is added.
 
+    Raises:
+      UserError: an option out of its range.
+
     Source: Carroll et al. 2019 (arXiv 1910.05789); jaxmarl.environments.overcooked.
     """
     at_least("max_steps", max_steps, 1)
@@ -85,7 +88,7 @@ def overcooked_v2(
       shaped: how much of JaxMARL's reward for parts of the work (mean of all cooks) is added.
 
     Raises:
-      UserError: an unknown layout.
+      UserError: an unknown layout, or an option out of its range.
 
     Source: Gessler et al. 2025 (arXiv 2503.17821); jaxmarl.environments.overcooked_v2.
     """

@@ -20,8 +20,8 @@ from gpae.envs._jaxmarl import (
     SimpleSpeakerListenerMPE,
     SimpleSpreadMPE,
     SimpleTagMPE,
-    muted,
 )
+from gpae.envs.muted import muted
 from gpae.envs.padding import padded
 from gpae.envs.protocol import Box, Discrete, EnvSpec, Outcome, Scene
 from gpae.envs.ranges import at_least, between
@@ -197,6 +197,9 @@ class SimpleReference(Particles):
       actions: "discrete", or "continuous".
       max_steps: an episode is cut off after `max_steps + 1` steps, as in JaxMARL.
 
+    Raises:
+      UserError: an option out of its range.
+
     Source: Lowe et al. 2017 (arXiv 1706.02275); jaxmarl.environments.mpe.simple_reference.
     """
 
@@ -224,6 +227,9 @@ class SimpleSpeakerListener(Particles):
       actions: "discrete", or "continuous".
       max_steps: an episode is cut off after `max_steps + 1` steps, as in JaxMARL.
 
+    Raises:
+      UserError: an option out of its range.
+
     Source: Lowe et al. 2017 (arXiv 1706.02275); jaxmarl.environments.mpe.simple_speaker_listener.
     """
 
@@ -248,6 +254,9 @@ class Predators(Particles):
       size: "3a", "6a" or "9a": so many predators, and a third as many prey.
       actions: "discrete", or "continuous", as in FACMAC.
       max_steps: an episode is cut off after `max_steps + 1` steps, as in JaxMARL.
+
+    Raises:
+      UserError: an option out of its range.
 
     Three slips of JaxMARL 0.2 are kept: its script looks for a way from the place of the last predator, not of the
     prey; it takes only places where it would touch a predator; and whether others are out of view is decided for all

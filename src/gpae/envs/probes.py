@@ -154,7 +154,7 @@ class Team(Probe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least_two(self)
+        at_least_two(self)
 
     def right(self, state: ProbeState) -> Array:
         """The right action of every agent but the lazy one, [N - 1] int32."""
@@ -318,7 +318,7 @@ class NonMonotone(Probe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least_two(self)
+        at_least_two(self)
 
     def reset(self, key: Array) -> ProbeState:
         """The one state."""
@@ -355,7 +355,7 @@ class TwoStep(Probe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least_two(self)
+        at_least_two(self)
 
     def reset(self, key: Array) -> ProbeState:
         """Nothing chosen yet."""
@@ -374,10 +374,11 @@ class TwoStep(Probe):
         return (state.cue == 1) & jnp.all(actions[:2] == 1)
 
 
-PROBES = (Constant, Observation, Delay, Team, Memory, TimeLimit, Stay, Death, NonMonotone, TwoStep)
-"""All of them."""
+def at_least_two(probe: Probe) -> None:
+    """Refuses a probe of one agent.
 
-
-def _at_least_two(probe: Probe) -> None:
+    Raises:
+      UserError: there is only one.
+    """
     if probe.num_agents < 2:
         raise UserError(f"{probe.name}: num_agents must be at least 2, not {probe.num_agents}")

@@ -32,7 +32,7 @@ class Actor(nn.Module):
         Args:
           observations: [T, E, N, O].
           action_mask: [T, E, N, A] bool, the legal actions, or components that the agent has.
-          is_first: [T, E] bool, rows that begin an episode.
+          is_first: [T, E] bool, rows that begin an episode; or [T, E, N], where agents forget one by one.
           carry: [E, N, H], the carry before the first row.
         """
         logits, carries = self.logits(observations, is_first, carry)

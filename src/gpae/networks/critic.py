@@ -74,7 +74,7 @@ class Critic(nn.Module):
 
         Args:
           inputs: what is seen, [T, E, ...].
-          is_first: [T, E] bool.
+          is_first: [T, E] bool; or [T, E, N], where agents forget one by one.
           carry: [E, M, H], the carry before the first row.
           agent: [] int32, to evaluate the network for this agent alone: N and M are then 1. None: for all.
         """

@@ -17,7 +17,7 @@ from gpae.threefry import split
 class GRU(nn.Module):
     r"""A gated recurrent unit over a sequence, its carry reset where an episode is_first.
 
-        h <- 0 where starts_t              r = sigmoid(W_r x_t + b_r + U_r h)      z = sigmoid(W_z x_t + b_z + U_z h)
+        h <- 0 where is_first_t            r = sigmoid(W_r x_t + b_r + U_r h)      z = sigmoid(W_z x_t + b_z + U_z h)
         h_t = (1 - z) n + z h              n = tanh(W_n x_t + b_n + r (U_n h + c))
 
     The output of a row is the carry after it.

@@ -205,7 +205,7 @@ class _Card:
             f"`{self.name}` stands for the path of this folder.",
             "",
             "```bash",
-            *([f"gpae play {name} -o replay.gif"] if self.film or not self.played else []),
+            *([f"gpae play {name} -o {FILM}"] if self.film or not self.played else []),
             f"gpae evaluate {name} --episodes 1000",
             *([f"gpae inspect credit {name}"] if isinstance(self.config.algorithm, ActorCritic) else []),
             f"gpae export {name} -o policy.onnx",

@@ -13,6 +13,7 @@ from gpae.runs.directory import CONFIG, read_config
 from gpae.runs.evaluations import EVALUATIONS
 from gpae.runs.files import exists, read_regular
 from gpae.runs.record import recorded
+from gpae.runs.shared import FILM
 from gpae.runs.versions import VERSIONS, read_versions
 from gpae.training.config import EvaluationPlan
 from gpae.training.existing import completed
@@ -21,7 +22,7 @@ PLACE = ("env", "algorithm", "preset", "seed", "seeds")
 """Settings that say where a run stands, rather than how it was trained."""
 _LOOKING = ("total_steps", *(field.name for field in fields(EvaluationPlan)))
 """Settings that say how long to train and how often to look: what differs in these is said, and not told apart."""
-_FILM = 64 << 20
+_LARGEST = 64 << 20
 """Bytes of the largest film that a page holds."""
 
 
@@ -57,11 +58,11 @@ class Source:
 
     def film(self) -> bytes | None:
         """The film of an episode, if there is one: a regular file that begins as a GIF."""
-        file = self.path / "replay.gif"
+        file = self.path / FILM
         if not exists(file):
             return None
         try:
-            content = read_regular(file, most=_FILM)
+            content = read_regular(file, most=_LARGEST)
         except UserError:
             return None
         return content if content[:6] in (b"GIF87a", b"GIF89a") else None

@@ -79,16 +79,16 @@ def steps_table(block: Mapping[str, Any]) -> Table:
     """Header and rows: steps until each win rate, median over seeds."""
     header = ["method", "seeds", *(f"steps to {rate:.0%}" for rate in REACHED)]
     rows = [
-        [e["method"], str(e["n"]), *(shown_reached(e["steps_to"][str(rate)], "{:,.0f}") for rate in REACHED)]
+        [e["method"], str(e["n"]), *(shown_reached(e["steps_to"][str(rate)]) for rate in REACHED)]
         for e in block["methods"]
         if "steps_to" in e
     ]
     return header, rows
 
 
-def shown_reached(found: Mapping[str, Any], form: str) -> str:
+def shown_reached(found: Mapping[str, Any]) -> str:
     """When something was reached, and by how many seeds."""
-    when = "not reached" if found["median"] is None else form.format(found["median"])
+    when = "not reached" if found["median"] is None else f"{found['median']:,.0f}"
     return when if found["reached"] == found["n"] else f"{when} ({found['reached']} of {found['n']} seeds)"
 
 
@@ -160,7 +160,7 @@ def timing_table(report: Mapping[str, Any]) -> Table:
     header += [f"seconds to {rate:.0%}" for rate in REACHED]
     rows = []
     for e in report["timing"]:
-        to = [shown_reached(e["seconds_to"][str(r)], "{:,.0f}") if e["seconds_to"] else "" for r in REACHED]
+        to = [shown_reached(e["seconds_to"][str(r)]) if e["seconds_to"] else "" for r in REACHED]
         shown = ["" if e[k] is None else f"{e[k]:,.0f}" for k in ("seconds", "steps_per_second", "peak_memory_mb")]
         rows.append([e["env"], e["method"], str(e["n"]), str(e["programs"]), *shown, *to])
     return header, rows

@@ -28,13 +28,13 @@ from gpae.runs.files import clear_disk_errors, exists, read_json, write_json
 from gpae.runs.lock import LOCK, holds, take_lock
 from gpae.runs.metrics import METRICS, MetricsFile, read_metrics
 from gpae.runs.replacement import Replacement, is_pending
-from gpae.runs.shared import is_shared
+from gpae.runs.shared import CURVE, FILM, is_shared
 from gpae.runs.versions import VERSIONS, read_versions, versions
 
 __all__ = ["CONFIG", "METRICS", "RunDirectory", "check_name", "is_run", "read_config", "read_metrics"]
 
 CONFIG = "config.json"
-_FILES = (CONFIG, VERSIONS, METRICS, EVALUATIONS, "curve.png", "replay.gif")
+_FILES = (CONFIG, VERSIONS, METRICS, EVALUATIONS, CURVE, FILM)
 _FOLDERS = ("checkpoints", "tensorboard", "wandb")
 _LONGEST_NAME = 100
 """Bytes: with what is added to it, it stays below what every kind of disk allows."""

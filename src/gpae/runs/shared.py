@@ -19,7 +19,8 @@ from gpae.runs.files import exists, read_json
 SHARED = "shared.json"
 EVALUATION = "evaluation.json"
 CARD = "README.md"
-FILM = "replay.gif"
+FILM, CURVE = "replay.gif", "curve.png"
+"""Pictures in any run directory; who shares one gives the film alone."""
 
 
 def is_shared(run: str | Path) -> bool:

@@ -153,7 +153,6 @@ class ClusterJob:
 
     def __call__(self, file: str, log: str, folder: str) -> int:
         """Trains; see `train_here`."""
-        self.received = False
         return train_here(file, log, folder)
 
     def checkpoint(self, file: str, log: str, folder: str) -> Any:

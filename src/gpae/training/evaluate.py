@@ -27,7 +27,7 @@ class Episodes:
     won: Array
     """[E] bool."""
     states: Any
-    """The environment's states in the first episode, [limit + 1, ...]; rows after its length are empty."""
+    """The environment's states in the first episode, [limit + 1, ...]; rows after its length mean nothing."""
 
 
 def run_episodes(

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from gpae.envs._jaxmarl import HeuristicEnemySMAX, muted
+from gpae.envs._jaxmarl import HeuristicEnemySMAX
 from gpae.envs._jaxmarl import Scenario as Theirs
+from gpae.envs.muted import muted
 from gpae.envs.protocol import Discrete, EnvSpec, Outcome, Scene
 from gpae.envs.smax.maps import Scenario, ally_types, named_scenario
 from gpae.envs.smax.units import MOVES, UNIT_LETTERS
