@@ -138,7 +138,7 @@ def test_win_rates_are_per_cent_and_one_episode_is_one(run, capsys):
     text = capsys.readouterr().out
     assert "8 episodes each" in text
     rate = next(line for line in text.splitlines() if "win rate" in line)
-    assert rate.count("%") == 4  # greedy and sampled, each with its error
+    assert rate.count("%") == 6  # greedy and sampled, each with the ends of its interval
     assert "%" not in next(line for line in text.splitlines() if "return" in line)
     assert main(["evaluate", str(run), "--episodes", "1"]) == 0
     text = capsys.readouterr().out
