@@ -108,6 +108,9 @@ def test_lambda_is_spelt_without_the_underscore_that_python_needs():
         ("--trace none --own-weight exact --actor-weight own-others", ["--actor-weight", "--own-weight", "--trace"]),
         ("--bootstrap weighted", ["--bootstrap"]),
         ("--algorithm qmix --epochs 2", []),
+        ("--algorithm dae --beta 0 --ensemble 4", ["--ensemble"]),
+        ("--algorithm dae --ensemble 4", []),
+        ("--algorithm dop --tree-steps 1 --tree-lambda 0.5", ["--tree-lambda"]),
         # Of the preset, and not of the user's: nothing is said.
         ("--preset paper", []),
     ],

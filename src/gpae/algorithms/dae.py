@@ -49,6 +49,13 @@ class DAE(MAPPO):
     ensemble: Annotated[int, between(1, 1000)] = 2
     """Reward models, of which the mean is used."""
 
+    def idle(self) -> dict[str, str]:
+        """See `Algorithm.idle`."""
+        found = super().idle()
+        if self.beta == 0:
+            found["ensemble"] = "--beta 0: nothing is made of what the reward models say"
+        return found
+
     def reward_model(self, spec: EnvSpec) -> Critic | UnsharedCritic:
         """One network of the ensemble: the reward for every own action, given state and the others' actions.
 

@@ -157,6 +157,8 @@ class DOP(ActorCritic):
         found = super().idle()
         if not self.clip_values and "clip_range" not in settings_of(self):
             found["clip"] = "--no-clip-values: nothing else is clipped"
+        if self.tree_steps == 1:
+            found["tree_lambda"] = "--tree-steps 1: there is no second step to weigh"
         return found
 
     def critic_loss(self, spec: EnvSpec, params: Any, batch: Batch, carry: Any) -> tuple[Array, Metrics]:
