@@ -88,6 +88,7 @@ def by_hand(found, team, *, ended=None, chosen_by="values", lambda_=0.6):
     if team:
         worth = worth.sum(-1, keepdims=True)
     targets = np.zeros(worth.shape)
+    targets[-1] = 2.0 * rows.rewards[-1][:, None]  # it counts where the episode ended there
     for t in reversed(range(length - 1)):
         for c in range(sequences):
             following = worth[t + 1, c]
@@ -123,12 +124,12 @@ def test_targets_across_a_termination_and_a_truncation():
 
 @pytest.mark.parametrize(("env", "algorithm"), [(STAY, "vdn"), (DEATH, "iql")], ids=["stay, vdn", "death, iql"])
 def test_the_learners_targets_are_those_of_a_double_loop(env, algorithm):
-    """Double Q, the legal maximum, the mask at both kinds of end, the last row left out, the rewards' scale."""
+    """Double Q, the legal maximum, the mask at both kinds of end, the last row left out unless it ends, the scale."""
     found, team = sampled(env, algorithm), algorithm == "vdn"
     rows = found["segment"].trajectory
     valid = rows.valid
-    assert not valid[-1].any()
-    assert (rows.terminated & valid).any()
+    np.testing.assert_array_equal(valid[-1], rows.terminated[-1])
+    assert (rows.terminated & valid)[:-1].any()
     expected = by_hand(found, team)
     np.testing.assert_allclose(found["targets"][valid], expected[valid], rtol=1e-4, atol=1e-5)
     done = np.take_along_axis(found["values"], rows.actions[..., None], -1)[..., 0]
