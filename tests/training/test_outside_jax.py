@@ -176,18 +176,20 @@ def test_products_are_as_precise_as_was_asked_for(precision, monkeypatch):
 
 
 def test_what_a_resumed_run_knows_of_before_ends_with_its_last_row():
-    """Environments begin anew, so that nothing follows the last row of the window."""
+    """Environments begin anew, so that nothing follows the window's last row; where it ended nothing is missing."""
     experiment = Experiment(config("gpae", "worker_processes=0", num_envs=6, window=3))
     state = experiment.init()
     known = jax.tree.map(jnp.ones_like, state.window.segments.trajectory)
+    known = replace(known, terminated=jnp.zeros_like(known.terminated).at[:, -1, 1].set(True))
     window = replace(state.window, segments=replace(state.window.segments, trajectory=known))
     found = experiment.outside._begin(replace(state, window=window)).window.segments.trajectory
     experiment.close()
-    ends = {"valid": [1, 1, 0], "rewards": [1, 1, 0], "terminated": [1, 1, 0], "truncated": [1, 1, 1]}
+    ends = {"valid": [1, 1, 0], "rewards": [1, 1, 0], "terminated": [0, 0, 0], "truncated": [1, 1, 1]}
     for name, rows in ends.items():
-        x = getattr(found, name)
-        assert bool((x[0] == 1).all()), name
+        x, before = getattr(found, name), getattr(known, name)
+        np.testing.assert_array_equal(x[0], before[0], name)
         np.testing.assert_array_equal(x[1, -3:, 0], np.array(rows, x.dtype), name)
+        np.testing.assert_array_equal(x[1, :, 1], before[1, :, 1], name)
 
 
 def test_a_signal_saves_and_leaves_no_process(tmp_path, monkeypatch):
