@@ -62,8 +62,9 @@ OTHER = {
     "epsilon_end": 0.01,
     "stop_agent": 1,
     "share_parameters": "false",
+    "tree_steps": 2,
 }
-"""Other values, where the next one would not divide something, or not fit the environment."""
+"""Other values, where the next one would not divide something, not fit the environment, or be beyond the rows."""
 NAMES = tuple(ALGORITHMS)
 IN_FULL = ("gpae", "dae", "dop", "qmix")
 """One of each kind of learner: what its relatives have from a common class is traced here only."""
