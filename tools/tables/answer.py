@@ -1,4 +1,4 @@
-"""The short answer: in seven places GPAE beside MAPPO, each with its evidence."""
+"""The short answer: in eight places GPAE beside MAPPO, each with its evidence."""
 
 from __future__ import annotations
 

@@ -84,9 +84,9 @@ class DAE(MAPPO):
         several = jax.tree.map(lambda x: jnp.stack([x] * self.ensemble, axis=1), one)
         return {"value": super().initial_critic_carry(spec, num_envs), "rewards": several}
 
-    def models_remember_apart(self, spec: EnvSpec) -> bool:
-        """Whether agents forget one by one: reward models have a memory for each, also where V has one of the state."""
-        return isinstance(self.reward_model(spec), Critic)
+    def models_forget(self, spec: EnvSpec, rows: CriticExperience | Trajectory) -> Array:
+        """Whose memory rows empty: reward models have one for each agent, also where V has one of the state."""
+        return rows.forgets if isinstance(self.reward_model(spec), Critic) else rows.is_first
 
     def predicted(
         self, spec: EnvSpec, params: Any, inputs: CriticInput, is_first: Array, carry: Any
@@ -105,7 +105,7 @@ class DAE(MAPPO):
     def evaluate_critic(self, spec: EnvSpec, params: Any, seen: CriticExperience, key: Array) -> CriticEvaluation:
         """Values; the extras hold "rewards", the ensemble's mean for each own action, [W, E, N, A], or [W, E, N]."""
         found = super().evaluate_critic(spec, params["value"], replace(seen, carry=seen.carry["value"]), key)
-        forgets = seen.forgets if self.models_remember_apart(spec) else seen.is_first
+        forgets = self.models_forget(spec, seen)
         rewards, carries = self.predicted(spec, params["rewards"], seen.inputs, forgets, seen.carry["rewards"])
         return CriticEvaluation(
             values=found.values,
@@ -145,8 +145,7 @@ class DAE(MAPPO):
     def critic_loss(self, spec: EnvSpec, params: Any, batch: Batch, carry: Any) -> tuple[Array, Metrics]:
         """The critic's squared error, and that of every reward model for the action taken."""
         loss, metrics = super().critic_loss(spec, params["value"], batch, carry["value"])
-        rows = batch.trajectory
-        forgets = rows.forgets if self.models_remember_apart(spec) else rows.is_first
+        forgets = self.models_forget(spec, batch.trajectory)
         found, _ = self.predicted(spec, params["rewards"], batch.inputs, forgets, carry["rewards"])
         actions, rewards = batch.evaluation.actions, batch.extras["rewards"]
         if actions.ndim == rewards.ndim:

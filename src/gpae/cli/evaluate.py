@@ -57,7 +57,7 @@ class Evaluate(OfRun):
         table(
             ("seed", "", "greedy", "sampled"),
             rows,
-            title=f"{which} parameters, {number}, means and 95 % intervals over them",
+            title=f"{which} parameters, {number}, means and 95 % intervals",
         )
         return 0
 
