@@ -47,12 +47,15 @@ from tables.ladder import (
 )
 from tables.paper_map import (
     SWAPPED,
+    long_made,
     method_or_settings,
     noise_by_entropy,
     noise_of_kept,
     of_entropy,
     of_equal,
+    of_inputs_there,
     of_long,
+    of_long_pairs,
     of_windows,
     unfinished,
 )
@@ -126,7 +129,9 @@ DOCUMENTS = {
         "5m_vs_6m-equal": lambda: side_by_side("5m_vs_6m-methods"),
         "5m_vs_6m-equal-pairs": of_equal,
         "5m_vs_6m-windows": of_windows,
-        "5m_vs_6m-long": of_long,
+        "5m_vs_6m-long": lambda: [*of_long(), *long_made()],
+        "5m_vs_6m-long-pairs": of_long_pairs,
+        "5m_vs_6m-inputs": of_inputs_there,
         "5m_vs_6m-methods": lambda: unfinished("5m_vs_6m-methods/runs"),
         "suites": lambda: [*side_by_side("suites"), *made_in("suites")],
         "riddle": lambda: [*side_by_side("riddle"), *made_in("riddle")],

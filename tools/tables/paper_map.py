@@ -10,7 +10,7 @@ from statistics import geometric_mean, mean, median
 import numpy as np
 
 from gpae.report.permutation import holm
-from tables.cells import equal, exchanged, markdown, tested
+from tables.cells import chance, equal, exchanged, markdown, tested
 from tables.reports import differences
 from tables.results import ROOT, areas, evaluations, load, made_with
 
@@ -240,72 +240,131 @@ def noise_by_entropy():
 
 
 LONG = {
-    "`mappo`, normalised": "5m_vs_6m-long/runs/mappo",
-    "`gpae`, normalised": "5m_vs_6m-long/runs/gpae",
-    "`mappo`, as they are, networks of 128": "entropy/runs/mappo-0.03",
-    "`gpae`, as they are, networks of 128": "entropy/runs/gpae-0.03",
+    "mappo": "mappo-on-policy",
+    "gpae": "gpae-on-policy",
+    "ippo": "ippo-on-policy",
+    "mappo, window": "mappo-window",
+    "gpae, window": "gpae-window",
+    "gpae-state, window": "gpae-state-window",
+    "gpae, window, corrected": "gpae-window-corrected",
+    "mappo, SMAX 0.2": "mappo-todays-rules",
+    "gpae, SMAX 0.2": "gpae-todays-rules",
 }
-"""Trainings with the best weight of entropy -> where they are kept."""
-MILLIONS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+"""Trainings of `studies/5m_vs_6m-long.toml` -> where they are kept."""
+
+LONG_PAIRS = [
+    ("gpae", "mappo"),
+    ("ippo", "mappo"),
+    ("gpae, window", "mappo, window"),
+    ("gpae-state, window", "mappo, window"),
+    ("gpae, window, corrected", "mappo, window"),
+    ("gpae, SMAX 0.2", "mappo, SMAX 0.2"),
+    ("mappo, window", "mappo"),
+    ("gpae, window", "gpae"),
+    ("mappo, SMAX 0.2", "mappo"),
+    ("gpae, SMAX 0.2", "gpae"),
+]
+
+LONG_PLACES = [["mappo", "mappo, window", "mappo, SMAX 0.2"], ["gpae", "gpae, window", "gpae, SMAX 0.2"]]
+"""Where the study has MAPPO beside GPAE."""
+
+TEN = 10
+"""Evaluations, 2 M of 10 M steps."""
 
 
-def long_so_far():
-    """Greedy win rates with normalised inputs over the evaluations that both have, of each seed: MAPPO's, GPAE's."""
-    kept = [_kept(LONG[name]) for name in list(LONG)[:2]]
-    common = min(len(seeds[0]) for seeds in kept)
-    return [[mean(mean(e["win_rate"]) for e in seed[:common]) for seed in seeds] for seeds in kept]
+def _greedy(seeds, part=slice(None), key="win_rate"):
+    """The mean win rate of some evaluations, in percent, of each seed."""
+    return np.array([100 * mean(mean(e[key]) for e in seed[part]) for seed in seeds])
+
+
+def _long():
+    return {name: _kept(f"5m_vs_6m-long/runs/{folder}") for name, folder in LONG.items()}
+
+
+def long_rates():
+    """Greedy win rates with normalised inputs over 10 M steps, of each seed: MAPPO's, GPAE's."""
+    kept = _long()
+    return [_greedy(kept[name]) / 100 for name in ("mappo", "gpae")]
 
 
 def of_long():
-    """With normalised inputs, as far as it came: greedy win rates after so many steps, GPAE beside MAPPO."""
-    kept, rows = {name: _kept(folder) for name, folder in LONG.items()}, []
-    ends = {name: seeds[0][-1]["step_count"] for name, seeds in kept.items()}
-    after = [n for n in MILLIONS if n * 1e6 <= max(ends.values()) * 1.01]
-    for name, seeds in kept.items():
-        cells = []
-        for million in after:
-            near = [min(seed, key=lambda e: abs(e["step_count"] - million * 1e6)) for seed in seeds]
-            there = abs(near[0]["step_count"] - million * 1e6) <= 0.15e6
-            cells.append(f"{100 * mean(mean(e['win_rate']) for e in near):.1f}" if there else "")
-        late = [e for seed in seeds for e in seed if e["step_count"] > ends[name] - 2e6]
-        greedy, sampled = (f"{100 * mean(mean(e[key]) for e in late):.1f}" for key in ("win_rate", "sampled_win_rate"))
-        rows.append([name, *cells, f"{greedy}, {sampled} ({ends[name] / 1e6:.1f} M)"])
-    mappo, gpae = list(LONG)[:2]
-    common = min(len(kept[mappo][0]), len(kept[gpae][0]))
+    """10 M steps with normalised inputs: greedy win rates after so many, while learning, and at the end."""
+    rows, after = [], (2, 4, 6, 8, 10)
+    for name, seeds in _long().items():
+        first, *rest = name.split(", ")
+        near = (
+            mean(mean(min(seed, key=lambda e: abs(e["step_count"] - n * 1e6))["win_rate"]) for seed in seeds)
+            for n in after
+        )
+        late = _greedy(seeds, slice(-TEN, None))
+        cells = [_greedy(seeds).mean(), late.mean(), _greedy(seeds, slice(-TEN, None), "sampled_win_rate").mean()]
+        whole, greedy, sampled = (f"{x:.1f}" for x in cells)
+        spread = f"{greedy} ({late.min():.1f} to {late.max():.1f})"
+        rows.append([", ".join([f"`{first}`", *rest]), *(f"{100 * x:.1f}" for x in near), whole, spread, sampled])
+    columns = ["greedy win rate in %", *(f"{n} M" for n in after), "while learning"]
+    last = ["last 2 M steps (least and most of the seeds)", "sampled, last 2 M steps"]
+    return markdown([*columns, *last], rows)
 
-    def drawn(begin, end):
-        """Mean greedy win rates of evaluations begin to end - 1, and the test of GPAE instead of MAPPO."""
-        rates = {
-            name: np.array([100 * mean(mean(e["win_rate"]) for e in seed[begin:end]) for seed in kept[name]])
-            for name in (mappo, gpae)
-        }
-        return exchanged(rates, [gpae], [mappo])
 
-    tests = {
-        f"over the {common} evaluations that both have": drawn(0, common),
-        "over the first ten of them, 2 M steps": drawn(0, 10),
-        "over the last ten of them": drawn(common - 10, common),
-    }
+def long_made():
+    """How those trainings were made: two on CPUs, the others on a GPU."""
+    made = []
+    for folder, hardware in (("mappo-on-policy", "in several sittings"), ("mappo-window", "three or four at once")):
+        versions = load(f"5m_vs_6m-long/runs/{folder}/versions.json")
+        machine = "one CPU core each, others beside" if versions["platform"] == "cpu" else "one H200, 16 CPU cores"
+        made.append(made_with(versions, f"{machine}, {hardware}"))
+    command = "`gpae study studies/5m_vs_6m-long.toml`, `gpae report runs/5m_vs_6m-long -o results/5m_vs_6m-long`"
+    return ["", f"{command}; `mappo` and `gpae` on-policy by the paper's rules: {made[0]}; the others: {made[1]}."]
+
+
+def of_long_pairs():
+    """Who differs from whom there: exact tests of all evaluations, and of the last ten."""
+    kept = _long()
+    measures = {"while learning": slice(None), "last 2 M steps": slice(-TEN, None)}
+    rows, columns = [[f"`{a}`", f"`{b}`"] for a, b in LONG_PAIRS], ["", "over"]
+    for what, part in measures.items():
+        rates = {name: _greedy(seeds, part) for name, seeds in kept.items()}
+        tests = {pair: exchanged(rates, [pair[0]], [pair[1]]) for pair in LONG_PAIRS}
+        corrected = holm({pair: test.p for pair, test in tests.items()})
+        columns += [f"points, {what}", "p, exact", f"Holm, of {len(LONG_PAIRS)}"]
+        for row, pair in zip(rows, LONG_PAIRS, strict=True):
+            row += [f"{tests[pair].difference:+.1f}", chance(tests[pair].p), chance(corrected[pair])]
+    mappo, gpae = LONG_PLACES
+    parts = {"the first 2 M steps": slice(TEN), "all 10 M": slice(None), "the last 2 M": slice(-TEN, None)}
+    tests = {}
+    for what, part in parts.items():
+        rates = {name: _greedy(seeds, part) for name, seeds in kept.items()}
+        tests[f"GPAE instead of MAPPO in {what}"] = exchanged(rates, gpae, mappo)
+        if what != "the first 2 M steps":
+            tests[f"a window instead of none in {what}"] = exchanged(
+                rates, ["mappo, window", "gpae, window"], ["mappo", "gpae"]
+            )
+            tests[f"today's rules instead of the paper's in {what}"] = exchanged(
+                rates, ["mappo, SMAX 0.2", "gpae, SMAX 0.2"], ["mappo", "gpae"]
+            )
     corrected = holm({what: test.p for what, test in tests.items()})
-    says = [
+    says = (
         f"{what} {test.difference:+.1f} points, p {equal(test.p)} (Holm's {equal(corrected[what])})"
         for what, test in tests.items()
-    ]
-    # By the same weight of entropy and as many steps, but with other networks.
-    middle = {
-        name: np.array(
+    )
+    together = "Together, runs exchanged within what is otherwise alike (GPAE beside MAPPO in three places)"
+    return [*markdown(columns, rows), "", f"{together}: {'; '.join(says)}."]
+
+
+def of_inputs_there():
+    """By the same weight of entropy, from 3 to 5 M steps: inputs normalised and as they are (wider networks)."""
+    kept = _long()
+    rates = {
+        (method, kind): np.array(
             [100 * mean(mean(e["win_rate"]) for e in seed if 3.1e6 < e["step_count"] < 5.15e6) for seed in seeds]
         )
-        for name, seeds in kept.items()
+        for method in METHODS
+        for kind, seeds in (("normalised", kept[method]), ("plain", _kept(f"entropy/runs/{method}-0.03")))
     }
-    beside = []
-    for method, (scaled, plain) in {"MAPPO": (mappo, list(LONG)[2]), "GPAE": (gpae, list(LONG)[3])}.items():
-        test = exchanged(middle, [scaled], [plain])
-        means = f"{middle[scaled].mean():.1f} % against {middle[plain].mean():.1f}"
-        beside.append(f"{method} {means}, p {equal(test.p)} (not corrected)")
-    return [
-        *markdown(["greedy win rate in %", *(f"{n} M" for n in after), "last 2 M steps, mean: greedy, sampled"], rows),
-        "",
-        f"Means of five seeds. GPAE instead of MAPPO, normalised, exact permutation tests: {'; '.join(says)}. "
-        f"Normalised instead of as they are, mean from 3 to 5 M steps: {'; '.join(beside)}.",
-    ]
+    rows = []
+    for method in METHODS:
+        test = exchanged(rates, [(method, "normalised")], [(method, "plain")])
+        means = (f"{rates[method, kind].mean():.1f}" for kind in ("normalised", "plain"))
+        rows.append([f"`{method}`", *means, f"{test.difference:+.1f}", chance(test.p)])
+    kinds = ["normalised, networks of 64", "as they are, networks of 128"]
+    return markdown(["greedy win rate in %, mean from 3 to 5 M steps", *kinds, "difference", "p, exact"], rows)
