@@ -10,12 +10,15 @@ import pytest
 
 from gpae.algorithms.base import Budget
 from gpae.cli.inspect import Critic
+from gpae.diagnostics import critic_use as critic_module
+from gpae.diagnostics import gradient_noise, pictures
 from gpae.diagnostics.credit import credited_episode, with_advantages
 from gpae.diagnostics.critic_use import critic_use
 from gpae.envs.probes import Death, Stay, Team
 from gpae.errors import UserError
 from gpae.settings import as_arrays
 from gpae.training.config import configure
+from gpae.training.experiment import Experiment
 from reference import estimators as reference
 
 SETTINGS = {
@@ -118,9 +121,32 @@ def test_what_learns_values_of_actions_has_no_advantages_to_credit(name):
 def test_what_a_constant_critic_leaves_unknown_is_null_in_json(tmp_path, monkeypatch, capsys):
     names = ("error", "shuffled_error", "ratio", "explained_variance", "shuffled_explained_variance", "change")
     found = dict.fromkeys(names, 0.0) | {"ratio": np.nan, "change": np.nan}
-    monkeypatch.setattr("gpae.diagnostics.critic_use.of_experiment", lambda *_, **__: found)
+    monkeypatch.setattr("gpae.diagnostics.critic_module.of_experiment", lambda *_, **__: found)
     for name in ("experiment", "params"):
         monkeypatch.setattr(Critic, name, lambda *_: None)
     assert Critic(Path("runs/constant"), json=tmp_path / "critic.json").run() == 0
     told = json.loads((tmp_path / "critic.json").read_text())
     assert (told["ratio"], told["change"], told["error"]) == (None, None, 0.0)
+
+
+def test_products_are_as_precise_as_in_training(tmp_path, monkeypatch):
+    """Of all that is inspected, where the device has several precisions; seen while it is traced."""
+    settings = {"num_envs": 2, "rollout_length": 4, "recurrent": False, "hidden_size": 4, "embedding_size": 4}
+    made = Experiment(configure("gpae", env="probe/team", matmul_precision="float32", **settings))
+    params = made.init().params
+    reevaluate, traced = type(made.algorithm).reevaluate, []
+
+    def noting(self, *args):
+        traced.append(jax.config.jax_default_matmul_precision)
+        return reevaluate(self, *args)
+
+    monkeypatch.setattr(type(made.algorithm), "reevaluate", noting)
+    asked = [
+        lambda: pictures.credit(made, params, tmp_path / "credit.png"),
+        lambda: critic_module.of_experiment(made, params, number=0, num_envs=2, shuffles=1),
+        lambda: gradient_noise.of_experiment(made, params, number=0, place=0, updates=8, draws=2),
+    ]
+    for inspect in asked:
+        traced.clear()
+        inspect()
+        assert set(traced) == {"float32"}

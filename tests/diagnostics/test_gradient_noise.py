@@ -50,12 +50,14 @@ def test_signal_and_noise_by_hand():
 
 
 def test_gradients_without_a_signal_have_no_scale():
-    found = signal_and_noise({"it": np.array([[1.0], [-1.0], [1.0], [-1.0]]), "same": np.ones((4, 1))}, steps=1.0)
+    rows = {"it": np.array([[1.0], [-1.0], [1.0], [-1.0]]), "same": np.ones((4, 1)), "none": np.zeros((4, 1))}
+    found = signal_and_noise(rows, steps=1.0)
     assert found["it"].steps == np.inf
     assert 0 < found["it"].interval[0] <= found["it"].interval[1] == np.inf
     assert found["same"].steps == 0
     assert np.isnan([found["same"].times, found["same"].direction]).all()
     assert found["it"].finite()["steps"] is None
+    assert found["none"].steps == found["none"].interval[0] == np.inf and np.isnan(found["none"].times)
 
 
 @pytest.mark.parametrize("mean", [0.5, 0.1, 0.0])

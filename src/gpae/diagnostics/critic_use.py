@@ -100,4 +100,7 @@ def of_experiment(
     """`critic_use` of the first seed of a run; `number` says which experience."""
     seeds = experiment.seeds
     key = seeds.of(seeds.keys(6, number))
-    return critic_use(experiment.env, experiment.algorithm, seeds.of(params), key, num_envs=num_envs, shuffles=shuffles)
+    with experiment.precision():
+        return critic_use(
+            experiment.env, experiment.algorithm, seeds.of(params), key, num_envs=num_envs, shuffles=shuffles
+        )

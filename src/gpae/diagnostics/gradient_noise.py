@@ -187,8 +187,8 @@ def signal_and_noise(gradients: Mapping[str, NDArray[np.floating]], steps: float
 
     def per_step(signal: Floats, power: Floats) -> Floats:
         """Signal over noise of a step's gradient, squared; not above 0 where no signal is found."""
-        with np.errstate(divide="ignore"):
-            return signal / (steps * (power - signal))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(signal == 0, 0.0, signal / (steps * (power - signal)))  # of no gradient at all: 0 / 0
 
     signals = {name: per_step(*products[name, name]) for name in gradients}
     errors = {name: 1.96 * _jackknife(x) for name, x in signals.items()}
@@ -242,4 +242,5 @@ def of_experiment(
     seeds = experiment.seeds
     key = seeds.of(seeds.keys(7, number), place)
     params = seeds.of(params, place)
-    return gradient_noise(experiment.env, experiment.algorithm, params, key, updates=updates, draws=draws)
+    with experiment.precision():
+        return gradient_noise(experiment.env, experiment.algorithm, params, key, updates=updates, draws=draws)

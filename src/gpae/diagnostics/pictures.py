@@ -148,7 +148,8 @@ def credit(experiment: Experiment, params: PerNetwork, path: Path, *, number: in
       UserError: the algorithm has no advantages, or a file cannot be written.
     """
     seeds, algorithm = experiment.seeds, with_advantages(experiment.algorithm)
-    episode = credited_episode(experiment.env, algorithm, seeds.of(params), seeds.of(seeds.keys(5, number)))
+    with experiment.precision():
+        episode = credited_episode(experiment.env, algorithm, seeds.of(params), seeds.of(seeds.keys(5, number)))
     scenes = scenes_of(experiment, episode.states, len(episode.alive))
     labels = [str(agent) for agent in range(experiment.spec.num_agents)]
     if scenes:

@@ -163,11 +163,11 @@ class Experiment:
         call = self.seeds.over(of_a_seed, (0, None, None))
         if self.mesh is not None:
             call = shared_out(call, self.mesh, self.seeds.count > 1)
-        with self._precision():
+        with self.precision():
             return call(state, algorithm, budget)
 
-    def _precision(self) -> AbstractContextManager[Any]:
-        """While it is entered, products are traced with the precision that was asked for."""
+    def precision(self) -> AbstractContextManager[Any]:
+        """While it is entered, products are traced with the precision asked for: whoever plays or learns enters it."""
         asked = self.config.matmul_precision
         return nullcontext() if asked == "default" else jax.default_matmul_precision(asked)
 
@@ -218,7 +218,7 @@ class Experiment:
             where["out_shardings"] = NamedSharding(self.mesh, PartitionSpec())
 
         def played(params: Any, key: Array) -> Episodes:
-            with self._precision():
+            with self.precision():
                 return run_episodes(self.env, self.algorithm, params, key, greedy, spread)
 
         params, keys = self.shapes.params.actor, self.seeds.keys(1)
@@ -302,4 +302,4 @@ def _outside(experiment: Experiment, devices: int | None, twin: OutsideLoop | No
     if isinstance(algorithm, PerAgent) and algorithm.forgets_apart:
         raise UserError(f"--forget {algorithm.forget}: {env.name} is outside JAX, where nobody notes who survived")
     calls = experiment.config.evaluation.updates_per_call
-    return OutsideLoop(env, experiment.algorithm, experiment.seeds, calls, experiment._precision, twin)
+    return OutsideLoop(env, experiment.algorithm, experiment.seeds, calls, experiment.precision, twin)
