@@ -47,18 +47,15 @@ from tables.ladder import (
 )
 from tables.paper_map import (
     SWAPPED,
-    long_made,
     method_or_settings,
     noise_by_entropy,
     noise_of_kept,
     of_entropy,
     of_equal,
-    of_inputs_there,
-    of_long,
-    of_long_pairs,
     of_windows,
     unfinished,
 )
+from tables.paper_map_long import long_made, of_inputs_there, of_long, of_long_pairs
 from tables.reports import costs, differences, improvements, made_again, scores, searched, side_by_side, sweep
 from tables.results import ROOT, made_in
 from tables.scale import of_critics, of_easy_map, of_inputs, of_paper_map, of_rules, of_scale, of_smacv2, of_views

@@ -57,6 +57,7 @@ def test_every_algorithm_takes_continuous_actions_or_says_that_it_does_not(algor
     assert not settings_of(chosen).keys() & settings_of(ShownContinuousPolicy).keys()
 
 
+@pytest.mark.slow
 def test_settings_of_continuous_policies_change_the_update_and_are_refused_where_actions_are_discrete():
     texts = {traced("gpae", **changes)[1] for changes in ({}, *({name: value} for name, value in OTHER.items()))}
     assert len(texts) == 1 + len(settings_of(ShownContinuousPolicy)) == 5

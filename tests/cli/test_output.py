@@ -56,6 +56,7 @@ def test_help_and_lists_can_be_read_on_an_ascii_terminal(words):
     assert b"Error" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_training_on_an_ascii_terminal_ends_with_done(tmp_path):
     words = "train --env probe/team --preset none --num-envs 8 --rollout-length 4 --hidden-size 8 --embedding-size 8"
     words = f"{words} --evaluations 1 --evaluation-episodes 8 --total-steps 64 --runs".split()

@@ -87,6 +87,7 @@ def test_an_episode_that_the_host_plays_is_credited_too(tmp_path):
         critic_use(experiment.env, experiment.algorithm, params, jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_shuffling_the_others_actions_hurts_a_critic_that_uses_them_by_as_much_as_it_should():
     """The probe `Team` under the uniform policy: the error is 1/24 with the others' actions and 5/24 without."""
     env = Team()

@@ -57,7 +57,8 @@ def test_gradients_without_a_signal_have_no_scale():
     assert found["same"].steps == 0
     assert np.isnan([found["same"].times, found["same"].direction]).all()
     assert found["it"].finite()["steps"] is None
-    assert found["none"].steps == found["none"].interval[0] == np.inf and np.isnan(found["none"].times)
+    assert found["none"].steps == found["none"].interval[0] == np.inf
+    assert np.isnan(found["none"].times)
 
 
 @pytest.mark.parametrize("mean", [0.5, 0.1, 0.0])

@@ -120,6 +120,7 @@ def installed(own):
     places.installed.cache_clear()
 
 
+@pytest.mark.slow
 def test_installed_packages_announce_environments(installed, capsys):
     assert {"warehouse/small", "warehouse/lost"} <= set(names())
     assert make("warehouse/small", length=2).spec.episode_limit == 2

@@ -24,6 +24,8 @@ from gpae.runs.directory import read_config
 from gpae.training import trainer
 from reference.trainings import TINY
 
+pytestmark = pytest.mark.slow
+
 OLD = Path(__file__).parents[1] / "data" / "run-0.1"
 SHARED = Path(__file__).parents[2] / "results" / "policies"
 
@@ -155,7 +157,6 @@ def test_the_card_says_that_a_run_was_stopped_and_of_which_study_it_was(run, tmp
     assert "--total-steps 3200" in text
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -235,7 +236,6 @@ def test_the_best_parameters_are_those_of_the_evaluation_in_which_they_were(run,
             assert checkpoints.latest == steps[at]["step_count"] // 32
 
 
-@pytest.mark.slow
 def test_a_training_begins_from_it_and_one_cannot_go_on_from_it(shared, tmp_path, capsys, monkeypatch):
     """The former by the command of its card, beside its folder."""
     monkeypatch.chdir(shared.parent)
@@ -372,7 +372,6 @@ def test_a_kept_policy_is_small_and_its_card_says_what_its_files_say(folder):
     assert actions.shape[:2] == (2, policy.num_agents)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("folder", POLICIES, ids=lambda folder: folder.name)
 def test_a_kept_policy_replays_and_does_as_well_as_its_card_says(folder, tmp_path):
     assert main(["play", str(folder), "-o", str(tmp_path / "replay.gif")]) == 0

@@ -34,6 +34,8 @@ from reference.runs import write_run
 from reference.terminal import unread
 from reference.trainings import same_but_for_time
 
+pytestmark = pytest.mark.slow
+
 TEXT = """\
 name = "toy"
 environments = ["probe/team"]
@@ -439,7 +441,6 @@ main(["tune", *sys.argv[1:]])
 """
 
 
-@pytest.mark.slow
 def test_a_tuning_that_is_killed_goes_on_where_it_was_saved(tmp_path):
     """Trained for real, two in one program: the process is killed at the second evaluation of the second."""
     unbroken = read(tmp_path / "unbroken", REAL)

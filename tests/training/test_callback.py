@@ -30,6 +30,7 @@ def test_a_callback_hears_what_is_written_down(run, tmp_path):
     assert "absolute_metrics" in written
 
 
+@pytest.mark.slow
 def test_a_run_that_its_callback_stops_is_saved_and_can_be_resumed(run, tmp_path, capsys):
     config = CONFIG.replace(checkpoint_updates=20)  # nothing would be saved at the first evaluation
     stopped = gpae.train(config, RunOptions(name="run", runs=tmp_path), callback=lambda evaluation: True)

@@ -19,6 +19,8 @@ from gpae.networks import STATISTICS
 from gpae.training.export import as_onnx, as_stablehlo, export_policy
 from gpae.training.policy import Policy, Sizes, _template
 
+pytestmark = pytest.mark.slow
+
 OLD = Path(__file__).parents[1] / "data" / "run-0.1"
 KINDS = {
     "discrete, recurrent": ("gpae", {"env": "probe/team", "actor_identity": True}),

@@ -28,6 +28,8 @@ from gpae.training.trainer import train_together
 from reference.parallel_envs import NAME, Levers
 from reference.trainings import options, stop_after
 
+pytestmark = pytest.mark.slow
+
 
 def config(algorithm="gpae", *env_options, **changes):
     small = {
@@ -110,7 +112,6 @@ def test_what_a_fallen_agent_s_policy_says_is_no_action_and_no_part_of_the_ratio
         assert (numbers[~alive] == 0).all()
 
 
-@pytest.mark.slow
 def test_a_seed_repeats_whoever_plays(tmp_path):
     runs = []
     for processes in (0, 2):
@@ -124,14 +125,12 @@ def test_a_seed_repeats_whoever_plays(tmp_path):
     assert len(set(returns[0])) > 1
 
 
-@pytest.mark.slow
 def test_gpae_learns_to_pull_the_lever_that_is_lit(tmp_path):
     wanted = config("gpae", "worker_processes=1", num_envs=16, total_steps=12_000, learning_rate=5e-3, gamma=0.5)
     run = gpae.train(wanted, options(tmp_path))
     assert np.mean(run.evaluations["seed_0"]["absolute_metrics"]["return"]) > 4.5  # of 5
 
 
-@pytest.mark.slow
 def test_a_run_whose_environment_fails_is_saved_and_goes_on_when_it_is_mended(tmp_path):
     fuse = tmp_path / "fuse"
     wanted = config("mappo", "fault=exit", f"fuse={fuse}", "worker_processes=1", total_steps=32 * 6)
@@ -263,7 +262,6 @@ def test_an_evaluation_that_failed_is_made_up_for_when_the_run_is_resumed(tmp_pa
     assert run.evaluations["seed_0"]["step_0"]["step_count"] == 96
 
 
-@pytest.mark.slow
 def test_an_evaluation_that_fails_leaves_the_other_trainings_of_the_program_their_environments(tmp_path, monkeypatch):
     fuse = tmp_path / "fuse"
     faults = ("worker_processes=1", "fault=exit", f"fuse={fuse}")

@@ -15,6 +15,8 @@ from gpae.training.stopped import Interrupted
 from gpae.training.trainer import _Training
 from reference.trainings import CONFIG, assert_same_arrays, final_state, options, same_but_for_time, stop_after
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_existing_run_is_refused_unless_resumed_or_replaced(run):
     with pytest.raises(UserError, match=r"--resume.*--overwrite"):
@@ -69,7 +71,6 @@ def test_a_resumed_run_equals_the_unbroken_one(run, how, tmp_path, monkeypatch):
     assert len(resumed.metrics) == 20
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["qmix", "dop", "dae"])
 def test_methods_with_a_replay_or_a_second_model_are_resumed_too(algorithm, tmp_path, monkeypatch, capsys):
     settings = {"env": "probe/team", "actor_identity": True, "num_envs": 8, "rollout_length": 4, "hidden_size": 8} | {

@@ -140,6 +140,7 @@ def test_every_command_and_every_child_hears_an_interrupt_that_was_lost(monkeypa
         worker.main()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["begin", "finish"])
 def test_a_training_ends_though_its_interrupt_was_lost(phase, tmp_path, monkeypatch):
     usual = getattr(_Training, phase)

@@ -12,6 +12,8 @@ from gpae.training.together import differing
 from gpae.training.trainer import train
 from reference.trainings import CONFIG, same_but_for_time, stop_after
 
+pytestmark = pytest.mark.slow
+
 OTHER = CONFIG.replace(learning_rate=3e-3, lambda_=0.5)
 
 
@@ -45,7 +47,6 @@ def test_each_is_what_it_would_be_alone(both, run, tmp_path):
         assert ours.policy(agent=0).num_actions == 2
 
 
-@pytest.mark.slow
 def test_a_signal_saves_all_and_all_are_resumed(both, tmp_path, monkeypatch):
     stop_after(6, monkeypatch)
     with pytest.raises(Interrupted):

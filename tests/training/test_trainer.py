@@ -58,6 +58,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_last_good_checkpoint_st
     assert same_but_for_time(resumed.metrics) == same_but_for_time(run.metrics)
 
 
+@pytest.mark.slow
 def test_a_score_that_is_not_finite_stops_the_run_and_is_nobodys_best(tmp_path, monkeypatch):
     score, count = Experiment.score, iter(range(100))
     monkeypatch.setattr(Experiment, "score", lambda self, e: np.nan if next(count) == 1 else score(self, e))
@@ -143,6 +144,7 @@ def test_several_seeds_begin_on_two_cores():
     subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_best_parameters_are_kept_for_each_seed(tmp_path, monkeypatch):
     scores = iter([[0.2, 0.5], [0.7, 0.4], [0.6, 0.5]])  # after updates 6, 14 and 20; the last equals an earlier one
     seen, absolute = [], []

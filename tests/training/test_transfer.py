@@ -20,6 +20,8 @@ from gpae.training.stopped import Interrupted
 from gpae.training.transfer import read_trained
 from reference.trainings import CONFIG, TINY, assert_same_arrays, final_state, options, same_but_for_time, stop_after
 
+pytestmark = pytest.mark.slow
+
 
 def begun(config, path):
     """The experiment's first state without and with what another run has learnt, and what was said."""
@@ -110,7 +112,6 @@ def test_nothing_that_fits_is_one_line_and_makes_no_run(run, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
 def test_it_is_written_down_printed_and_resumed_without_the_other_run(run, tmp_path, monkeypatch, capsys):
     source = shutil.copytree(run.path, tmp_path / "source")
     config = CONFIG.replace(from_=str(source))

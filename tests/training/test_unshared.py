@@ -17,6 +17,8 @@ from gpae.training.experiment import Experiment
 from gpae.training.policy import Sizes, _spec, described
 from reference.trainings import CONFIG, final_state, options
 
+pytestmark = pytest.mark.slow
+
 UNSHARED = CONFIG.replace(
     share_parameters="false", actor_identity=False, seeds=2, groups=2, total_steps=64, evaluations=1
 )

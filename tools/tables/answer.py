@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import mean
 
 from tables.cells import chance, markdown, soon, tested
-from tables.paper_map import long_rates
+from tables.paper_map_long import long_rates
 from tables.results import areas, load
 
 PAGE = "credit-ladder.md"
