@@ -55,7 +55,7 @@ from tables.paper_map import (
     of_windows,
     unfinished,
 )
-from tables.paper_map_long import long_made, of_inputs_there, of_long, of_long_pairs
+from tables.paper_map_long import long_made, of_falls, of_inputs_there, of_long, of_long_pairs
 from tables.reports import costs, differences, improvements, made_again, scores, searched, side_by_side, sweep
 from tables.results import ROOT, made_in
 from tables.scale import of_critics, of_easy_map, of_inputs, of_paper_map, of_rules, of_scale, of_smacv2, of_views
@@ -129,6 +129,7 @@ DOCUMENTS = {
         "5m_vs_6m-long": lambda: [*of_long(), *long_made()],
         "5m_vs_6m-long-pairs": of_long_pairs,
         "5m_vs_6m-inputs": of_inputs_there,
+        "5m_vs_6m-falls": lambda: [*of_falls(), *made_in("5m_vs_6m-falls")],
         "5m_vs_6m-methods": lambda: unfinished("5m_vs_6m-methods/runs"),
         "suites": lambda: [*side_by_side("suites"), *made_in("suites")],
         "riddle": lambda: [*side_by_side("riddle"), *made_in("riddle")],

@@ -45,7 +45,7 @@ def kept_evaluations(folder):
     return [[e for name, e in found.items() if name.startswith("step_")] for found in seeds.values()]
 
 
-def _last_metrics(folder):
+def last_metrics(folder):
     """The metrics of the last update of a run that is kept below results, of each seed."""
     with gzip.open(ROOT / "results" / folder / "metrics.jsonl.gz", "rt") as file:
         rows = [json.loads(line) for line in file]
@@ -66,7 +66,7 @@ def unfinished(folder):
         for key in ("win_rate", "sampled_win_rate"):
             rates = [mean(e[key]) for e in last]
             cells.append(f"{mean(rates):.1%} ({min(rates):.1%} to {max(rates):.1%})")
-        rows = _last_metrics(path.relative_to(ROOT / "results"))
+        rows = last_metrics(path.relative_to(ROOT / "results"))
         cells += [f"{mean(row['entropy'] for row in rows):.3f}", f"{mean(row['approx_kl'] for row in rows):.0e}"]
         lines.append(cells)
     columns = ("method", "seeds", "steps", "greedy win rate, least and most of the seeds", "sampled", "entropy", "KL")
@@ -132,7 +132,7 @@ def of_entropy():
             rates = [100 * mean(mean(e[key]) for e in last) for key in ("win_rate", "sampled_win_rate")]
             cells.append(f"{rates[0]:.1f}, {rates[1]:.1f}")
             cells.append(f"{best[method, weight].mean():.1f}")
-            entropies += [row["entropy"] for row in _last_metrics(f"entropy/runs/{method}-{weight}")]
+            entropies += [row["entropy"] for row in last_metrics(f"entropy/runs/{method}-{weight}")]
         rows.append([*cells, f"{mean(entropies):.2f}"])
     columns = ["weight"]
     for method in METHODS:

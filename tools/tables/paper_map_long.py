@@ -8,7 +8,7 @@ import numpy as np
 
 from gpae.report.permutation import holm
 from tables.cells import chance, equal, exchanged, markdown
-from tables.paper_map import METHODS, kept_evaluations
+from tables.paper_map import METHODS, kept_evaluations, last_metrics
 from tables.results import evaluated, load, made_with
 
 LONG = {
@@ -142,6 +142,10 @@ def of_inputs_there():
     return markdown(["greedy win rate in %, mean from 3 to 5 M steps", *kinds, "difference", "p, exact"], rows)
 
 
+def _entropy(folder):
+    return f"{mean(row['entropy'] for row in last_metrics(folder)):.2f}"
+
+
 def of_falls():
     """A million steps more, in which the weight of entropy falls to nothing or stays: greedy and sampled."""
     rates, names, kept = {}, [], _long()
@@ -156,7 +160,7 @@ def of_falls():
         for key in ("win_rate", "sampled_win_rate"):
             rates[key, method, "before"] = _greedy(kept[method], slice(-TEN, None), key)
             cells.append(f"{rates[key, method, 'before'].mean():.1f}")
-        rows.append([f"`{method}`, the last 2 M of 10 M steps", *cells])
+        rows.append([f"`{method}`, the last 2 M of 10 M steps", *cells, _entropy(f"5m_vs_6m-long/runs/{LONG[method]}")])
         for setting in ("falls", "stays"):
             if (name := f"{method} ({setting})") in curves:
                 names.append((method, setting))
@@ -165,6 +169,7 @@ def of_falls():
                     late = [mean(e[key] for e in seed[-3:]) for seed in curves[name].values()]
                     rates[key, method, setting] = np.array(late)
                     cells.append(f"{mean(late):.1f}")
+                cells.append(_entropy(f"5m_vs_6m-falls/runs/{method}-{setting}"))
                 rows.append([f"`{method}`, the weight {setting}: after a million more", *cells])
     tests = {
         f"{what}, {setting} instead of before": exchanged(
@@ -181,7 +186,7 @@ def of_falls():
         for what, test in tests.items()
     )
     return [
-        *markdown(["win rate in %", "greedy", "sampled"], rows),
+        *markdown(["win rate in %", "greedy", "sampled", "entropy at the end"], rows),
         "",
         f"Means of five seeds and of the last three evaluations. Both methods together: {'; '.join(says)}.",
     ]
