@@ -390,3 +390,14 @@ def test_a_kept_policy_replays_and_does_as_well_as_its_card_says(folder, tmp_pat
 
 def test_there_are_kept_policies():
     assert POLICIES
+
+
+def test_the_card_says_from_what_the_training_was_begun(run, shared, tmp_path):
+    copy = Path(shutil.copytree(run, tmp_path / "both"))
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"from": "/home/me/runs/easy"}))
+    said = (share(copy, tmp_path / "mine", episodes=0) / "README.md").read_text()
+    (trained,) = [line for line in said.splitlines() if line.startswith("| trained |")]
+    assert trained.endswith("; begun from what `easy` had learnt before |")
+    assert "/home/me" not in said
+    assert "begun from" not in (shared / "README.md").read_text()

@@ -150,7 +150,8 @@ class _Card:
             "algorithm": f"`{cls.name}` ({cls.source}): {cls.summary()}",
             "parameters": f"{self.which()}; {sizes_of}",
             "trained": f"{self.info['env_steps']:,} environment steps, {self.info['seconds']:,.0f} s in all,"
-            f" on {_device(self.versions)}{together}",
+            f" on {_device(self.versions)}{together}"
+            + (f"; begun from what `{config.from_}` had learnt before" if config.from_ else ""),
             "seed": self.seed(),
         }
         team = "agents" if sizes.num_agents > 1 else "agent"
