@@ -152,9 +152,15 @@ def policies():
             cells = [shown(*interval(episodes[kind + metric], rate=rate)) for kind in ("", "sampled_")]
         options = "".join(f", `{option}`" for option in config["env_options"])
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        more = " more" if config.get("from") else ""
         seed = f"seed {config['seed']}" + (f", of {n} trained" if (n := len(about["seeds"])) > 1 else "")
         lines.append(
             f"| `{folder.name}` | `{config['env']}`{options} | `{config['algorithm']}` | {about['parameters']}, after"
-            f" {steps:,} steps; {seed} | {' | '.join(cells)} | {size / 1e6:.2f} MB |"
+            f" {steps:,} steps{more}; {seed} | {' | '.join(cells)} | {size / 1e6:.2f} MB |"
         )
-    return [*lines, "", "Win rates over new episodes; returns where nothing is won. What made each stands on its card."]
+    return [
+        *lines,
+        "",
+        "Win rates over new episodes; returns where nothing is won. What made each, and from what"
+        " those with so many steps more were begun, stands on its card.",
+    ]
