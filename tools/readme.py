@@ -62,6 +62,7 @@ from tables.scale import of_critics, of_easy_map, of_inputs, of_paper_map, of_ru
 from tables.speed import battles, benchmarks, gpu, host
 from tables.start import algorithms, baselines, critic, gap, kept, latency, policies, printed, quickstart, studied
 from tables.theory import bias, distance, spread, statements, verified
+from tables.window import of_traces, of_window, of_window_pairs
 
 DOCUMENTS = {
     "README.md": {
@@ -113,6 +114,14 @@ DOCUMENTS = {
             *made_in("3s_vs_5z", imports="studies/seen_critic.py"),
         ],
         "3s_vs_5z-critics": of_critics,
+        "3s_vs_5z-window": of_window,
+        "3s_vs_5z-window-pairs": lambda: [
+            *of_window_pairs(),
+            *made_in("3s_vs_5z-window"),
+            *made_in("3s_vs_5z-window-again"),
+            *made_in("3s_vs_5z-window-more"),
+        ],
+        "3s_vs_5z-traces": of_traces,
         "input-scales": of_inputs,
         "maps-views": lambda: [*of_views(), *made_in("maps-views")],
         "smacv2-scale": lambda: [*of_smacv2(), *made_in("smacv2-scale")],

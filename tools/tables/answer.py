@@ -1,4 +1,4 @@
-"""The short answer: in eight places GPAE beside MAPPO, each with its evidence."""
+"""The short answer: in nine places GPAE beside MAPPO, each with its evidence."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from statistics import mean
 from tables.cells import chance, markdown, soon, tested
 from tables.paper_map_long import long_rates
 from tables.results import areas, load
+from tables.window import window_rates
 
 PAGE = "credit-ladder.md"
 
@@ -86,6 +87,12 @@ def answer():
             "5m_vs_6m, SMAX 0.1, normalised inputs",
             "#nine-trainings-of-10-m-steps",
             *((rates, None) for rates in long_rates()),
+            None,
+        ),
+        battle(
+            "3s_vs_5z on old experience, normalised inputs",
+            "#a-window-on-3s_vs_5z",
+            *((rates, None) for rates in window_rates()),
             None,
         ),
     ]

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 _SHARED = "one core of 16 for each training, up to nine others and trainings on a GPU beside"
 
 _BESIDE = (
-    "2s3z-scale 3s_vs_5z 3s_vs_5z-window 3s_vs_5z-window-again 5m_vs_6m-falls 5m_vs_6m-normalised"
+    "2s3z-scale 3s_vs_5z 3s_vs_5z-window 3s_vs_5z-window-again 3s_vs_5z-window-more 5m_vs_6m-falls 5m_vs_6m-normalised"
     " 5m_vs_6m-scale baselines-2s3z battles battles-27 bootstrap-small critic-passes critic-passes-2s3z"
     " critic-passes-64 critic-passes-tune exact-critics ladder-eta ladder-steps ladder-traces maps maps-views"
     " pooled-battles pooled-battles-lambda pooled-critics pooled-critics-64 pooled-critics-tune riddle"

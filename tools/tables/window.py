@@ -1,97 +1,106 @@
-"""Old experience in battles: what corrects it, the cap on the others' ratios, and what the released code does else."""
+"""Old experience in battles: GPAE beside MAPPO where it pays, and what corrects it."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from gpae.report.permutation import holm
-from tables.cells import chance, exchanged, markdown, soon
+from tables.cells import chance, equal, exchanged, markdown, soon, tested
 from tables.results import areas
-from tables.scale import rates, said
+from tables.scale import rates
 
 STUDY = "3s_vs_5z-window"
+AGAIN = "3s_vs_5z-window-again"
+MORE = "3s_vs_5z-window-more"
+PUBLISHED = "gpae (window)"
 
-PARTS = {
-    "traces": {
-        "gpae (window)": "double truncation, eta 1.05 (the paper's)",
-        "gpae (none)": "none",
-        "gpae (individual)": "individual truncation",
-        "gpae (single)": "single truncation",
-        "gpae (corrected)": "without the bootstrap's bias",
-        "gpae-state (window)": "MAPPO's critic, GPAE's correction",
-        "mappo (window)": "MAPPO",
-    },
-    "eta": {
-        "gpae (eta-1.00)": "1",
-        "gpae (window)": "1.05 (the paper's)",
-        "gpae (eta-1.15)": "1.15",
-        "gpae (eta-1.50)": "1.5",
-        "gpae (single)": "∞: single truncation",
-    },
-    "slips": {
-        "gpae (window)": "as here",
-        "gpae (survivors)": "survivors remember the last battle",
-        "gpae (memory)": "the window begins with the newest segment's memory",
-        "gpae (zeros)": "rows of zeros count",
-        "gpae (as-released)": "all three",
-        "gpae (flax-weights)": "initial weights by flax's defaults",
-    },
+TRACES = {
+    "gpae (window)": "double truncation, eta 1.05: the paper's",
+    "gpae (none)": "none",
+    "gpae (individual)": "individual truncation",
+    "gpae (single)": "single truncation: eta ∞",
+    "gpae (corrected)": "without the bootstrap's bias",
 }
-"""Table -> method, and what it is; the published form is what the others are held against."""
+"""Methods, and what corrects their traces; the published form is what the others are held against."""
+
+FORMS = {
+    "gpae (window)": "GPAE, window",
+    "gpae-state (window)": "its control, window",
+    "mappo (window)": "MAPPO, window",
+    "gpae (on-policy)": "GPAE, on-policy",
+    "mappo (on-policy)": "MAPPO, on-policy",
+}
+ASKED = [
+    ("gpae (window)", "mappo (window)"),
+    ("gpae-state (window)", "mappo (window)"),
+    ("gpae (window)", "gpae-state (window)"),
+    ("gpae (on-policy)", "mappo (on-policy)"),
+    ("gpae (window)", "gpae (on-policy)"),
+    ("mappo (window)", "mappo (on-policy)"),
+    ("gpae (window)", "mappo (on-policy)"),
+]
 
 
-def _row(name, learning, best, steps):
-    return [f"{learning[name].mean():.1f}", f"{best[name].mean():.1f}", soon(steps[name])]
+def _groups():
+    """By seeds: the greedy win rates of every method while learning, and the steps to 90 %."""
+    groups = {}
+    for seeds, study in {"seeds 0 to 4": STUDY, "5 to 9": AGAIN, "10 to 19": MORE}.items():
+        steps = {f"{m} ({s})": found for (m, s), (_, found) in areas(study, metric="win_rate").items()}
+        groups[seeds] = rates(study)[0], steps
+    return groups
 
 
-def _steps():
-    found = areas(STUDY, metric="win_rate").items()
-    return {f"{method} ({setting})": steps for (method, setting), (_, steps) in found}
+def _all(groups, kind):
+    return {
+        name: np.concatenate([found[kind][name] for found in groups.values() if name in found[kind]]) for name in FORMS
+    }
 
 
-COLUMNS = ["while learning", "best parameters", "steps to 90 %"]
+def window_rates():
+    """Greedy win rates while learning on the window, of each of all seeds: MAPPO's, GPAE's."""
+    together = _all(_groups(), 0)
+    return [together[name] / 100 for name in ("mappo (window)", PUBLISHED)]
 
 
 def of_window():
-    """Whether a window pays there: on-policy, with as many gradient steps from fresh experience, and on a window."""
+    """GPAE, its control and MAPPO, on-policy and on a window: five seeds, five others, ten more, and all of them."""
+    groups = _groups()
+    together, steps = _all(groups, 0), _all(groups, 1)
+    rows = []
+    for name, what in FORMS.items():
+        cells = [f"{found[name].mean():.1f}" if name in found else "" for found, _ in groups.values()]
+        rows.append([what, *cells, f"{together[name].mean():.1f} ({len(together[name])} seeds)", soon([*steps[name]])])
+    return markdown(["greedy win rate in %, while learning", *groups, "all", "steps to 90 %"], rows)
+
+
+def of_window_pairs():
+    """Who differs there: by the first five seeds, by others that were asked less, and by all."""
+    groups = _groups()
+    scores = {seeds: found for seeds, (found, _) in groups.items()} | {"all": _all(groups, 0)}
+    rows = [[FORMS[a], FORMS[b]] for a, b in ASKED]
+    for found in scores.values():
+        asked = [(a, b) for a, b in ASKED if a in found and b in found]
+        tests = {(a, b): tested(found[a] / 100, found[b] / 100) for a, b in asked}
+        corrected = holm({pair: test.p for pair, test in tests.items()})
+        for row, pair in zip(rows, ASKED, strict=True):
+            if pair not in tests:
+                row.append("")
+                continue
+            holms = f", Holm's {equal(corrected[pair])}" if len(tests) > 1 else ""
+            row.append(f"{100 * tests[pair].difference:+.1f} (p {equal(tests[pair].p)}{holms})")
+    return markdown(["", "over", *(f"points, {seeds}" for seeds in scores)], rows)
+
+
+def of_traces():
+    """What the correction of the traces is worth there: each beside the published one, tested while learning."""
     learning, best = rates(STUDY)
-    steps, rows = _steps(), []
-    forms = {"on-policy": "fresh", "passes": "fresh, twice the passes", "window": "a window of two"}
-    for setting, name in forms.items():
-        row = [name]
-        for method in ("gpae", "mappo"):
-            row += _row(f"{method} ({setting})", learning, best, steps)
-        rows.append(row)
-
-    def both(setting):
-        return [f"{method} ({setting})" for method in ("gpae", "mappo")]
-
-    tests = {
-        "a window instead of fresh experience alone": exchanged(learning, both("window"), both("on-policy")),
-        "a window instead of twice the passes": exchanged(learning, both("window"), both("passes")),
-        "GPAE instead of MAPPO": exchanged(
-            learning,
-            *([f"{method} ({x})" for x in forms] for method in ("gpae", "mappo")),
-        ),
-    }
-    columns = [f"{method}: {what}" for method in ("GPAE", "MAPPO") for what in COLUMNS]
-    return [
-        *markdown(["greedy win rate in %", *columns], rows),
-        "",
-        f"Five seeds. While learning, exact tests, runs exchanged within what is otherwise alike: {said(tests)}.",
-    ]
-
-
-def of_part(part):
-    """One of the three questions: each form beside the published one, tested while learning."""
-    learning, best = rates(STUDY)
-    published = "gpae (window)"
-    others = [name for name in PARTS[part] if name != published]
-    tests = {name: exchanged(learning, [name], [published]) for name in others}
+    tests = {name: exchanged(learning, [name], [PUBLISHED]) for name in TRACES if name != PUBLISHED}
     corrected = holm({name: test.p for name, test in tests.items()})
-    steps, rows = _steps(), []
-    for name, what in PARTS[part].items():
-        row = [what, *_row(name, learning, best, steps)]
+    rows = []
+    for name, what in TRACES.items():
+        row = [what, f"{learning[name].mean():.1f}", f"{best[name].mean():.1f}"]
         if name in tests:
             row += [f"{tests[name].difference:+.1f}", chance(tests[name].p), chance(corrected[name])]
-        rows.append([*row, *[""] * (7 - len(row))])
-    tested = ["points over the paper's form, while learning", "p, exact", f"Holm, of {len(tests)}"]
-    return markdown(["greedy win rate in %", *COLUMNS, *tested], rows)
+        rows.append([*row, *[""] * (6 - len(row))])
+    tested = ["points over the paper's, while learning", "p, exact", f"Holm, of {len(tests)}"]
+    return markdown(["GPAE's traces: greedy win rate in %", "while learning", "best parameters", *tested], rows)
