@@ -122,7 +122,7 @@ def test_what_learns_values_of_actions_has_no_advantages_to_credit(name):
 def test_what_a_constant_critic_leaves_unknown_is_null_in_json(tmp_path, monkeypatch, capsys):
     names = ("error", "shuffled_error", "ratio", "explained_variance", "shuffled_explained_variance", "change")
     found = dict.fromkeys(names, 0.0) | {"ratio": np.nan, "change": np.nan}
-    monkeypatch.setattr("gpae.diagnostics.critic_module.of_experiment", lambda *_, **__: found)
+    monkeypatch.setattr("gpae.diagnostics.critic_use.of_experiment", lambda *_, **__: found)
     for name in ("experiment", "params"):
         monkeypatch.setattr(Critic, name, lambda *_: None)
     assert Critic(Path("runs/constant"), json=tmp_path / "critic.json").run() == 0
