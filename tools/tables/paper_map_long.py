@@ -142,51 +142,39 @@ def of_inputs_there():
     return markdown(["greedy win rate in %, mean from 3 to 5 M steps", *kinds, "difference", "p, exact"], rows)
 
 
-def _entropy(folder):
-    return f"{mean(row['entropy'] for row in last_metrics(folder)):.2f}"
-
-
 def of_falls():
-    """A million steps more, in which the weight of entropy falls to nothing or stays: greedy and sampled."""
-    rates, names, kept = {}, [], _long()
-    curves = {}
+    """A million steps more, in which the weight of entropy falls to nothing: greedy and sampled, and the entropy."""
+    kinds, after, rates = {"greedy": "win_rate", "sampled": "sampled_win_rate"}, {}, {}
     for row in evaluated("5m_vs_6m-falls"):
         if row["kind"] == "evaluation":
-            rows = curves.setdefault(row["method"], {}).setdefault(row["seed"], [])
-            rows.append({key: 100 * float(row[key]) for key in ("win_rate", "sampled_win_rate")})
+            after.setdefault(row["algorithm"], {}).setdefault(row["seed"], []).append(row)
     rows = []
-    for method in METHODS:
-        cells = []
-        for key in ("win_rate", "sampled_win_rate"):
-            rates[key, method, "before"] = _greedy(kept[method], slice(-TEN, None), key)
-            cells.append(f"{rates[key, method, 'before'].mean():.1f}")
-        rows.append([f"`{method}`, the last 2 M of 10 M steps", *cells, _entropy(f"5m_vs_6m-long/runs/{LONG[method]}")])
-        for setting in ("falls", "stays"):
-            if (name := f"{method} ({setting})") in curves:
-                names.append((method, setting))
-                cells = []
-                for key in ("win_rate", "sampled_win_rate"):
-                    late = [mean(e[key] for e in seed[-3:]) for seed in curves[name].values()]
-                    rates[key, method, setting] = np.array(late)
-                    cells.append(f"{mean(late):.1f}")
-                cells.append(_entropy(f"5m_vs_6m-falls/runs/{method}-{setting}"))
-                rows.append([f"`{method}`, the weight {setting}: after a million more", *cells])
+    for method, before in _long().items():
+        if method not in after:
+            continue
+        for kind, key in kinds.items():
+            rates[kind, method, "before"] = _greedy(before, slice(-TEN, None), key)
+            late = [100 * mean(float(row[key]) for row in seed[-3:]) for seed in after[method].values()]
+            rates[kind, method, "after"] = np.array(late)
+        for when, what, folder in (
+            ("before", "the last 2 M of 10 M steps", f"5m_vs_6m-long/runs/{LONG[method]}"),
+            ("after", "after a million more", f"5m_vs_6m-falls/runs/{method}-falls"),
+        ):
+            cells = (f"{rates[kind, method, when].mean():.1f}" for kind in kinds)
+            entropy = mean(row["entropy"] for row in last_metrics(folder))
+            rows.append([f"`{method}`, {what}", *cells, f"{entropy:.2f}"])
     tests = {
-        f"{what}, {setting} instead of before": exchanged(
-            rates,
-            [(key, m, setting) for m, s in names if s == setting],
-            [(key, m, "before") for m, s in names if s == setting],
-        )
-        for key, what in (("win_rate", "greedy"), ("sampled_win_rate", "sampled"))
-        for setting in dict.fromkeys(setting for _, setting in names)
+        kind: exchanged(rates, *([(kind, method, when) for method in after] for when in ("after", "before")))
+        for kind in kinds
     }
-    corrected = holm({what: test.p for what, test in tests.items()})
+    corrected = holm({kind: test.p for kind, test in tests.items()})
     says = (
-        f"{what} {test.difference:+.1f} points, p {equal(test.p)} (Holm's {equal(corrected[what])})"
-        for what, test in tests.items()
+        f"{kind} {test.difference:+.1f} points, p {equal(test.p)} (Holm's {equal(corrected[kind])})"
+        for kind, test in tests.items()
     )
     return [
-        *markdown(["win rate in %", "greedy", "sampled", "entropy at the end"], rows),
+        *markdown(["win rate in %", *kinds, "entropy at the end"], rows),
         "",
-        f"Means of five seeds and of the last three evaluations. Both methods together: {'; '.join(says)}.",
+        "Means of five seeds; after the million of the last three evaluations. After it instead of before, both methods"
+        f" together: {'; '.join(says)}.",
     ]
