@@ -58,7 +58,9 @@ def test_gradients_without_a_signal_have_no_scale():
     assert np.isnan([found["same"].times, found["same"].direction]).all()
     assert found["it"].finite()["steps"] is None
     assert found["none"].steps == found["none"].interval[0] == np.inf
-    assert np.isnan(found["none"].times)
+    (alone,) = signal_and_noise({"none": np.zeros((4, 1))}, steps=1.0).values()
+    assert np.isnan([found["none"].times, alone.times, alone.direction]).all()
+    assert alone.steps == np.inf
 
 
 @pytest.mark.parametrize("mean", [0.5, 0.1, 0.0])
